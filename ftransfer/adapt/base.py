@@ -1,0 +1,246 @@
+"""What all adapters share: the domain is read from `y`, and each row is mapped by its own domain."""
+
+import warnings
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
+
+from ftransfer.errors import FtransferError
+
+RULE = "y == -1 marks the target rows (NaN in a regression), other values are the labels of source rows"
+
+
+class DomainAdapter(TransformerMixin, BaseEstimator):
+    """Base of the adapters: bring source and target rows into one space.
+
+    ``fit(X, y)`` takes source and target rows in any order; ``y == -1`` marks the target rows, as in
+    scikit-learn's semi-supervised module (NaN in a regression). ``fit_transform(X, y)`` maps every row
+    by its own domain; ``transform(X)`` takes every row for a target row. On source rows the two
+    therefore differ, as they do for scikit-learn's ``TargetEncoder``. Held-out source rows are mapped by
+    ``transform_source``.
+
+    A subclass learns in ``_fit_domains(sources, target)`` and maps in ``_map_source(X, domain)`` and
+    ``_map_target(X)``. With labelled rows only, they stand for the target too, and a warning says so.
+    """
+
+    # with metadata routing switched on, sample_domain is asked for without the user's doing
+    __metadata_request__fit = {"sample_domain": True}
+    __metadata_request__transform_source = {"sample_domain": True}
+
+    def fit(self, X, y, *, sample_domain=None):
+        """Learn the maps from source and target rows.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+        y : array of shape (n_samples,)
+            Labels of the source rows, -1 (or NaN) on target rows.
+        sample_domain : array of shape (n_samples,), int, optional
+            Positive for a source, negative for a target, one number a domain; for what `y` cannot say:
+            several sources, each mapped by itself, and target rows with a label. `domain_codes` makes
+            it from names.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        FtransferError
+            If no row is labelled, labels are strings, -1 was meant as a class, or `sample_domain` is of
+            another form.
+        """
+        self._fit(X, y, sample_domain)
+        return self
+
+    def fit_transform(self, X, y, *, sample_domain=None):
+        """Learn the maps, and map each row by its own domain.
+
+        Returns
+        -------
+        array of shape (n_samples, n_features_out), rows in the order given.
+        """
+        X, domain = self._fit(X, y, sample_domain)
+        return self._by_domain(X, domain)
+
+    def transform(self, X):
+        """Map rows of the target domain.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+
+        Returns
+        -------
+        array of shape (n_samples, n_features_out)
+        """
+        return self._map_target(self._check(X))
+
+    def transform_source(self, X, *, sample_domain=None):
+        """Map rows of the source, such as held-out ones, by the source's map.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+        sample_domain : array of shape (n_samples,), int, optional
+            The source of each row, as in `fit`; needed where there are several. Negative: target.
+
+        Returns
+        -------
+        array of shape (n_samples, n_features_out)
+        """
+        X = self._check(X)
+        if sample_domain is None:
+            if len(self.sources_) > 1:
+                raise FtransferError(
+                    f"fitted on {len(self.sources_)} sources ({self.sources_.tolist()}): transform_source "
+                    f"needs sample_domain, the source of each row"
+                )
+            sample_domain = np.full(len(X), self.sources_[0])
+        domain = np.asarray(sample_domain)
+        strange = np.setdiff1d(domain[domain > 0], self.sources_)
+        if len(domain) != len(X) or strange.size:
+            raise FtransferError(
+                f"sample_domain names a source for each row of X: fitted on {self.sources_.tolist()}, "
+                f"{len(X)} rows; given {np.unique(domain).tolist()}, {len(domain)} rows"
+            )
+        return self._by_domain(X, domain)
+
+    def _fit(self, X, y, sample_domain):
+        self._validate_params()
+        if y is None:
+            raise FtransferError(
+                f"requires y to be passed, but the target y is None; {type(self).__name__}: {RULE}"
+            )
+        X = validate_data(self, X, dtype=(np.float64, np.float32))
+        domain = read_domain(y, sample_domain, len(X))
+        self.sources_ = np.unique(domain[domain > 0])
+        sources = {code: X[domain == code] for code in self.sources_.tolist()}
+        target = X[domain < 0]
+        if len(target) == 0:
+            warnings.warn(
+                f"no target rows: {RULE}; {type(self).__name__} takes the source for the target",
+                UserWarning,
+                stacklevel=3,
+            )
+            target = X
+        self._fit_domains(sources, target)
+        return X, domain
+
+    def _by_domain(self, X, domain):
+        parts = [(domain == code, self._map_source(X[domain == code], code)) for code in self.sources_.tolist()]
+        parts.append((domain < 0, self._map_target(X[domain < 0])))
+        parts = [(rows, mapped) for rows, mapped in parts if rows.any()]
+        out = np.empty((len(X), parts[0][1].shape[1]), dtype=parts[0][1].dtype)
+        for rows, mapped in parts:
+            out[rows] = mapped
+        return out
+
+    def _check(self, X):
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def read_domain(y, sample_domain, n_samples: int) -> np.ndarray:
+    """Tell each row's domain: a positive number for a source, a negative one for the target.
+
+    Parameters
+    ----------
+    y : array of shape (n_samples,)
+        Labels; -1 marks target rows, or NaN where there is a NaN.
+    sample_domain : array of shape (n_samples,), int, or None
+        Overrides what `y` says.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), int
+
+    Raises
+    ------
+    FtransferError
+        If `y` breaks the rule, or `sample_domain` is of another form or length.
+    """
+    y = check_labels(y)
+    if len(y) != n_samples:
+        raise FtransferError(f"X and y have inconsistent numbers of samples: [{n_samples}, {len(y)}]")
+    if sample_domain is None:
+        return np.where(is_unlabelled(y), -1, 1)
+    domain = np.asarray(sample_domain)
+    if domain.dtype.kind not in "iu" or domain.shape != (n_samples,) or (domain == 0).any():
+        raise FtransferError(
+            f"sample_domain holds one whole number a row, positive for a source and negative for a target "
+            f"(domain_codes makes it from names); given {domain.dtype} of shape {domain.shape}"
+        )
+    if not (domain > 0).any():
+        raise FtransferError("sample_domain names no source: a positive number marks source rows")
+    return domain
+
+
+def check_labels(y) -> np.ndarray:
+    """Return `y` as an array, or say which rule it breaks; the caller's `y` is left as it is."""
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    if y.dtype.kind == "b":
+        y = y.astype(int)
+    if y.dtype == object:
+        try:
+            y = y.astype(float)
+        except (TypeError, ValueError):
+            y = y.astype(str)
+    if y.dtype.kind in "US":
+        raise FtransferError(
+            f"labels are strings such as {y.ravel()[0]!r}; {RULE}: number the classes first "
+            f"(sklearn.preprocessing.LabelEncoder on the source labels)"
+        )
+    y = check_array(y, ensure_2d=False, ensure_all_finite="allow-nan", dtype=None, input_name="y")
+    unlabelled = is_unlabelled(y)
+    if unlabelled.all():
+        raise FtransferError(f"all {len(y)} rows are unlabelled; {RULE}")
+    if np.isin(y, (-1, 1)).all() and unlabelled.any():
+        raise FtransferError(f"y holds only -1 and 1; {RULE}. If -1 is a class of yours, give it another number")
+    return y
+
+
+def is_unlabelled(y: np.ndarray) -> np.ndarray:
+    """Mark the rows without a label: NaN where there is one, else -1."""
+    rows = y.reshape(len(y), -1)
+    if y.dtype.kind == "f" and (nan := np.isnan(rows).any(axis=1)).any():
+        return nan
+    return (rows == -1).all(axis=1)
+
+
+def domain_codes(domain, target) -> np.ndarray:
+    """Number the domains of rows: 1, 2, ... for sources, -1, -2, ... for targets.
+
+    Parameters
+    ----------
+    domain : array of shape (n_samples,), str
+    target : str or list of str
+        Names of the target domains; all others are sources, numbered in alphabetical order.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), int
+
+    Examples
+    --------
+    >>> from ftransfer import domain_codes
+    >>> domain_codes(["photo", "cartoon", "sketch", "photo"], target="sketch")
+    array([ 2,  1, -1,  2])
+    """
+    domain = np.asarray(domain)
+    targets = [target] if isinstance(target, str) else list(target)
+    missing = sorted(set(targets) - set(domain.tolist()))
+    if missing:
+        raise FtransferError(f"no row of domain {', '.join(missing)}; found: {', '.join(sorted(set(domain.tolist())))}")
+    sources = sorted(set(domain.tolist()) - set(targets))
+    codes = {name: i + 1 for i, name in enumerate(sources)} | {name: -i - 1 for i, name in enumerate(targets)}
+    return np.array([codes[name] for name in domain.tolist()])

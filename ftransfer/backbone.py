@@ -1,0 +1,305 @@
+"""The frozen CNN: weights, layers, pooling, preprocessing, device, fingerprint.
+
+The one home of torchvision's models. A backbone is a torchvision classification model cut off at the
+layers asked for; maps are pooled by their global average. The model is never trained here.
+"""
+
+import hashlib
+import re
+import warnings
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image, features
+from torch import nn
+from torchvision import models
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+from torchvision.transforms._presets import ImageClassification
+
+from ftransfer.errors import FtransferError, unknown
+from ftransfer.shipped import shipped_folder
+
+PHOTO_HINT = (
+    "small_cnn is a demo default for small glyphs and never saw a photograph; for photographs use ImageNet "
+    "weights: --backbone resnet50 --weights DEFAULT"
+)
+
+
+def list_backbones() -> list[str]:
+    """Name every backbone: the embedded ``small_cnn`` and torchvision's classification models."""
+    return ["small_cnn", *models.list_models(module=models)]
+
+
+class Backbone:
+    """Turn images into embeddings with a frozen, pretrained CNN.
+
+    Parameters
+    ----------
+    name : str, default="resnet50"
+        ``small_cnn``, or any of ``torchvision.models.list_models(module=torchvision.models)``.
+    weights : str or path, default="DEFAULT"
+        ``"DEFAULT"``, a name of the model's weights enum (``"IMAGENET1K_V1"``), a checkpoint file
+        (``.pth``, ``.pt``, ``.safetensors``; read without unpickling code, widened to float32), or
+        ``"random"`` for an untrained model from a fixed seed.
+    layers : sequence of str, optional
+        Nodes of the model's graph; several are concatenated. Default: the input of the classifier.
+    device : str, default="auto"
+        ``"auto"`` takes the GPU where there is one.
+
+    Attributes
+    ----------
+    layers : list of str
+    widths : list of int
+        Numbers per image that each layer gives, after pooling.
+    image_size : int
+        Side in pixels of the square that the network sees.
+    recipe : dict
+        What shapes the numbers of an embedding, the weights named by the SHA-256 of their values.
+    origin : str
+        Where the weights came from, for people; two origins with equal values are one recipe.
+
+    Raises
+    ------
+    FtransferError
+        If the name, the weights or a layer do not exist, do not fit together or cannot be downloaded.
+    """
+
+    def __init__(self, name="resnet50", weights="DEFAULT", layers: Sequence[str] = (), device="auto"):
+        if name not in list_backbones():
+            raise unknown("backbone", name, list_backbones(), plural="backbones")
+        self.name = name
+        self.device = _device(device)
+        model, state, preset, self.origin = _build(name, str(weights))
+        nodes = [n for n in get_graph_node_names(model)[1] if n != "x"]
+        self.layers = list(layers) or [_classifier_input(model, nodes)]
+        for layer in self.layers:
+            if not any(node == layer or node.startswith(layer + ".") for node in nodes):
+                raise unknown("layer", layer, nodes, plural=f"layers of {name}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about nodes that differ between train and eval
+            extractor = create_feature_extractor(model, self.layers)
+        if state is not None:
+            _load(extractor, model, state, name, self.origin)
+        self.network = extractor.float().eval().requires_grad_(False).to(self.device)
+        self.preset = preset
+        self.image_size = preset.crop_size[0]
+        self.widths = [e.shape[1] for e in self._outputs(torch.zeros(1, 3, self.image_size, self.image_size))]
+        self.recipe = {
+            "format": 1,
+            "backbone": name,
+            "weights": "sha256:" + _fingerprint(extractor),
+            "layers": [{"name": n, "width": w} for n, w in zip(self.layers, self.widths, strict=True)],
+            "pooling": "global average",
+            "preprocessing": {
+                "orientation": "exif",
+                "colour": "RGB",
+                "resize": preset.resize_size[0],
+                "crop": preset.crop_size[0],
+                "interpolation": preset.interpolation.value,
+                "antialias": preset.antialias,
+                "mean": list(preset.mean),
+                "std": list(preset.std),
+            },
+            "decoder": _decoder(),
+            "tier": "exact",
+            "dtype": "float32",
+        }
+
+    @property
+    def width(self) -> int:
+        """Numbers per image, all layers together."""
+        return sum(self.widths)
+
+    @property
+    def sees_photographs(self) -> bool:
+        """Whether the weights are meant for photographs; the embedded demo default is not."""
+        return self.name != "small_cnn"
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        """Resize, crop and normalise one RGB image as the weights want it: float32 (3, side, side)."""
+        return self.preset(image)
+
+    def embed(self, batch: torch.Tensor) -> np.ndarray:
+        """Embed preprocessed images.
+
+        Parameters
+        ----------
+        batch : tensor of shape (n, 3, side, side), float32
+
+        Returns
+        -------
+        ndarray of shape (n, width), float32
+        """
+        return torch.cat(self._outputs(batch), dim=1).cpu().numpy()
+
+    def _outputs(self, batch):
+        with torch.inference_mode(), _exact_float32():
+            outputs = self.network(batch.to(self.device, non_blocking=True))
+            return [self._pool(layer, outputs[layer]) for layer in self.layers]
+
+    def _pool(self, layer: str, output: torch.Tensor) -> torch.Tensor:
+        if not isinstance(output, torch.Tensor) or output.ndim not in (2, 3, 4):
+            shape = tuple(getattr(output, "shape", ())) or type(output).__name__
+            raise FtransferError(f"layer {layer} of {self.name} gives {shape}, neither a vector, tokens nor a map")
+        if output.ndim == 4:
+            # torchvision's swin transformers alone keep the channels last inside
+            channels_last = self.name.startswith("swin") and layer.split(".")[0] in ("features", "norm")
+            return output.mean(dim=(1, 2) if channels_last else (2, 3))
+        return output.mean(dim=1) if output.ndim == 3 else output
+
+
+# ---------------------------------------------------------------- building and loading
+
+
+def _build(name: str, weights: str):
+    """Return the model, the state dict still to be loaded (or None), the preprocessing, the origin."""
+    if name == "small_cnn":
+        from ftransfer import small_cnn
+
+        side, mean, std = small_cnn.IMAGE_SIZE, small_cnn.MEAN, small_cnn.STD
+        preset = ImageClassification(crop_size=side, resize_size=side, mean=mean, std=std)
+        choices, make = [], small_cnn.small_cnn
+    else:
+        choices = list(models.get_model_weights(name))
+        preset = models.get_model_weights(name).DEFAULT.transforms()
+        make = _torchvision_maker(name)
+    if weights == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return make().eval(), None, preset, "random, seed 0"
+    file = Path(weights).expanduser()
+    if name == "small_cnn" and weights == "DEFAULT":
+        file = shipped_folder("data") / "small_cnn.safetensors"
+    elif weights in {"DEFAULT", *(w.name for w in choices)}:
+        chosen = models.get_model_weights(name).DEFAULT if weights == "DEFAULT" else None
+        chosen = chosen or next(w for w in choices if w.name == weights)
+        return _download(name, chosen), None, chosen.transforms(), str(chosen)
+    if not file.is_file():
+        names = ["DEFAULT", *(w.name for w in choices), "random"]
+        raise unknown("weights", weights, names, plural=f"{file} is no file, and weights of {name}")
+    return make().eval(), _read_checkpoint(file), preset, file.name
+
+
+def _torchvision_maker(name: str):
+    # as the builders do for pretrained weights: inputs are normalised once, nothing is initialised in vain
+    options = {"transform_input": True, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    return lambda: models.get_model(name, weights=None, **options)
+
+
+def _download(name: str, weights) -> nn.Module:
+    try:
+        return models.get_model(name, weights=weights, progress=False).eval()
+    except (URLError, OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        reason = str(getattr(error, "reason", error)).splitlines()[0]
+        raise FtransferError(
+            f"cannot download {weights} ({reason}); fetch {weights.url} on a machine with a network, then put it "
+            f"into {folder} or name it: --weights FILE"
+        ) from error
+
+
+def _read_checkpoint(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever it meets in a file that is none of its own
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FtransferError(
+            f"{file} cannot be read as a checkpoint of plain tensors (.pth, .pt or .safetensors): {first[:200]}"
+        ) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise FtransferError(f"{file} holds no state dict (names of layers with their tensors)")
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    # torchvision's published densenet files name their layers as an older release did
+    old = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+    return {old.sub(r"\1\2", key): value for key, value in state.items()}
+
+
+def _load(extractor: nn.Module, model: nn.Module, state: dict, name: str, origin: str) -> None:
+    """Load what the extractor needs; a classifier of other classes above it does not matter."""
+    wanted, full = extractor.state_dict(), model.state_dict()
+    used = {prefix for key in wanted for prefix in _prefixes(key)}
+    wrong = [f"{k} is missing" for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
+    wrong += [
+        f"{k} is {_shape(state[k])}, not {_shape(v)}"
+        for k, v in wanted.items()
+        if k in state and state[k].shape != v.shape
+    ]
+    modules = {n for n, _ in model.named_modules() if n}
+    for key in state.keys() - full.keys():
+        parents = [p for p in _prefixes(key) if p in modules]
+        if not parents or parents[-1] in used:
+            wrong.append(f"{key} is not part of {name}")
+    if wrong:
+        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        raise FtransferError(f"the weights in {origin} do not fit {name}: {'; '.join(sorted(wrong)[:4])}{more}")
+    extractor.load_state_dict({k: state[k] for k in wanted if k in state}, strict=False)
+
+
+def _prefixes(key: str) -> list[str]:
+    parts = key.split(".")[:-1]
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "a single number"
+
+
+def _classifier_input(model: nn.Module, nodes: list[str]) -> str:
+    """Name the node that feeds the last layer with weights: that layer is the classifier."""
+    modules = dict(model.named_modules())
+    last = max(i for i, n in enumerate(nodes) if isinstance(modules.get(n), nn.Linear | nn.Conv2d))
+    return nodes[last - 1]
+
+
+def _fingerprint(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        if not key.endswith("num_batches_tracked"):
+            value = value.detach().cpu().contiguous()
+            digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _decoder() -> str:
+    """Name the decoder as far as it decides pixels: patch releases do not."""
+    import PIL
+
+    release = ".".join(PIL.__version__.split(".")[:2])
+    return f"pillow {release}, libjpeg-turbo {features.version('libjpeg_turbo')}, torchvision preset"
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise FtransferError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+@contextmanager
+def _exact_float32():
+    """Keep float32 as it is on a GPU: by default cuDNN rounds its convolutions to TF32's 10 bits."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed the embeddings, for the record; they are no part of the recipe."""
+    return {"torch": torch.__version__, "torchvision": torchvision.__version__}

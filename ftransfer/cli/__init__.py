@@ -1,0 +1,64 @@
+"""The command line: options, one library call, one echo."""
+
+import sys
+
+import click
+
+from ftransfer import __version__
+from ftransfer.errors import FtransferError, unknown
+
+COMMANDS = {
+    "extract": "Turn images into a feature set with a frozen CNN.",
+    "fit": "Race adaptation pipelines from source to target; write report and model.",
+    "demo": "Go the whole way offline on the embedded digits.",
+    "info": "Say what is in a feature set or a run folder.",
+    "backbones": "List the backbones that extract can run.",
+}
+
+
+class Commands(click.Group):
+    """Load a command when it is called, and turn mistakes that a user can mend into one line."""
+
+    def list_commands(self, ctx):
+        return list(COMMANDS)
+
+    def get_command(self, ctx, name):
+        if name not in COMMANDS:
+            return None
+        module = __import__(f"ftransfer.cli.{name}", fromlist=[name])
+        return getattr(module, name)
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))  # from the table, so that --help imports nothing
+
+    def resolve_command(self, ctx, args):
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(str(unknown("command", args[0], COMMANDS)), ctx)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except FtransferError as error:
+            click.echo(f"error: {one_line(error)}", err=True)
+            ctx.exit(1)
+        except (KeyboardInterrupt, click.Abort) as interrupt:
+            click.echo(f"\n{one_line(interrupt) or 'interrupted'}", err=True)
+            ctx.exit(130)
+
+
+def one_line(error: BaseException) -> str:
+    """Join a message to one line, whatever a file name in it holds."""
+    return " ".join(str(error).split())
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ftransfer")
+def main():
+    """Carry labels from one image collection to another.
+
+    Two commands: `ftransfer extract IMAGES --out FEATURES` turns images into features, once;
+    `ftransfer fit FEATURES --source A --target B` carries A's labels over to B and writes a report.
+    """
+    sys.stdout.reconfigure(errors="backslashreplace") if hasattr(sys.stdout, "reconfigure") else None

@@ -1,0 +1,288 @@
+"""Find images, and read them: folders, tables and torchvision data sets become one table.
+
+A location becomes a pandas table with one row an image and the columns ``root, path, label, domain``.
+``path`` is relative to ``root``; ``label`` and ``domain`` are strings, and ``label`` is missing where
+nobody gave one.
+"""
+
+import inspect
+import io
+import os
+import warnings
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from urllib.error import URLError
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from ftransfer.errors import FtransferError, unknown
+
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .png .ppm .pgm .pbm .bmp .gif .tif .tiff .webp .avif .jp2".split()
+)
+MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb, kept as an error instead of a warning
+COLUMNS = ["root", "path", "label", "domain"]
+
+
+def find_images(location, *, domain=None, labels=True, allow_outside=False) -> pd.DataFrame:
+    """List the images of a folder, a table or a torchvision data set.
+
+    Parameters
+    ----------
+    location : str or path
+        A folder ``<root>/<domain>/<class>/*`` (a domain without class folders is unlabelled), or
+        ``<root>/<class>/*`` or ``<root>/*`` with `domain` given; a ``.csv`` or ``.parquet`` table with
+        the column ``path`` (relative to the table's folder) and, if known, ``label`` and ``domain``;
+        ``torchvision:NAME`` or ``torchvision:NAME:SPLIT`` for a data set of torchvision, looked for
+        under ``$TORCH_HOME/datasets`` (``torchvision:NAME:SPLIT:FOLDER``: under FOLDER) and downloaded
+        if it is not there.
+    domain : str, optional
+        Name of the domain that all the images belong to.
+    labels : bool, default=True
+        Whether folder names, or the column ``label``, are taken as labels.
+    allow_outside : bool, default=False
+        Whether paths in a table may be absolute or lead out of the table's folder.
+
+    Returns
+    -------
+    DataFrame with the string columns ``root, path, label, domain``, sorted by path.
+
+    Raises
+    ------
+    FtransferError
+        If nothing is there, no image is found, or it cannot be told which folder is a domain.
+    """
+    location = str(location)
+    if location.startswith("torchvision:"):
+        table = _torchvision_table(location)
+        table["domain"] = table["domain"] if domain is None else domain
+    else:
+        path = Path(location).expanduser()
+        if not path.exists():
+            near = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+            raise unknown("folder or table", location, near, plural=f"in {path.parent}")
+        if path.is_dir():
+            table = _folder_table(path.resolve(), domain, labels)
+        elif path.suffix.lower() in (".csv", ".parquet"):
+            table = _read_table(path.resolve(), domain, allow_outside)
+        else:
+            raise FtransferError(
+                f"{location} is one file; IMAGES is a folder, a .csv or .parquet table, or torchvision:NAME"
+            )
+    if not labels:
+        table["label"] = None
+    return table[COLUMNS].reset_index(drop=True)
+
+
+def _folder_table(root: Path, domain: str | None, labels: bool) -> pd.DataFrame:
+    paths, other = [], set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
+        inside = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        for name in files:
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith("."):
+                continue
+            if suffix in SUFFIXES:
+                paths.append(inside / name)
+            else:
+                other.add(suffix or name)
+    if not paths:
+        seen = f"; it holds only {', '.join(sorted(other)[:8])}" if other else "; it is empty"
+        raise FtransferError(f"no images found in {root}{seen} (images end in .jpg, .png, .webp, .tif ...)")
+    paths.sort()
+    depth = {len(p.parts) for p in paths}
+    if domain is not None:
+        label = [p.parts[0] if labels and len(p.parts) > 1 else None for p in paths]
+        if labels and min(depth) > 2:
+            inside = sorted({p.parts[0] for p in paths})
+            raise FtransferError(
+                f"{root} looks like <domain>/<class>/*, with the folders {', '.join(inside[:5])}; leave out "
+                f"--domain, or give {root / inside[0]} with --domain {inside[0]}"
+            )
+        return _table(root, paths, label, domain)
+    if max(depth) <= 2 and labels or min(depth) == 1:
+        raise FtransferError(
+            f"{root} has no <domain>/<class>/ folders; if all its images are of one domain, name it: "
+            f"--domain NAME"
+        )
+    label = [p.parts[1] if labels and len(p.parts) > 2 else None for p in paths]
+    return _table(root, paths, label, [p.parts[0] for p in paths])
+
+
+def _table(root, paths, label, domain) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"root": str(root), "path": [_printable(str(p)) for p in paths], "label": label, "domain": domain},
+        dtype=object,
+    )
+
+
+def _printable(name: str) -> str:
+    """Escape a file name that is no valid Unicode, so that it can be stored; such a file is then not found."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _read_table(file: Path, domain: str | None, allow_outside: bool) -> pd.DataFrame:
+    try:
+        given = pd.read_csv(file, dtype=str) if file.suffix.lower() == ".csv" else pd.read_parquet(file)
+    except (ValueError, OSError) as error:
+        raise FtransferError(f"{file} cannot be read as a table: {error}") from error
+    if "path" not in given.columns:
+        raise FtransferError(f"{file} needs a column 'path'; its columns: {', '.join(map(str, given.columns))}")
+    if given.empty:
+        raise FtransferError(f"{file} has no rows")
+    if given["path"].isna().any():
+        raise FtransferError(f"{file} has rows without a path, the first is row {given['path'].isna().argmax() + 1}")
+    if domain is None and "domain" not in given.columns:
+        raise FtransferError(f"{file} has no column 'domain'; give one, or --domain NAME for all rows")
+    paths = given["path"].astype(str)
+    if not allow_outside:
+        inside = file.parent.resolve()
+        for path in paths:
+            if not (inside / path).resolve().is_relative_to(inside):
+                raise FtransferError(
+                    f"{file} names {path}, which lies outside {inside}; --allow-outside permits it"
+                )
+    label = given["label"] if "label" in given.columns else None
+    table = _table(file.parent, paths, None, None)
+    table["label"] = None if label is None else label.where(label.notna(), None).map(_text)
+    table["domain"] = domain if domain is not None else given["domain"].map(_text)
+    if table["domain"].isna().any():
+        raise FtransferError(f"{file} has rows without a domain; give each one, or --domain NAME for all")
+    return table
+
+
+def _text(value):
+    return None if value is None or value != value else str(value)
+
+
+# ---------------------------------------------------------------- data sets of torchvision
+
+
+def _torchvision_table(location: str) -> pd.DataFrame:
+    name, split, folder = (location.split(":", 3)[1:] + ["", ""])[:3]
+    import torch.hub
+    from torchvision import datasets
+
+    if name not in datasets.__all__:
+        raise unknown("torchvision data set", name, datasets.__all__)
+    folder = folder or str(Path(torch.hub.get_dir()).parent / "datasets")
+    root = f"torchvision:{name}:{split or 'train'}:{Path(folder).expanduser().resolve()}"
+    data = _open_dataset(root)
+    targets = _targets(data, name)
+    classes = getattr(data, "classes", None)
+    width = len(str(len(targets)))
+    label = [None if t < 0 else str(classes[t]) if classes is not None else str(t) for t in targets]
+    return _table(root, [f"{i:0{width}d}" for i in range(len(targets))], label, name)
+
+
+@lru_cache(maxsize=4)
+def _open_dataset(root: str):
+    """Open ``torchvision:NAME:SPLIT:FOLDER``; download it only if it is not there."""
+    from torchvision import datasets
+
+    _, name, split, folder = root.split(":", 3)
+    make = getattr(datasets, name)
+    takes = inspect.signature(make.__init__).parameters
+    options = {}
+    if "root" in takes:
+        options["root"] = folder
+    if "train" in takes:
+        if split not in ("train", "test"):
+            raise unknown("split", split, ["train", "test"])
+        options["train"] = split == "train"
+    elif "split" in takes:
+        # EMNIST alone takes both: `split` is then its variant, and it is read whole from `train`
+        options["split"] = split
+    try:
+        try:
+            return make(**options)
+        except (RuntimeError, FileNotFoundError):
+            if "download" not in takes:
+                raise
+            return make(**options, download=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise FtransferError(
+            f"torchvision data set {name} is not in {folder} and cannot be downloaded "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
+            f"put its files there, or name their folder: torchvision:{name}:{split}:FOLDER"
+        ) from error
+    except (ValueError, TypeError, ImportError) as error:
+        raise FtransferError(f"torchvision data set {name} cannot be opened: {error}") from error
+
+
+def _targets(data, name: str) -> list[int]:
+    for attribute in ("targets", "labels", "_labels", "y"):
+        values = getattr(data, attribute, None)
+        if values is not None:
+            break
+    else:
+        samples = getattr(data, "samples", None) or getattr(data, "_samples", None)
+        values = [s[1] for s in samples] if samples else [data[i][1] for i in range(len(data))]
+    try:
+        values = np.asarray(values)
+        if values.ndim != 1 or values.dtype.kind not in "iu":
+            raise ValueError
+    except ValueError:
+        raise FtransferError(
+            f"torchvision data set {name} has no single class an image; use one made for classification"
+        ) from None
+    return values.tolist()
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_bytes(root: str, path: str) -> bytes:
+    """Read the bytes of an image; they name its content. A data set's image is written as PPM or PNG."""
+    if not root.startswith("torchvision:"):
+        return (Path(root) / path).read_bytes()
+    data = _open_dataset(root)
+    image = data[int(path)][0]
+    buffer = io.BytesIO()
+    image.save(buffer, "PPM" if image.mode in ("L", "RGB") else "PNG")
+    return buffer.getvalue()
+
+
+def decode(content: bytes) -> Image.Image:
+    """Decode an image to upright RGB pixels.
+
+    The EXIF orientation is applied; 16-bit grey is scaled to 8 bits, not clipped; of an animation the
+    first frame is taken; everything else is converted as torchvision's own loader does.
+
+    Raises
+    ------
+    OSError or ValueError
+        If the content is no readable image; the message says why.
+    """
+    if not content:
+        raise ValueError("the file is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            image = Image.open(io.BytesIO(content))
+        except Image.UnidentifiedImageError:
+            raise ValueError("not an image that Pillow can read") from None
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"too many pixels: {error}") from None
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS} are read")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image, dtype=np.int64).clip(0, 65535) // 257).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def looks_like_photographs(table: pd.DataFrame, sample: int = 20) -> bool:
+    """Whether most of a few images are larger than 64 pixels a side: no glyphs, rather photographs."""
+    large = seen = 0
+    for root, path in table[["root", "path"]].iloc[:: max(1, len(table) // sample)].itertuples(index=False):
+        try:
+            with Image.open(io.BytesIO(read_bytes(root, path))) as image:
+                large += min(image.size) > 64
+                seen += 1
+        except (OSError, ValueError, Image.DecompressionBombError):
+            continue
+    return large > seen / 2

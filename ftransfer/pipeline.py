@@ -1,0 +1,389 @@
+"""`AdaptationPipeline`, `make_pipeline`, and recipes loaded by name or by path."""
+
+import inspect
+import runpy
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline, _final_estimator_has, _name_estimators
+from sklearn.utils import Bunch, get_tags
+from sklearn.utils.metadata_routing import _routing_enabled, process_routing
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, check_memory, has_fit_parameter
+
+from ftransfer.adapt.base import RULE, check_labels, is_unlabelled
+from ftransfer.errors import FtransferError, unknown
+from ftransfer.shipped import shipped_folder
+
+
+class AdaptationPipeline(Pipeline):
+    """A scikit-learn pipeline whose unlabelled rows are the target domain.
+
+    ``fit(X, y)`` takes source rows with their labels and target rows with ``y == -1`` (NaN in a
+    regression), in any order. Transformers see every row; a supervised transformer and the last step
+    are fitted on the labelled rows only, unless they read the unlabelled ones themselves (estimators
+    with ``sample_domain`` in their ``fit``, and those of ``sklearn.semi_supervised``). ``predict`` and
+    the like take every row for a target row; source rows go through `predict_source`.
+
+    Parameters
+    ----------
+    steps : list of (name, estimator)
+        Left as they are: clones of them are fitted.
+    memory : str or joblib.Memory, optional
+        Where fitted transformers are cached.
+    verbose : bool, default=False
+
+    Attributes
+    ----------
+    steps_ : list of (name, estimator)
+        The fitted steps; `named_steps` and indexing give these once they are there.
+
+    See Also
+    --------
+    make_pipeline : Name the steps by themselves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from ftransfer import AdaptationPipeline, DomainScaler
+    >>> X = np.array([[1.0], [2.0], [8.0], [9.0], [101.0], [102.0], [108.0], [109.0]])
+    >>> y = np.array([0, 0, 1, 1, -1, -1, -1, -1])
+    >>> pipeline = AdaptationPipeline([("scale", DomainScaler()), ("classify", LogisticRegression())])
+    >>> pipeline.fit(X, y).predict(X[4:])
+    array([0, 0, 1, 1])
+    """
+
+    transform_input = None  # of scikit-learn's Pipeline, for validation sets; there is no use for it here
+
+    def __init__(self, steps, *, memory=None, verbose=False):
+        self.steps = steps
+        self.memory = memory
+        self.verbose = verbose
+
+    def fit(self, X, y=None, *, sample_domain=None, **params):
+        """Fit all steps.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+        y : array of shape (n_samples,)
+            Labels of the source rows, -1 (or NaN) on target rows.
+        sample_domain : array of shape (n_samples,), int, optional
+            Positive for a source, negative for a target; passed to the steps that take it.
+        **params
+            ``step__parameter`` for a step's ``fit``; an array with one entry a row goes along with them.
+
+        Returns
+        -------
+        self
+        """
+        steps, X, y, last_params = self._fit_transformers(X, y, sample_domain, params)
+        name, last = self.steps[-1]
+        if last is not None and last != "passthrough":
+            X, y, last_params = rows_for(last, X, y, last_params)
+            last = clone(last).fit(X, y, **last_params)
+        self.steps_ = [*steps, (name, last)]
+        return self
+
+    @available_if(_final_estimator_has("transform"))
+    def fit_transform(self, X, y=None, *, sample_domain=None, **params):
+        """Fit all steps, and map each row by its own domain."""
+        steps, X, y, last_params = self._fit_transformers(X, y, sample_domain, params)
+        name, last = self.steps[-1]
+        if last is not None and last != "passthrough":
+            X, last = _fit_transform(clone(last), X, y, last_params)
+        self.steps_ = [*steps, (name, last)]
+        return X
+
+    @available_if(_final_estimator_has("predict"))
+    def fit_predict(self, X, y=None, *, sample_domain=None, **params):
+        """Fit all steps, then predict every row, each mapped by its own domain."""
+        self.fit(X, y, sample_domain=sample_domain, **params)
+        domain = np.where(is_unlabelled(check_labels(y)), -1, 1) if sample_domain is None else sample_domain
+        return self.predict_source(X, sample_domain=domain)
+
+    def transform_source(self, X, *, sample_domain=None):
+        """Map rows of the source, such as held-out ones, through all steps but the last."""
+        check_is_fitted(self)
+        for _, step in self.steps_[:-1]:
+            if hasattr(step, "transform_source"):
+                X = step.transform_source(X, sample_domain=sample_domain)
+            elif step is not None and step != "passthrough":
+                X = step.transform(X)
+        return X
+
+    def predict_source(self, X, *, sample_domain=None, method="predict"):
+        """Predict rows of the source, such as held-out ones: each is mapped by its own domain's map.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+        sample_domain : array of shape (n_samples,), int, optional
+            The source of each row, where there are several; a negative number is a target row.
+        method : {"predict", "predict_proba", "decision_function"}, default="predict"
+
+        Returns
+        -------
+        array of shape (n_samples,) or (n_samples, n_classes)
+        """
+        X = self.transform_source(X, sample_domain=sample_domain)
+        return getattr(self.steps_[-1][1], method)(X)
+
+    def _fit_transformers(self, X, y, sample_domain, params):
+        """Fit all but the last step; return them, the mapped rows, y, and the last step's parameters."""
+        self._validate_steps()
+        if y is not None:
+            y = check_labels(y)
+            if not is_unlabelled(y).any() and any(reads_unlabelled(step) for _, step in self.steps):
+                warnings.warn(f"no target rows: {RULE}", UserWarning, stacklevel=3)
+        step_params = self._params_by_step(sample_domain, params)
+        fit_transform = check_memory(self.memory).cache(_fit_transform)
+        fitted = []
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "no target rows")  # said once, above
+            for name, step in self.steps[:-1]:
+                if step is not None and step != "passthrough":
+                    X, step = fit_transform(clone(step), X, y, step_params[name])
+                fitted.append((name, step))
+        return fitted, X, y, step_params[self.steps[-1][0]]
+
+    def _params_by_step(self, sample_domain, params):
+        names = [name for name, _ in self.steps]
+        if _routing_enabled():
+            routed = process_routing(self, "fit", **params)
+            by_step = {n: {**routed[n].get("fit", {}), **routed[n].get("fit_transform", {})} for n in names}
+        else:
+            by_step = {name: {} for name in names}
+            for key, value in params.items():
+                name, _, parameter = key.partition("__")
+                if name not in by_step or not parameter:
+                    raise FtransferError(f"fit takes step__parameter, with the steps {', '.join(names)}; given {key}")
+                by_step[name][parameter] = value
+        if sample_domain is not None:
+            for name, step in self.steps:
+                if has_fit_parameter(step, "sample_domain"):
+                    by_step[name]["sample_domain"] = sample_domain
+        return by_step
+
+    # ------------------------------------------------------------ after fitting, the fitted steps answer
+
+    @property
+    def _fitted(self) -> Pipeline:
+        check_is_fitted(self)
+        return Pipeline(self.steps_)
+
+    @available_if(_final_estimator_has("predict"))
+    def predict(self, X, **params):
+        """Predict rows of the target."""
+        return self._fitted.predict(X, **params)
+
+    @available_if(_final_estimator_has("predict_proba"))
+    def predict_proba(self, X, **params):
+        """Predict the probability of each class for rows of the target."""
+        return self._fitted.predict_proba(X, **params)
+
+    @available_if(_final_estimator_has("predict_log_proba"))
+    def predict_log_proba(self, X, **params):
+        """Predict the logarithm of the probability of each class for rows of the target."""
+        return self._fitted.predict_log_proba(X, **params)
+
+    @available_if(_final_estimator_has("decision_function"))
+    def decision_function(self, X, **params):
+        """Compute the last step's decision function for rows of the target."""
+        return self._fitted.decision_function(X, **params)
+
+    @available_if(_final_estimator_has("score"))
+    def score(self, X, y=None, **params):
+        """Score rows of the target against labels that belong to them."""
+        return self._fitted.score(X, y, **params)
+
+    @available_if(_final_estimator_has("transform"))
+    def transform(self, X, **params):
+        """Map rows of the target through all steps."""
+        return self._fitted.transform(X, **params)
+
+    def get_feature_names_out(self, input_features=None):
+        """Name the features that come out of the last step."""
+        return self._fitted.get_feature_names_out(input_features)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice) and hasattr(self, "steps_"):
+            part = type(self)(self.steps[index], memory=self.memory, verbose=self.verbose)
+            part.steps_ = self.steps_[index]
+            return part
+        if isinstance(index, slice):
+            return super().__getitem__(index)
+        return self.named_steps[index] if isinstance(index, str) else list(self.named_steps.values())[index]
+
+    @property
+    def named_steps(self):
+        """The steps by name: fitted, once `fit` was called."""
+        return Bunch(**dict(getattr(self, "steps_", self.steps)))
+
+    @property
+    def classes_(self):
+        """Classes of the last step."""
+        return self._fitted.classes_
+
+    @property
+    def n_features_in_(self):
+        """Number of features of the rows that `fit` saw."""
+        return getattr(self, "steps_", self.steps)[0][1].n_features_in_
+
+    @property
+    def feature_names_in_(self):
+        """Names of the features that `fit` saw, where `X` was a table."""
+        return getattr(self, "steps_", self.steps)[0][1].feature_names_in_
+
+    def get_metadata_router(self):
+        """Route as `Pipeline` does; `sample_domain` is asked for by the pipeline itself."""
+        router = super().get_metadata_router()
+        request = self._get_metadata_request()
+        request.fit.add_request(param="sample_domain", alias=True)
+        return router.add_self_request(request)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "steps_")
+
+
+def reads_unlabelled(estimator) -> bool:
+    """Whether an estimator finds the target rows in `y` by itself, so that it is given all rows."""
+    semi_supervised = type(estimator).__module__.startswith("sklearn.semi_supervised")
+    return semi_supervised or has_fit_parameter(estimator, "sample_domain")
+
+
+def rows_for(step, X, y, params: dict):
+    """Leave out the unlabelled rows for a step that would take -1 for a class."""
+    if y is None or reads_unlabelled(step) or not get_tags(step).target_tags.required:
+        return X, y, params
+    labelled = ~is_unlabelled(y)
+    if labelled.all():
+        return X, y, params
+    rows = np.flatnonzero(labelled)
+    params = {k: _take(v, rows) if _one_a_row(v, len(y)) else v for k, v in params.items()}
+    return _take(X, rows), y[labelled], params
+
+
+def _fit_transform(step, X, y, params):
+    X_fit, y_fit, fit_params = rows_for(step, X, y, params)
+    if X_fit is X and hasattr(step, "fit_transform"):
+        return step.fit_transform(X, y, **params), step
+    return step.fit(X_fit, y_fit, **fit_params).transform(X), step
+
+
+def _one_a_row(value, n) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, str | Mapping) and len(value) == n
+
+
+def _take(values, rows):
+    if hasattr(values, "iloc"):
+        return values.iloc[rows]
+    return values[rows] if hasattr(values, "shape") else np.asarray(values)[rows]
+
+
+def make_pipeline(*steps, memory=None, verbose=False) -> AdaptationPipeline:
+    """Make an `AdaptationPipeline` with steps named by their classes, in lower case.
+
+    Examples
+    --------
+    >>> from sklearn.svm import SVC
+    >>> from ftransfer import CORAL, DomainScaler, make_pipeline
+    >>> [name for name, _ in make_pipeline(DomainScaler(), CORAL(), SVC()).steps]
+    ['domainscaler', 'coral', 'svc']
+    """
+    return AdaptationPipeline(_name_estimators(steps), memory=memory, verbose=verbose)
+
+
+# ---------------------------------------------------------------- recipes
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A ready-made pipeline and the grid to search it over.
+
+    Attributes
+    ----------
+    name : str
+    pipeline : AdaptationPipeline, not fitted
+    grid : dict or list of dict, as `sklearn.model_selection.ParameterGrid` takes it
+    summary : str
+        First line of the file's docstring.
+    """
+
+    name: str
+    pipeline: AdaptationPipeline
+    grid: dict | list = field(default_factory=dict)
+    summary: str = ""
+
+
+def list_recipes() -> list[str]:
+    """Name the recipes that ship, in alphabetical order."""
+    return sorted(f.stem for f in shipped_folder("pipelines").glob("*.py") if not f.stem.startswith("_"))
+
+
+def load_recipe(name) -> Recipe:
+    """Load a recipe by name, such as ``"coral_svm"``, or by the path of a Python file.
+
+    The file defines two names: ``pipeline``, an `AdaptationPipeline` or any other estimator (then it is
+    fitted on the source only), and ``grid``, a dict or a list of dicts of parameter values. The file is
+    run as code: load only what you trust.
+
+    Raises
+    ------
+    FtransferError
+        If there is no such recipe or file, the file fails, or the two names are not in it.
+    """
+    text = str(name)
+    path = Path(text).expanduser()
+    if not text.endswith(".py") and len(path.parts) == 1:
+        if text not in list_recipes():
+            raise unknown("pipeline", text, list_recipes(), plural="pipelines that ship")
+        path = shipped_folder("pipelines") / f"{text}.py"
+    if not path.is_file():
+        raise FtransferError(f"no recipe at {path}; a recipe is a .py file that defines pipeline and grid")
+    try:
+        found = runpy.run_path(str(path))
+    except Exception as error:
+        raise FtransferError(f"the recipe {path} fails: {type(error).__name__}: {error}") from error
+    missing = [key for key in ("pipeline", "grid") if key not in found]
+    if missing or not hasattr(found["pipeline"], "fit"):
+        what = f"lacks {' and '.join(missing)}" if missing else "has a pipeline that is no estimator"
+        raise FtransferError(f"the recipe {path} {what}; it defines pipeline and grid")
+    pipeline, grid = found["pipeline"], found["grid"]
+    _check_grid(path, pipeline, grid)
+    if not isinstance(pipeline, AdaptationPipeline):
+        # whatever reads no target rows is the last step: all of it is fitted on the source only
+        pipeline = AdaptationPipeline([("source_only", pipeline)])
+        grids = grid if isinstance(grid, list) else [grid]
+        grid = [{f"source_only__{key}": values for key, values in part.items()} for part in grids]
+    summary = (inspect.cleandoc(found.get("__doc__") or "").splitlines() or [""])[0]
+    return Recipe(path.stem, pipeline, grid, summary)
+
+
+def load_pipeline(name) -> AdaptationPipeline:
+    """Load the pipeline of a recipe by name or path, not fitted. See `load_recipe`.
+
+    Examples
+    --------
+    >>> from ftransfer import load_pipeline
+    >>> list(load_pipeline("coral_svm").named_steps)
+    ['domainscaler', 'coral', 'svc']
+    """
+    return load_recipe(name).pipeline
+
+
+def _check_grid(path: Path, pipeline, grid) -> None:
+    known = pipeline.get_params()
+    for part in grid if isinstance(grid, list) else [grid]:
+        if not isinstance(part, Mapping):
+            raise FtransferError(f"the grid in {path} is a dict or a list of dicts; given {type(part).__name__}")
+        for key, values in part.items():
+            if key not in known:
+                raise unknown(f"parameter of the pipeline in {path}", key, [k for k in known if "__" in k], "there")
+            if not hasattr(values, "__len__") or isinstance(values, str) or len(values) == 0:
+                raise FtransferError(f"the grid in {path} gives {key} no list of values: {values!r}")

@@ -1,0 +1,8 @@
+"""CORAL after per-domain scaling, then a support vector machine."""
+
+from sklearn.svm import SVC
+
+from ftransfer import CORAL, DomainScaler, make_pipeline
+
+pipeline = make_pipeline(DomainScaler(), CORAL(), SVC())
+grid = {"coral__ridge": [1.0, 10.0, 100.0], "svc__C": [1.0, 10.0]}
