@@ -84,7 +84,7 @@ class FeatureSet:
                         f"name another folder: --out"
                     )
                 (folder / "parts").mkdir(parents=True, exist_ok=True)
-                _write_whole(folder / "recipe.json", json.dumps(recipe, indent=2).encode())
+                write_whole(folder / "recipe.json", json.dumps(recipe, indent=2).encode())
         features = cls(folder)
         if features.recipe != recipe:
             raise FtransferError(
@@ -123,7 +123,7 @@ class FeatureSet:
             buffer = pa.BufferOutputStream()
             table = table.reindex(columns=list(FIELDS)).astype(FIELDS)
             pq.write_table(pa.Table.from_pandas(table, preserve_index=False), buffer)
-            _write_whole(self.folder / "manifest.parquet", buffer.getvalue())
+            write_whole(self.folder / "manifest.parquet", buffer.getvalue())
 
     @property
     def complete(self) -> pd.DataFrame:
@@ -171,7 +171,7 @@ class FeatureSet:
             writer.write_table(table)
         file = self.folder / "parts" / f"{uuid.uuid4().hex}.arrow"
         with writing(self.folder):
-            _write_whole(file, sink.getvalue())
+            write_whole(file, sink.getvalue())
         return file
 
     def parts(self) -> list[tuple[Path, np.ndarray, np.ndarray]]:
@@ -261,7 +261,7 @@ def writing(folder: Path):
         raise FtransferError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
-def _write_whole(file: Path, content) -> None:
+def write_whole(file: Path, content) -> None:
     """Write aside, flush to disk, rename: the file appears whole or not at all."""
     aside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
     try:

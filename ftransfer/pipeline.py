@@ -259,7 +259,7 @@ def reads_unlabelled(estimator) -> bool:
 
 def rows_for(step, X, y, params: dict):
     """Leave out the unlabelled rows for a step that would take -1 for a class."""
-    if y is None or reads_unlabelled(step) or not get_tags(step).target_tags.required:
+    if y is None or reads_unlabelled(step) or not _learns_labels(step):
         return X, y, params
     labelled = ~is_unlabelled(y)
     if labelled.all():
@@ -267,6 +267,15 @@ def rows_for(step, X, y, params: dict):
     rows = np.flatnonzero(labelled)
     params = {k: _take(v, rows) if _one_a_row(v, len(y)) else v for k, v in params.items()}
     return _take(X, rows), y[labelled], params
+
+
+def _learns_labels(step) -> bool:
+    """Whether a step would take -1 for a class: a plain pipeline, a search or a selector does not say so."""
+    tags = get_tags(step)
+    if tags.target_tags.required or tags.estimator_type in ("classifier", "regressor") or hasattr(step, "score_func"):
+        return True
+    inner = getattr(step, "estimator", None)
+    return hasattr(inner, "fit") and _learns_labels(inner)
 
 
 def _fit_transform(step, X, y, params):

@@ -5,4 +5,4 @@ from sklearn.ensemble import RandomForestClassifier
 from ftransfer import CORAL, DomainScaler, make_pipeline
 
 pipeline = make_pipeline(DomainScaler(), CORAL(), RandomForestClassifier(n_estimators=300, random_state=0))
-grid = {"coral__ridge": [1.0, 10.0, 100.0], "randomforestclassifier__min_samples_leaf": [1, 3]}
+grid = {"coral__ridge": [1.0, 10.0, 100.0]}

@@ -5,4 +5,4 @@ from sklearn.ensemble import RandomForestClassifier
 from ftransfer import DomainScaler, SubspaceAlignment, make_pipeline
 
 pipeline = make_pipeline(DomainScaler(), SubspaceAlignment(), RandomForestClassifier(n_estimators=300, random_state=0))
-grid = {"subspacealignment__n_components": [20, 40, 80], "randomforestclassifier__min_samples_leaf": [1, 3]}
+grid = {"subspacealignment__n_components": [20, 40, 80]}

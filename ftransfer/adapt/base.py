@@ -26,7 +26,6 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
 
     # with metadata routing switched on, sample_domain is asked for without the user's doing
     __metadata_request__fit = {"sample_domain": True}
-    __metadata_request__transform_source = {"sample_domain": True}
 
     def fit(self, X, y, *, sample_domain=None):
         """Learn the maps from source and target rows.

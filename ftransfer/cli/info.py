@@ -1,0 +1,64 @@
+"""ftransfer info."""
+
+import json
+from pathlib import Path
+
+import click
+
+from ftransfer.errors import FtransferError
+
+
+@click.command()
+@click.argument("folder")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def info(folder, as_json):
+    """Say what is in FOLDER: a feature set or a run."""
+    folder = Path(folder)
+    if (folder / "results.json").is_file():
+        found = _run(folder)
+    elif (folder / "running").is_file():
+        raise FtransferError(f"{folder} is a run that has not ended, or was stopped: run ftransfer fit again")
+    else:
+        found = _feature_set(folder)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        for name, value in found.items():
+            click.echo(f"{name + ':':<12}{value}")
+
+
+def _run(folder) -> dict:
+    try:
+        results = json.loads((folder / "results.json").read_text("utf-8"))
+        task, answer = results["task"], results["recommendation"]
+        return {
+            "run": f"{', '.join(task['sources'])} to {task['target']}",
+            "features": task["features"],
+            "answer": answer["sentence"],
+            "pipeline": answer["pipeline"],
+            "setting": answer["params"],
+            "score": f"{answer['score']:.3f} ({results['score']['name']})",
+            "report": str(folder / "report.html"),
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise FtransferError(f"{folder / 'results.json'} cannot be read: {error!r}") from error
+
+
+def _feature_set(folder) -> dict:
+    from ftransfer.features import FeatureSet
+
+    features = FeatureSet(folder)
+    manifest = features.manifest
+    found = {
+        "backbone": f"{features.recipe['backbone']}, layer {'+'.join(x['name'] for x in features.recipe['layers'])}",
+        "weights": features.recipe["weights"],
+        "width": f"{features.width} numbers an image, {features.recipe['dtype']}",
+        "parts": f"{len(features.parts())} with {len(features.done())} embeddings",
+        "images": f"{len(manifest)}",
+    }
+    for domain, rows in manifest.groupby("domain"):
+        counts = ", ".join(f"{n} {status}" for status, n in rows["status"].value_counts().items())
+        found[f"  {domain}"] = f"{counts}; {rows['label'].nunique()} classes"
+    for row in manifest[manifest["status"] == "error"].head(10).itertuples():
+        found[f"  {row.path}"] = f"cannot be read: {row.error}"
+    return found

@@ -1,0 +1,174 @@
+"""Source and target from a feature set: the target's labels are kept apart, for counting only."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from ftransfer.adapt import domain_codes
+from ftransfer.errors import FtransferError, unknown
+from ftransfer.features import FeatureSet
+
+
+@dataclass(frozen=True)
+class Task:
+    """One transfer task, ready for ``pipeline.fit(task.X, task.y, sample_domain=task.sample_domain)``.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32
+        Source rows first, then target rows.
+    y : ndarray of shape (n_samples,), int
+        Index into `classes` for source rows, -1 for target rows, whether they have a label or not.
+    sample_domain : ndarray of shape (n_samples,), int
+        1, 2, ... for the sources in alphabetical order, -1 for the target.
+    classes : ndarray of str
+    rows : DataFrame
+        Manifest rows of the samples, without their labels.
+    sources : tuple of str
+    target : str
+    notes : list of str
+        What was left out, for people.
+    answers : Answers
+        The target's labels where there are any. Nothing that fits or chooses takes them.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    sample_domain: np.ndarray
+    classes: np.ndarray
+    rows: pd.DataFrame
+    sources: tuple[str, ...]
+    target: str
+    answers: "Answers"
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_source(self) -> np.ndarray:
+        """Mask of the source rows."""
+        return self.sample_domain > 0
+
+    @property
+    def X_target(self) -> np.ndarray:
+        """The target rows of `X`."""
+        return self.X[~self.is_source]
+
+
+class Answers:
+    """The target's true labels, for counting at the end.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_target,), int
+        Index into the classes; -1 where the label is not known, -2 for a class that no source has.
+    """
+
+    def __init__(self, codes):
+        self.codes = codes
+
+    def __bool__(self):
+        return bool((self.codes != -1).any())
+
+    def accuracy(self, predicted) -> float:
+        """Share of the labelled target rows that were predicted right; NaN where none has a label."""
+        known = self.codes != -1
+        return float(np.mean(predicted[known] == self.codes[known])) if known.any() else float("nan")
+
+
+def load_task(features: FeatureSet, source, target: str, *, classes="strict") -> Task:
+    """Take source and target rows from a feature set.
+
+    Parameters
+    ----------
+    features : FeatureSet
+    source : str or list of str
+        Source domains; their rows without a label are left out, which a note says.
+    target : str
+        Target domain.
+    classes : "strict", "shared", "all" or list of str, default="strict"
+        What to do about a class that only the sources or only the target has, as far as the target is
+        labelled: refuse; keep the shared classes; keep all, and count the target's own as wrong; or
+        keep those named.
+
+    Raises
+    ------
+    FtransferError
+        If a domain or class does not exist, a domain is on both sides, fewer than two classes are left,
+        or (``"strict"``) a class is on one side only.
+    """
+    sources = tuple(dict.fromkeys([source] if isinstance(source, str) else source))
+    manifest = features.complete
+    domains = sorted(manifest["domain"].unique())
+    for name in (*sources, target):
+        if name not in domains:
+            raise unknown("domain", name, domains)
+    if target in sources:
+        raise FtransferError(f"'{target}' is both source and target; domains found: {', '.join(domains)}")
+    notes = []
+    rows = manifest[manifest["domain"].isin([*sources, target])]
+    unreadable = rows["status"] != "ok"
+    if unreadable.any():
+        notes.append(f"{int(unreadable.sum())} images that could not be read were left out")
+        rows = rows[~unreadable]
+    is_target = rows["domain"] == target
+    bare = ~is_target & rows["label"].isna()
+    if bare.any():
+        notes.append(f"{int(bare.sum())} source images without a label were left out")
+    source_rows, target_rows = rows[~is_target & ~bare], rows[is_target]
+    for side, part in (("source", source_rows), ("target", target_rows)):
+        if part.empty:
+            names = ", ".join(sources) if side == "source" else target
+            raise FtransferError(f"no {'labelled ' if side == 'source' else ''}image of {side} '{names}' could be read")
+    chosen = _choose_classes(source_rows, target_rows, classes)
+    source_rows = source_rows[source_rows["label"].isin(chosen)]
+    if classes != "all":
+        other = target_rows["label"].notna() & ~target_rows["label"].isin(chosen)
+        if other.any():
+            notes.append(f"{int(other.sum())} target images of other classes were left out, by their labels")
+            target_rows = target_rows[~other]
+    if target_rows.empty:
+        raise FtransferError(f"no image of target '{target}' has one of the classes {', '.join(chosen)}")
+    rows = pd.concat([source_rows, target_rows], ignore_index=True)
+    n_source = len(source_rows)
+    codes = pd.Categorical(rows["label"], categories=chosen).codes.astype(int)
+    answers = codes[n_source:].copy()
+    answers[(answers == -1) & target_rows["label"].notna().to_numpy()] = -2
+    codes[n_source:] = -1
+    return Task(
+        X=features.load(rows),
+        y=codes,
+        sample_domain=domain_codes(rows["domain"], target),
+        classes=np.array(chosen, dtype=str),
+        rows=rows.drop(columns="label"),
+        sources=tuple(sorted(sources)),
+        target=target,
+        answers=Answers(answers),
+        notes=notes,
+    )
+
+
+def _choose_classes(source_rows, target_rows, classes) -> list[str]:
+    of_source, of_target = set(source_rows["label"]), set(target_rows["label"].dropna())
+    if isinstance(classes, str):
+        only_source, only_target = of_source - of_target, of_target - of_source
+        if classes == "strict" and of_target and (only_source or only_target):
+            sides = [("source", only_source), ("target", only_target)]
+            found = "; ".join(f"only the {side} has {_some(names)}" for side, names in sides if names)
+            raise FtransferError(
+                f"source and target should have the same classes, but {found}. --classes shared keeps what both "
+                f"have, --classes all keeps everything (the target's own classes can then never be right)"
+            )
+        chosen = of_source & of_target if classes == "shared" and of_target else of_source
+    else:
+        for name in classes:
+            if name not in of_source:
+                raise unknown("class", name, sorted(of_source), plural="classes")
+        chosen = set(classes)
+    if len(chosen) < 2:
+        raise FtransferError(f"at least two classes are needed; left: {_some(chosen) or 'none'}")
+    return sorted(chosen)
+
+
+def _some(names) -> str:
+    names = sorted(names)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

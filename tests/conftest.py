@@ -1,0 +1,80 @@
+"""What several test files share: small images, small feature sets, where real images lie."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ftransfer import FeatureSet
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def draw(path: Path, label: int, seed: int, size=(40, 32)) -> None:
+    """Write a picture whose colour tells its class and whose noise tells its seed."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 60, (size[1], size[0], 3))
+    pixels[..., label % 3] += 150
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Folder <domain>/<class>/*.png: domains day and night, classes ash, elm, oak, four pictures each."""
+    root = tmp_path / "pictures"
+    for d, domain in enumerate(["day", "night"]):
+        for c, label in enumerate(["ash", "elm", "oak"]):
+            for i in range(4):
+                draw(root / domain / label / f"{i}.png", c, seed=100 * d + 10 * c + i)
+    return root
+
+
+def blobs(n_source=60, n_target=45, n_features=8, n_classes=3, shift=3.0, seed=0):
+    """Source and target rows of the same classes, the target shifted and stretched."""
+    rng = np.random.default_rng(seed)
+    centers = rng.normal(size=(n_classes, n_features)) * 3
+    labels = np.r_[np.arange(n_source) % n_classes, np.arange(n_target) % n_classes]
+    X = centers[labels] + rng.normal(size=(len(labels), n_features))
+    X[n_source:] = X[n_source:] * 1.7 + shift
+    y = labels.copy()
+    y[n_source:] = -1
+    return X.astype(np.float32), y, labels
+
+
+def write_feature_set(folder, X, labels, domains) -> FeatureSet:
+    """Write rows as a feature set, as an extraction would have; a label may be None."""
+    recipe = {
+        "format": 1,
+        "backbone": "made up",
+        "weights": "sha256:0",
+        "layers": [{"name": "out", "width": X.shape[1]}],
+        "dtype": "float32",
+    }
+    features = FeatureSet.create(folder, recipe)
+    keys = [f"{i:064x}" for i in range(len(X))]
+    features.write_part(keys, X)
+    table = pd.DataFrame({"root": "made up", "path": [f"{i}.png" for i in range(len(X))], "sha256": keys})
+    table["label"], table["domain"], table["status"] = labels, domains, "ok"
+    features.write_manifest(table)
+    return features
+
+
+@pytest.fixture
+def feature_set(tmp_path):
+    """Feature set with the domains day (60 rows) and night (45), and the classes ash, elm, oak."""
+    X, y, labels = blobs()
+    names = np.array(["ash", "elm", "oak"])[labels]
+    return write_feature_set(tmp_path / "features", X, names, np.where(y == -1, "night", "day"))
+
+
+@pytest.fixture
+def real():
+    """Folder of the real images and weights; tests that need it are skipped where it is not."""
+    folder = Path(os.environ.get("FTRANSFER_REAL", ROOT.parent / "shared" / "real"))
+    if not folder.is_dir():
+        pytest.skip(f"no real images at {folder}; FTRANSFER_REAL names their folder")
+    return folder
