@@ -75,13 +75,18 @@ class Backbone:
         self.name = name
         self.device = _device(device)
         model, state, preset, self.origin = _build(name, str(weights))
-        nodes = [n for n in get_graph_node_names(model)[1] if n != "x"]
-        self.layers = list(layers) or [_classifier_input(model, nodes)]
-        for layer in self.layers:
-            if not any(node == layer or node.startswith(layer + ".") for node in nodes):
-                raise unknown("layer", layer, nodes, plural=f"layers of {name}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about nodes that differ between train and eval
+            nodes = [n for n in get_graph_node_names(model)[1] if n != "x"]
+            self.layers = list(layers) or [_classifier_input(model, nodes)]
+            known = dict.fromkeys(
+                prefix for n in nodes for prefix in _prefixes(n + ".")
+            )  # layer1 stands for its last node
+            for layer in self.layers:
+                if layer not in known:
+                    raise unknown(
+                        "layer", layer, sorted(known, key=lambda n: n.count(".")), plural=f"layers of {name}"
+                    )
             extractor = create_feature_extractor(model, self.layers)
         if state is not None:
             _load(extractor, model, state, name, self.origin)
@@ -145,7 +150,9 @@ class Backbone:
     def _pool(self, layer: str, output: torch.Tensor) -> torch.Tensor:
         if not isinstance(output, torch.Tensor) or output.ndim not in (2, 3, 4):
             shape = tuple(getattr(output, "shape", ())) or type(output).__name__
-            raise FtransferError(f"layer {layer} of {self.name} gives {shape}, neither a vector, tokens nor a map")
+            raise FtransferError(
+                f"layer {layer} of {self.name} gives {shape}, neither a vector, tokens nor a map"
+            )
         if output.ndim == 4:
             # torchvision's swin transformers alone keep the channels last inside
             channels_last = self.name.startswith("swin") and layer.split(".")[0] in ("features", "norm")
@@ -187,7 +194,9 @@ def _build(name: str, weights: str):
 
 def _torchvision_maker(name: str):
     # as the builders do for pretrained weights: inputs are normalised once, nothing is initialised in vain
-    options = {"transform_input": True, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    options = (
+        {"transform_input": True, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    )
     return lambda: models.get_model(name, weights=None, **options)
 
 
@@ -219,11 +228,15 @@ def _read_checkpoint(file: Path) -> dict[str, torch.Tensor]:
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(isinstance(v, torch.Tensor) for v in state.values())
+    ):
         raise FtransferError(f"{file} holds no state dict (names of layers with their tensors)")
     state = {key.removeprefix("module."): value for key, value in state.items()}
     # torchvision's published densenet files name their layers as an older release did
-    old = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+    old = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
     return {old.sub(r"\1\2", key): value for key, value in state.items()}
 
 
@@ -244,7 +257,9 @@ def _load(extractor: nn.Module, model: nn.Module, state: dict, name: str, origin
             wrong.append(f"{key} is not part of {name}")
     if wrong:
         more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
-        raise FtransferError(f"the weights in {origin} do not fit {name}: {'; '.join(sorted(wrong)[:4])}{more}")
+        raise FtransferError(
+            f"the weights in {origin} do not fit {name}: {'; '.join(sorted(wrong)[:4])}{more}"
+        )
     extractor.load_state_dict({k: state[k] for k in wanted if k in state}, strict=False)
 
 

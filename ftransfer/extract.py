@@ -33,7 +33,7 @@ class Summary:
         Images listed; embeddings computed now; images whose embedding was there (or came twice).
     failed : list of (path, reason)
     replaced : int
-        Rows of the manifest that this run's rows took the place of, because of the same root or domain.
+        Rows from other folders that this run's rows took the place of, being of the same domain.
     seconds : float
     """
 
@@ -95,9 +95,9 @@ def extract_features(
     if batch_size == "auto":
         batch_size = BATCH.get(backbone.device.type, 32)
     features = FeatureSet.create(out, backbone.recipe)
-    manifest, kept = _start_manifest(features, images)
+    manifest, kept, replaced = _start_manifest(features, images)
     features.write_manifest(pd.concat([kept, manifest], ignore_index=True))
-    summary = Summary(len(manifest), replaced=len(features.manifest) - len(manifest) - len(kept))
+    summary = Summary(len(manifest), replaced=replaced)
     run = _Run(features, backbone, int(batch_size), manifest, summary, progress)
     try:
         run.go(workers or cores, strict)
@@ -137,7 +137,9 @@ class _Run:
             else:
                 todo.append(row)
         with ThreadPoolExecutor(workers) as pool:
-            for row, (sha256, size, mtime, pixels, error) in _ahead(pool, self._read, todo, 2 * self.batch_size):
+            for row, (sha256, size, mtime, pixels, error) in _ahead(
+                pool, self._read, todo, 2 * self.batch_size
+            ):
                 for name, value in (("sha256", sha256), ("size", size), ("mtime", mtime)):
                     self.columns[name][row] = value
                 if error is not None:
@@ -218,9 +220,10 @@ class _Run:
 
 
 def _start_manifest(features: FeatureSet, images: pd.DataFrame):
-    """Return this run's rows, and the old ones that stay: those of other roots and other domains."""
+    """Return this run's rows, the old ones that stay (of other roots and other domains), and how many go."""
     old = features.manifest
-    same = old["root"].isin(images["root"].unique()) | old["domain"].isin(images["domain"].unique())
+    same_root = old["root"].isin(images["root"].unique())
+    same = same_root | old["domain"].isin(images["domain"].unique())
     new = images.reindex(columns=list(FIELDS))
     stats = [_stat(root, path) for root, path in zip(new["root"], new["path"], strict=True)]
     new["size"] = [size for size, _ in stats]
@@ -230,7 +233,7 @@ def _start_manifest(features: FeatureSet, images: pd.DataFrame):
     key = ["root", "path", "size", "mtime"]
     hashes = old.dropna(subset=[*key, "sha256"]).drop_duplicates(key).set_index(key)["sha256"]
     new["sha256"] = new.drop(columns="sha256").join(hashes, on=key)["sha256"].astype("string")
-    return new, old[~same]
+    return new, old[~same], int((same & ~same_root).sum())
 
 
 def _stat(root: str, path: str) -> tuple[int | None, int | None]:

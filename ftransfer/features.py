@@ -61,7 +61,9 @@ class FeatureSet:
         self.folder = Path(folder)
         if not (self.folder / "recipe.json").is_file():
             what = "is no feature set (it has no recipe.json)" if self.folder.is_dir() else "does not exist"
-            raise FtransferError(f"{self.folder} {what}; make one: ftransfer extract IMAGES --out {self.folder}")
+            raise FtransferError(
+                f"{self.folder} {what}; make one: ftransfer extract IMAGES --out {self.folder}"
+            )
         self.recipe = self._read_recipe()
 
     @classmethod

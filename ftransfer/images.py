@@ -19,9 +19,7 @@ from PIL import Image, ImageOps
 
 from ftransfer.errors import FtransferError, unknown
 
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .png .ppm .pgm .pbm .bmp .gif .tif .tiff .webp .avif .jp2".split()
-)
+SUFFIXES = frozenset(".jpg .jpeg .jpe .png .ppm .pgm .pbm .bmp .gif .tif .tiff .webp .avif .jp2".split())
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb, kept as an error instead of a warning
 COLUMNS = ["root", "path", "label", "domain"]
 
@@ -62,7 +60,7 @@ def find_images(location, *, domain=None, labels=True, allow_outside=False) -> p
         path = Path(location).expanduser()
         if not path.exists():
             near = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-            raise unknown("folder or table", location, near, plural=f"in {path.parent}")
+            raise unknown("folder or table", path.name, near, plural=f"in {path.parent}")
         if path.is_dir():
             table = _folder_table(path.resolve(), domain, labels)
         elif path.suffix.lower() in (".csv", ".parquet"):
@@ -130,11 +128,15 @@ def _read_table(file: Path, domain: str | None, allow_outside: bool) -> pd.DataF
     except (ValueError, OSError) as error:
         raise FtransferError(f"{file} cannot be read as a table: {error}") from error
     if "path" not in given.columns:
-        raise FtransferError(f"{file} needs a column 'path'; its columns: {', '.join(map(str, given.columns))}")
+        raise FtransferError(
+            f"{file} needs a column 'path'; its columns: {', '.join(map(str, given.columns))}"
+        )
     if given.empty:
         raise FtransferError(f"{file} has no rows")
     if given["path"].isna().any():
-        raise FtransferError(f"{file} has rows without a path, the first is row {given['path'].isna().argmax() + 1}")
+        raise FtransferError(
+            f"{file} has rows without a path, the first is row {given['path'].isna().argmax() + 1}"
+        )
     if domain is None and "domain" not in given.columns:
         raise FtransferError(f"{file} has no column 'domain'; give one, or --domain NAME for all rows")
     paths = given["path"].astype(str)
@@ -145,17 +147,15 @@ def _read_table(file: Path, domain: str | None, allow_outside: bool) -> pd.DataF
                 raise FtransferError(
                     f"{file} names {path}, which lies outside {inside}; --allow-outside permits it"
                 )
-    label = given["label"] if "label" in given.columns else None
-    table = _table(file.parent, paths, None, None)
-    table["label"] = None if label is None else label.where(label.notna(), None).map(_text)
-    table["domain"] = domain if domain is not None else given["domain"].map(_text)
-    if table["domain"].isna().any():
+    label = _texts(given["label"]) if "label" in given.columns else None
+    domains = _texts(given["domain"]) if domain is None else domain
+    if domain is None and None in domains:
         raise FtransferError(f"{file} has rows without a domain; give each one, or --domain NAME for all")
-    return table
+    return _table(file.parent, paths, label, domains)
 
 
-def _text(value):
-    return None if value is None or value != value else str(value)
+def _texts(values: pd.Series) -> list:
+    return [str(value) if known else None for value, known in zip(values, values.notna(), strict=True)]
 
 
 # ---------------------------------------------------------------- data sets of torchvision

@@ -162,7 +162,9 @@ class AdaptationPipeline(Pipeline):
             for key, value in params.items():
                 name, _, parameter = key.partition("__")
                 if name not in by_step or not parameter:
-                    raise FtransferError(f"fit takes step__parameter, with the steps {', '.join(names)}; given {key}")
+                    raise FtransferError(
+                        f"fit takes step__parameter, with the steps {', '.join(names)}; given {key}"
+                    )
                 by_step[name][parameter] = value
         if sample_domain is not None:
             for name, step in self.steps:
@@ -272,7 +274,11 @@ def rows_for(step, X, y, params: dict):
 def _learns_labels(step) -> bool:
     """Whether a step would take -1 for a class: a plain pipeline, a search or a selector does not say so."""
     tags = get_tags(step)
-    if tags.target_tags.required or tags.estimator_type in ("classifier", "regressor") or hasattr(step, "score_func"):
+    if (
+        tags.target_tags.required
+        or tags.estimator_type in ("classifier", "regressor")
+        or hasattr(step, "score_func")
+    ):
         return True
     inner = getattr(step, "estimator", None)
     return hasattr(inner, "fit") and _learns_labels(inner)
@@ -390,9 +396,13 @@ def _check_grid(path: Path, pipeline, grid) -> None:
     known = pipeline.get_params()
     for part in grid if isinstance(grid, list) else [grid]:
         if not isinstance(part, Mapping):
-            raise FtransferError(f"the grid in {path} is a dict or a list of dicts; given {type(part).__name__}")
+            raise FtransferError(
+                f"the grid in {path} is a dict or a list of dicts; given {type(part).__name__}"
+            )
         for key, values in part.items():
             if key not in known:
-                raise unknown(f"parameter of the pipeline in {path}", key, [k for k in known if "__" in k], "there")
+                raise unknown(
+                    f"parameter of the pipeline in {path}", key, [k for k in known if "__" in k], "there"
+                )
             if not hasattr(values, "__len__") or isinstance(values, str) or len(values) == 0:
                 raise FtransferError(f"the grid in {path} gives {key} no list of values: {values!r}")

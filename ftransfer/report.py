@@ -151,7 +151,9 @@ def _predictions(race: Race) -> pd.DataFrame:
 
 def _page(race: Race, results: dict) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     )
     environment.filters["percent"] = lambda v: "" if _missing(v) else f"{v:.1%}"
     environment.filters["number"] = lambda v: "" if _missing(v) else f"{v:.3f}"
@@ -194,7 +196,9 @@ def _chart(best: list[dict]) -> dict:
         {
             "pipeline": row["pipeline"],
             "width": round(PLOT_WIDTH * max(0.0, row["score"] or 0.0), 1),
-            "target": None if _missing(row["target_accuracy"]) else PLOT_LEFT + PLOT_WIDTH * row["target_accuracy"],
+            "target": None
+            if _missing(row["target_accuracy"])
+            else PLOT_LEFT + PLOT_WIDTH * row["target_accuracy"],
             "chosen": row["chosen"],
             "baseline": row["adaptation"] in BASELINES,
         }

@@ -136,9 +136,13 @@ def source_accuracy(pipeline, X, y, sample_domain, folds=3, random_state=0) -> f
     if np.bincount(y[source])[np.unique(y[source])].min() < folds:
         return float("nan")
     right = 0
-    for train, test in StratifiedKFold(folds, shuffle=True, random_state=random_state).split(source, y[source]):
+    for train, test in StratifiedKFold(folds, shuffle=True, random_state=random_state).split(
+        source, y[source]
+    ):
         rows = np.r_[source[train], target]
         fitted = clone(pipeline).fit(X[rows], y[rows], sample_domain=sample_domain[rows])
         held_out = source[test]
-        right += np.sum(fitted.predict_source(X[held_out], sample_domain=sample_domain[held_out]) == y[held_out])
+        right += np.sum(
+            fitted.predict_source(X[held_out], sample_domain=sample_domain[held_out]) == y[held_out]
+        )
     return float(right / len(source))

@@ -94,7 +94,9 @@ def race(
     FtransferError
         If a recipe cannot be loaded, or every candidate fails.
     """
-    candidates = [(recipe, params) for recipe in with_baselines(recipes) for params in ParameterGrid(recipe.grid)]
+    candidates = [
+        (recipe, params) for recipe in with_baselines(recipes) for params in ParameterGrid(recipe.grid)
+    ]
     announce(len(candidates))
     judge = Judge(task.X, task.y, task.sample_domain)
     rows = _in_threads(_fit_and_score, [(task, judge, *c) for c in candidates], jobs, progress)
@@ -102,7 +104,9 @@ def race(
     table = table.reset_index(drop=True)
     table.insert(0, "rank", range(1, len(table) + 1))
     if table["score"].isna().all():
-        raise FtransferError(f"every candidate failed; the first: {table['pipeline'][0]}: {table['error'][0]}")
+        raise FtransferError(
+            f"every candidate failed; the first: {table['pipeline'][0]}: {table['error'][0]}"
+        )
     best = table[table["score"].notna()].drop_duplicates("pipeline").index
     checks = [(f, task.X, task.y, task.sample_domain) for f in table.loc[best, "fitted"]]
     table["source_accuracy"] = pd.Series(_in_threads(_source_accuracy, checks, jobs), index=best)
@@ -147,7 +151,9 @@ def recommend(table: pd.DataFrame) -> tuple[int, str, str]:
             chosen = row
     name, kind = table["pipeline"][chosen], table["adaptation"][chosen]
     if kind == BASELINES[0]:
-        sentence = f"Do not adapt: {name}, trained on the source only, is as consistent with the target as any."
+        sentence = (
+            f"Do not adapt: {name}, trained on the source only, is as consistent with the target as any."
+        )
     elif kind == BASELINES[1]:
         sentence = f"Scale each domain by itself and leave it at that: {name}."
     else:
@@ -190,7 +196,9 @@ def adaptation(pipeline: AdaptationPipeline) -> str:
         return "source only"
     if len(steps) == 1 and isinstance(steps[0], DomainScaler):
         return "per-domain scaling"
-    return " + ".join(type(step).__name__ for step in steps if not isinstance(step, DomainScaler) or len(steps) == 1)
+    return " + ".join(
+        type(step).__name__ for step in steps if not isinstance(step, DomainScaler) or len(steps) == 1
+    )
 
 
 def _fit_and_score(task: Task, judge: Judge, recipe: Recipe, params: dict) -> dict:

@@ -118,7 +118,9 @@ def load_task(features: FeatureSet, source, target: str, *, classes="strict") ->
     for side, part in (("source", source_rows), ("target", target_rows)):
         if part.empty:
             names = ", ".join(sources) if side == "source" else target
-            raise FtransferError(f"no {'labelled ' if side == 'source' else ''}image of {side} '{names}' could be read")
+            raise FtransferError(
+                f"no {'labelled ' if side == 'source' else ''}image of {side} '{names}' could be read"
+            )
     chosen = _choose_classes(source_rows, target_rows, classes)
     source_rows = source_rows[source_rows["label"].isin(chosen)]
     if classes != "all":
@@ -130,7 +132,7 @@ def load_task(features: FeatureSet, source, target: str, *, classes="strict") ->
         raise FtransferError(f"no image of target '{target}' has one of the classes {', '.join(chosen)}")
     rows = pd.concat([source_rows, target_rows], ignore_index=True)
     n_source = len(source_rows)
-    codes = pd.Categorical(rows["label"], categories=chosen).codes.astype(int)
+    codes = pd.Index(chosen).get_indexer(rows["label"].astype(object))
     answers = codes[n_source:].copy()
     answers[(answers == -1) & target_rows["label"].notna().to_numpy()] = -2
     codes[n_source:] = -1

@@ -74,20 +74,28 @@ def test_tables_come_out_as_tables_with_names(adapter):
     out = clone(adapter).set_output(transform="pandas").fit_transform(table, y)
     assert isinstance(out, pd.DataFrame)
     names = out.columns.tolist()
-    expected = ["subspacealignment0", "subspacealignment1"] if isinstance(adapter, SubspaceAlignment) else list("abcd")
+    expected = (
+        ["subspacealignment0", "subspacealignment1"]
+        if isinstance(adapter, SubspaceAlignment)
+        else list("abcd")
+    )
     assert names == expected
 
 
 def test_nan_marks_the_target_of_a_regression():
     X, y, _ = blobs()
     continuous = np.where(y == -1, np.nan, y + 0.5)
-    np.testing.assert_array_equal(DomainScaler().fit_transform(X, continuous), DomainScaler().fit_transform(X, y))
+    np.testing.assert_array_equal(
+        DomainScaler().fit_transform(X, continuous), DomainScaler().fit_transform(X, y)
+    )
 
 
 def test_minus_one_is_an_ordinary_value_where_nan_marks_the_target():
     X, y, _ = blobs()
     continuous = np.where(y == -1, np.nan, np.where(y == 0, -1.0, y))
-    np.testing.assert_array_equal(DomainScaler().fit_transform(X, continuous), DomainScaler().fit_transform(X, y))
+    np.testing.assert_array_equal(
+        DomainScaler().fit_transform(X, continuous), DomainScaler().fit_transform(X, y)
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,7 +188,9 @@ def textbook_coral(source, target, ridge):
     return (source - source.mean(0)) @ whiten @ color + target.mean(0)
 
 
-@pytest.mark.parametrize(("n_source", "n_target", "d"), [(60, 45, 8), (20, 70, 30), (70, 20, 30), (12, 15, 40)])
+@pytest.mark.parametrize(
+    ("n_source", "n_target", "d"), [(60, 45, 8), (20, 70, 30), (70, 20, 30), (12, 15, 40)]
+)
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 1e-4), (np.float64, 1e-8)])
 def test_coral_equals_the_textbook(n_source, n_target, d, dtype, rtol):
     X, y, _ = blobs(n_source, n_target, d)
@@ -265,7 +275,9 @@ def textbook_subspace(source, target, k):
 def test_subspace_alignment_equals_the_textbook_up_to_the_sign_of_axes(n_source, n_target, d):
     X, y, _ = blobs(n_source, n_target, d)
     out = SubspaceAlignment(3).fit_transform(X.astype(float), y)
-    for ours, theirs in zip((out[y != -1], out[y == -1]), textbook_subspace(X[y != -1], X[y == -1], 3), strict=True):
+    for ours, theirs in zip(
+        (out[y != -1], out[y == -1]), textbook_subspace(X[y != -1], X[y == -1], 3), strict=True
+    ):
         np.testing.assert_allclose(np.abs(ours), np.abs(theirs), rtol=1e-7, atol=1e-7)
 
 

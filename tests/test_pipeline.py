@@ -35,11 +35,15 @@ from ftransfer import (
 def expected_failures(estimator):
     if not hasattr(estimator, "classes_") and estimator.steps[-1][0] == "logisticregression":
         # scikit-learn leaves its own semi-supervised classifiers out of this check by name, for the same reason
-        return {"check_classifiers_classes": "trains on the classes -1 and 1 and on strings; here -1 marks the target"}
+        return {
+            "check_classifiers_classes": "trains on the classes -1 and 1 and on strings; here -1 marks the target"
+        }
     return {}
 
 
-@pytest.mark.filterwarnings("ignore:no target rows", "ignore:n_components", "ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings(
+    "ignore:no target rows", "ignore:n_components", "ignore::sklearn.exceptions.ConvergenceWarning"
+)
 @parametrize_with_checks(
     [
         make_pipeline(DomainScaler(), CORAL()),
@@ -88,7 +92,9 @@ def test_no_last_step_takes_the_target_for_a_class(last):
 def test_semi_supervised_last_steps_see_all_rows(last):
     X, y, labels = blobs()
     fitted = make_pipeline(DomainScaler(), last).fit(X, y)
-    assert len(fitted[-1].transduction_ if hasattr(fitted[-1], "transduction_") else fitted[-1].labeled_iter_) == len(X)
+    assert len(
+        fitted[-1].transduction_ if hasattr(fitted[-1], "transduction_") else fitted[-1].labeled_iter_
+    ) == len(X)
     assert fitted.score(X[y == -1], labels[y == -1]) > 0.9
 
 
@@ -99,7 +105,9 @@ def test_unsupervised_transformers_see_every_row_and_supervised_ones_the_labelle
     assert fitted["lineardiscriminantanalysis"].classes_.tolist() == [0, 1, 2]
     chosen = make_pipeline(SelectKBest(k=2), SVC()).fit(X, y)["selectkbest"]
     np.testing.assert_allclose(chosen.scores_, SelectKBest(k=2).fit(X[y != -1], y[y != -1]).scores_)
-    model = make_pipeline(SelectFromModel(LogisticRegression()), SVC()).fit(X, y)["selectfrommodel"].estimator_
+    model = (
+        make_pipeline(SelectFromModel(LogisticRegression()), SVC()).fit(X, y)["selectfrommodel"].estimator_
+    )
     assert model.classes_.tolist() == [0, 1, 2]
 
 
@@ -124,7 +132,9 @@ def test_a_plain_grid_search_runs_over_it():
     search = GridSearchCV(make_pipeline(DomainScaler(), CORAL(), SVC()), grid, cv=splits, error_score="raise")
     search.fit(X, y)
     assert search.best_estimator_.score(X[y == -1], labels[y == -1]) > 0.9
-    assert cross_validate(make_pipeline(CORAL(), SVC()), X, y, error_score="raise")["test_score"].shape == (5,)
+    assert cross_validate(make_pipeline(CORAL(), SVC()), X, y, error_score="raise")["test_score"].shape == (
+        5,
+    )
 
 
 def test_held_out_source_rows_are_predicted_by_the_sources_own_map():
@@ -234,9 +244,15 @@ def test_a_recipe_of_ones_own_loads_by_path(tmp_path):
         ("grid = {}", "lacks pipeline"),
         ("pipeline = 3\ngrid = {}", "no estimator"),
         ("1 / 0", "fails: ZeroDivisionError"),
-        ("from sklearn.svm import SVC\npipeline = SVC()\ngrid = {'c': [1]}", "no parameter of the pipeline .* 'c'"),
+        (
+            "from sklearn.svm import SVC\npipeline = SVC()\ngrid = {'c': [1]}",
+            "no parameter of the pipeline .* 'c'",
+        ),
         ("from sklearn.svm import SVC\npipeline = SVC()\ngrid = {'C': 1}", "gives C no list of values"),
-        ("from sklearn.svm import SVC\npipeline = SVC()\ngrid = 1", "is a dict or a list of dicts; given int"),
+        (
+            "from sklearn.svm import SVC\npipeline = SVC()\ngrid = 1",
+            "is a dict or a list of dicts; given int",
+        ),
     ],
 )
 def test_a_faulty_recipe_is_refused(tmp_path, text, message):

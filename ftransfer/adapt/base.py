@@ -128,7 +128,9 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
         return X, domain
 
     def _by_domain(self, X, domain):
-        parts = [(domain == code, self._map_source(X[domain == code], code)) for code in self.sources_.tolist()]
+        parts = [
+            (domain == code, self._map_source(X[domain == code], code)) for code in self.sources_.tolist()
+        ]
         parts.append((domain < 0, self._map_target(X[domain < 0])))
         parts = [(rows, mapped) for rows, mapped in parts if rows.any()]
         out = np.empty((len(X), parts[0][1].shape[1]), dtype=parts[0][1].dtype)
@@ -204,7 +206,9 @@ def check_labels(y) -> np.ndarray:
     if unlabelled.all():
         raise FtransferError(f"all {len(y)} rows are unlabelled; {RULE}")
     if np.isin(y, (-1, 1)).all() and unlabelled.any():
-        raise FtransferError(f"y holds only -1 and 1; {RULE}. If -1 is a class of yours, give it another number")
+        raise FtransferError(
+            f"y holds only -1 and 1; {RULE}. If -1 is a class of yours, give it another number"
+        )
     return y
 
 
@@ -239,7 +243,9 @@ def domain_codes(domain, target) -> np.ndarray:
     targets = [target] if isinstance(target, str) else list(target)
     missing = sorted(set(targets) - set(domain.tolist()))
     if missing:
-        raise FtransferError(f"no row of domain {', '.join(missing)}; found: {', '.join(sorted(set(domain.tolist())))}")
+        raise FtransferError(
+            f"no row of domain {', '.join(missing)}; found: {', '.join(sorted(set(domain.tolist())))}"
+        )
     sources = sorted(set(domain.tolist()) - set(targets))
     codes = {name: i + 1 for i, name in enumerate(sources)} | {name: -i - 1 for i, name in enumerate(targets)}
     return np.array([codes[name] for name in domain.tolist()])

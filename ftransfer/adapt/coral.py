@@ -74,7 +74,9 @@ class CORAL(OneToOneFeatureMixin, DomainAdapter):
     def _map_source(self, X, domain):
         mean = self.source_mean_[domain]
         moved = _apply(self._color, _apply(self._whiten[domain], X - mean))
-        return moved + (self.target_mean_ if self.center else _apply(self._color, _apply(self._whiten[domain], mean)))
+        return moved + (
+            self.target_mean_ if self.center else _apply(self._color, _apply(self._whiten[domain], mean))
+        )
 
     def _map_target(self, X):
         return X.copy()

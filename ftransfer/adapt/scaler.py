@@ -64,7 +64,9 @@ class DomainScaler(OneToOneFeatureMixin, DomainAdapter):
             center = rows.mean(axis=0, dtype=np.float64)
             scale = rows.std(axis=0, dtype=np.float64) if self.scale == "std" else np.ones_like(center)
         # a constant feature has a spread of rounding errors: leave it, as StandardScaler does
-        constant = scale <= 10 * np.finfo(rows.dtype).eps * np.maximum(np.abs(center), np.finfo(rows.dtype).tiny)
+        constant = scale <= 10 * np.finfo(rows.dtype).eps * np.maximum(
+            np.abs(center), np.finfo(rows.dtype).tiny
+        )
         scale = np.where(constant, 1.0, scale)
         return center.astype(rows.dtype), scale.astype(rows.dtype)
 

@@ -100,7 +100,9 @@ def _principal_axes(rows, k):
         axes = centred.T @ U
         # a direction without variance has no axis: it stays zero and contributes nothing
         length = np.linalg.norm(axes, axis=0)
-        axes = axes / np.where(length > np.finfo(rows.dtype).eps * max(length.max(), 1e-30) * n, length, np.inf)
+        axes = axes / np.where(
+            length > np.finfo(rows.dtype).eps * max(length.max(), 1e-30) * n, length, np.inf
+        )
     else:
         w, axes = eigh(centred.T @ centred, subset_by_index=chosen)
     axes = axes[:, ::-1]

@@ -9,7 +9,9 @@ from ftransfer.cli.progress import progress_bar
 
 
 @click.command()
-@click.option("--out", default="ftransfer-demo", show_default=True, help="Folder for images, features and run.")
+@click.option(
+    "--out", default="ftransfer-demo", show_default=True, help="Folder for images, features and run."
+)
 def demo(out):
     """Go the whole way offline, in under a minute: printed digits to handwritten ones.
 

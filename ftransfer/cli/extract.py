@@ -12,12 +12,22 @@ from ftransfer.cli.progress import progress_bar
 @click.argument("images")
 @click.option("--out", required=True, help="Folder of the feature set; extended if it is there.")
 @click.option("--domain", help="Name of the domain, where all of IMAGES are one.")
-@click.option("--labels/--no-labels", default=True, help="Whether folder names are labels.  [default: labels]")
+@click.option(
+    "--labels/--no-labels", default=True, help="Whether folder names are labels.  [default: labels]"
+)
 @click.option("--backbone", default="resnet50", show_default=True, help="See ftransfer backbones.")
 @click.option(
-    "--weights", default="DEFAULT", show_default=True, help="DEFAULT, a name (IMAGENET1K_V1), a file, or random."
+    "--weights",
+    default="DEFAULT",
+    show_default=True,
+    help="DEFAULT, a name (IMAGENET1K_V1), a file, or random.",
 )
-@click.option("--layer", "layers", multiple=True, help="Node of the graph; may be repeated.  [default: classifier's input]")
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    help="Node of the graph; may be repeated.  [default: classifier's input]",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option("--batch-size", default="auto", show_default=True, help="Images in a forward pass.")
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode.  [default: usable cores]")
@@ -25,7 +35,19 @@ from ftransfer.cli.progress import progress_bar
 @click.option("--allow-outside", is_flag=True, help="Let a table name images outside its folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def extract(
-    images, out, domain, labels, backbone, weights, layers, device, batch_size, workers, strict, allow_outside, as_json
+    images,
+    out,
+    domain,
+    labels,
+    backbone,
+    weights,
+    layers,
+    device,
+    batch_size,
+    workers,
+    strict,
+    allow_outside,
+    as_json,
 ):
     """Turn IMAGES into the feature set OUT with a frozen CNN.
 
@@ -68,7 +90,7 @@ def describe(features, out) -> str:
         f"({did.computed} computed, {did.reused} already there or the same picture twice{rate})"
     ]
     if did.replaced:
-        lines.append(f"{did.replaced} rows of an earlier extraction of the same folder or domain were replaced")
+        lines.append(f"{did.replaced} images of the same domains in another folder were replaced by these")
     if did.failed:
         lines.append(f"{len(did.failed)} could not be read and are marked so in the manifest:")
         lines += [f"  {path}: {reason}" for path, reason in did.failed[:10]]

@@ -14,7 +14,9 @@ from ftransfer.cli.progress import progress_bar
 @click.argument("features")
 @click.option("--source", required=True, help="Domain with labels; several with commas: photo,cartoon.")
 @click.option("--target", required=True, help="Domain that the labels are carried to.")
-@click.option("--pipeline", "pipelines", multiple=True, help="Recipe, by name or path; may be repeated.  [default: all]")
+@click.option(
+    "--pipeline", "pipelines", multiple=True, help="Recipe, by name or path; may be repeated.  [default: all]"
+)
 @click.option(
     "--classes",
     default="strict",
@@ -60,7 +62,9 @@ def describe(results, folder) -> str:
     from ftransfer.report import setting
 
     counted = results["counted"]
-    header = ["rank", "pipeline", "adaptation", "score", "source"] + (["target*"] if counted else []) + ["setting"]
+    header = (
+        ["rank", "pipeline", "adaptation", "score", "source"] + (["target*"] if counted else []) + ["setting"]
+    )
     rows, seen = [], set()
     for row in results["candidates"]:
         if row["pipeline"] in seen:
@@ -73,7 +77,12 @@ def describe(results, folder) -> str:
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header) - 1)]
     right = {0, *range(3, len(header) - 1)}
     lines = [
-        "  ".join([*(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths))), line[-1]])
+        "  ".join(
+            [
+                *(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths))),
+                line[-1],
+            ]
+        )
         for line in [header, *rows]
     ]
     if counted:

@@ -1,0 +1,171 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import draw
+
+from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images
+from ftransfer.extract import Interrupted
+from ftransfer.images import decode, read_bytes
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return Backbone("small_cnn", "random")
+
+
+def test_every_row_is_the_embedding_of_its_picture(pictures, tmp_path, backbone):
+    table = find_images(pictures)
+    seen = []
+    features = extract_features(table, tmp_path / "f", backbone, batch_size=5, progress=seen.append)
+    assert sum(seen) == len(table) == 24
+    manifest = features.complete
+    assert manifest["status"].eq("ok").all()
+    assert manifest[["path", "label", "domain"]].equals(table[["path", "label", "domain"]].astype("string"))
+    X = features.load(manifest)
+    for i in (0, 7, 23):
+        pixels = backbone.preprocess(decode(read_bytes(*manifest.loc[i, ["root", "path"]])))
+        np.testing.assert_allclose(X[i], backbone.embed(pixels[None])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_second_run_computes_nothing_and_a_new_picture_only_itself(pictures, tmp_path, backbone):
+    first = extract_features(find_images(pictures), tmp_path / "f", backbone)
+    assert (first.summary.computed, first.summary.reused) == (24, 0)
+    again = extract_features(find_images(pictures), tmp_path / "f", backbone)
+    assert (again.summary.computed, again.summary.reused) == (0, 24)
+    draw(pictures / "day" / "ash" / "new.png", 0, 999)
+    more = extract_features(find_images(pictures), tmp_path / "f", backbone)
+    assert (more.summary.computed, more.summary.reused) == (1, 24)
+
+
+def test_changed_moved_and_doubled_pictures_are_found_by_content(pictures, tmp_path, backbone):
+    extract_features(find_images(pictures), tmp_path / "f", backbone)
+    (pictures / "day" / "elm" / "moved.png").write_bytes((pictures / "day" / "ash" / "0.png").read_bytes())
+    (pictures / "day" / "ash" / "0.png").unlink()
+    shutil.copy(pictures / "day" / "ash" / "1.png", pictures / "night" / "oak" / "twin.png")
+    draw(pictures / "day" / "oak" / "0.png", 2, 777)
+    features = extract_features(find_images(pictures), tmp_path / "f", backbone)
+    assert features.summary.computed == 1
+    manifest = features.complete.set_index("path")
+    assert "day/ash/0.png" not in manifest.index
+    assert manifest.loc["day/elm/moved.png", "label"] == "elm"
+    assert manifest.loc["night/oak/twin.png", "sha256"] == manifest.loc["day/ash/1.png", "sha256"]
+
+
+def test_the_same_picture_twice_in_one_run_is_computed_once(pictures, tmp_path, backbone):
+    shutil.copy(pictures / "day" / "ash" / "0.png", pictures / "night" / "oak" / "0.png")
+    features = extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=4)
+    assert (features.summary.computed, features.summary.reused) == (23, 1)
+    assert len(features.load(features.complete)) == 24
+
+
+def test_other_folders_are_added_and_the_same_domain_is_replaced(pictures, tmp_path, backbone):
+    extract_features(find_images(pictures / "day", domain="day"), tmp_path / "f", backbone)
+    both = extract_features(find_images(pictures / "night", domain="night"), tmp_path / "f", backbone)
+    assert both.complete["domain"].value_counts().to_dict() == {"day": 12, "night": 12}
+    moved = pictures.rename(pictures.with_name("elsewhere"))
+    again = extract_features(find_images(moved), tmp_path / "f", backbone)
+    assert len(again.complete) == 24
+    assert (again.summary.computed, again.summary.replaced) == (0, 24)
+
+
+def test_an_image_that_cannot_be_read_is_a_row_with_its_reason(pictures, tmp_path, backbone):
+    (pictures / "day" / "ash" / "0.png").write_bytes(b"not a picture")
+    (pictures / "day" / "elm" / "0.png").write_bytes(b"")
+    (pictures / "day" / "oak" / "0.png").unlink()
+    (pictures / "day" / "oak" / "0.png").symlink_to("nowhere.png")
+    (pictures / "night" / "oak" / "0.png").unlink()
+    (pictures / "night" / "oak" / "0.png").mkdir()
+    draw(pictures / "night" / "oak" / "0.png" / "inside.png", 2, 5)
+    features = extract_features(find_images(pictures), tmp_path / "f", backbone)
+    manifest = features.complete.set_index("path")
+    reasons = manifest[manifest["status"] == "error"]["error"].to_dict()
+    assert reasons == {
+        "day/ash/0.png": "not an image that Pillow can read",
+        "day/elm/0.png": "the file is empty",
+        "day/oak/0.png": "No such file or directory",
+    }
+    assert len(features.summary.failed) == 3
+    assert len(features.load(features.complete.query("status == 'ok'"))) == 21
+
+
+def test_strict_stops_at_the_first_and_keeps_what_was_done(pictures, tmp_path, backbone):
+    (pictures / "night" / "oak" / "3.png").write_bytes(b"not a picture")
+    with pytest.raises(FtransferError, match="night/oak/3.png cannot be read: not an image"):
+        extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=4, strict=True)
+    assert len(FeatureSet(tmp_path / "f").done()) == 20
+
+
+def test_a_file_that_was_mended_is_read_again(pictures, tmp_path, backbone):
+    (pictures / "day" / "ash" / "0.png").write_bytes(b"not a picture")
+    extract_features(find_images(pictures), tmp_path / "f", backbone)
+    draw(pictures / "day" / "ash" / "0.png", 0, 5)
+    assert extract_features(find_images(pictures), tmp_path / "f", backbone).complete["status"].eq("ok").all()
+
+
+def test_ctrl_c_keeps_what_was_finished_and_the_next_run_goes_on(pictures, tmp_path, backbone):
+    def interrupt(n, seen=[0]):  # noqa: B006
+        seen[0] += n
+        if seen[0] >= 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="8 of 24 images are kept"):
+        extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=4, progress=interrupt)
+    half = FeatureSet(tmp_path / "f")
+    with pytest.raises(FtransferError, match="half-written: 16 of 24"):
+        half.complete  # noqa: B018
+    features = extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=4)
+    assert features.summary.computed == 16
+    undisturbed = extract_features(find_images(pictures), tmp_path / "g", backbone, batch_size=4)
+    np.testing.assert_array_equal(features.load(features.complete), undisturbed.load(undisturbed.complete))
+
+
+def test_another_backbone_into_the_same_folder_is_refused(pictures, tmp_path, backbone):
+    extract_features(find_images(pictures), tmp_path / "f", backbone)
+    with pytest.raises(FtransferError, match=r"layers is .* there, block2 now"):
+        extract_features(find_images(pictures), tmp_path / "f", Backbone("small_cnn", "random", ["block2"]))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL and SIGINT")
+@pytest.mark.parametrize(("kill", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_killed_process_loses_nothing_that_was_committed(tmp_path, kill, code):
+    for i in range(600):
+        draw(tmp_path / "images" / "day" / "ash" / f"{i}.png", i % 3, i)
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "images"), str(tmp_path / "f")]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "f" / "parts").glob("*.arrow"))) < 3:
+        assert time.monotonic() < deadline, "no part was committed"
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(kill)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == code, message
+    committed = len(FeatureSet(tmp_path / "f").done())
+    assert 0 < committed < 600
+    if kill == signal.SIGINT:
+        assert f"interrupted: {committed} of 600 images are kept" in message
+        assert "Traceback" not in message
+    features = extract_features(
+        find_images(tmp_path / "images"), tmp_path / "f", Backbone("small_cnn", "random")
+    )
+    assert features.summary.computed == 600 - committed
+    assert len(features.load(features.complete)) == 600
+
+
+PROGRAM = """
+import sys, time
+import ftransfer.extract as engine
+from ftransfer.cli import main
+engine.PART_ROWS = 32
+wait = engine._Run._forward
+engine._Run._forward = lambda self: (time.sleep(0.05), wait(self))
+main(["extract", sys.argv[1], "--out", sys.argv[2], "--backbone", "small_cnn", "--weights", "random"])
+"""

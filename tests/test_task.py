@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+from conftest import blobs, write_feature_set
+
+from ftransfer import FtransferError, load_task
+
+
+def test_source_rows_have_labels_and_target_rows_have_none(feature_set):
+    task = load_task(feature_set, "day", "night")
+    X, y, labels = blobs()
+    np.testing.assert_array_equal(task.X, X)
+    np.testing.assert_array_equal(task.y, y)
+    assert task.classes.tolist() == ["ash", "elm", "oak"]
+    assert task.sample_domain.tolist() == [1] * 60 + [-1] * 45
+    assert "label" not in task.rows.columns
+    np.testing.assert_array_equal(task.answers.codes, labels[60:])
+    assert task.answers.accuracy(labels[60:]) == 1.0
+
+
+def test_nothing_but_the_answers_changes_with_the_targets_labels(tmp_path):
+    X, y, labels = blobs()
+    names = np.array(["ash", "elm", "oak"])
+    domains = np.where(y == -1, "night", "day")
+    turned = np.where(y == -1, names[(labels + 1) % 3], names[labels])
+    bare = [None if d == "night" else n for d, n in zip(domains, names[labels], strict=True)]
+    tasks = [
+        load_task(write_feature_set(tmp_path / str(i), X, given, domains), "day", "night")
+        for i, given in enumerate([names[labels], turned, bare])
+    ]
+    for task in tasks[1:]:
+        np.testing.assert_array_equal(task.X, tasks[0].X)
+        np.testing.assert_array_equal(task.y, tasks[0].y)
+        assert task.rows.equals(tasks[0].rows)
+    assert not tasks[2].answers
+    assert np.isnan(tasks[2].answers.accuracy(labels[60:]))
+
+
+def test_several_sources_are_numbered_apart(tmp_path):
+    X, y, labels = blobs(n_source=60)
+    domains = np.array(["photo"] * 30 + ["cartoon"] * 30 + ["sketch"] * 45)
+    features = write_feature_set(tmp_path / "f", X, np.array(["a", "b", "c"])[labels], domains)
+    task = load_task(features, ["photo", "cartoon"], "sketch")
+    assert task.sources == ("cartoon", "photo")
+    assert task.sample_domain.tolist() == [2] * 30 + [1] * 30 + [-1] * 45
+
+
+def test_wrong_domains_are_named(feature_set):
+    with pytest.raises(FtransferError, match="no domain 'nigth'; did you mean 'night'"):
+        load_task(feature_set, "day", "nigth")
+    with pytest.raises(FtransferError, match="'day' is both source and target"):
+        load_task(feature_set, "day", "day")
+
+
+@pytest.fixture
+def open_set(tmp_path):
+    """The source has ash, elm, oak; the target elm, oak, yew."""
+    X, y, labels = blobs()
+    names = np.where(
+        y == -1, np.array(["elm", "oak", "yew"])[labels], np.array(["ash", "elm", "oak"])[labels]
+    )
+    return write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "night", "day"))
+
+
+def test_a_class_on_one_side_only_is_refused_with_the_choices(open_set):
+    with pytest.raises(
+        FtransferError, match="only the source has ash; only the target has yew.*--classes shared"
+    ):
+        load_task(open_set, "day", "night")
+
+
+def test_shared_all_and_named_classes(open_set):
+    shared = load_task(open_set, "day", "night", classes="shared")
+    assert shared.classes.tolist() == ["elm", "oak"]
+    assert (shared.is_source.sum(), (~shared.is_source).sum()) == (40, 30)
+    assert shared.notes == ["15 target images of other classes were left out, by their labels"]
+    everything = load_task(open_set, "day", "night", classes="all")
+    assert everything.classes.tolist() == ["ash", "elm", "oak"]
+    assert sorted(set(everything.answers.codes)) == [-2, 1, 2]
+    assert everything.answers.accuracy(everything.answers.codes.clip(0)) == pytest.approx(2 / 3)
+    named = load_task(open_set, "day", "night", classes=["oak", "elm"])
+    assert named.classes.tolist() == ["elm", "oak"]
+    with pytest.raises(FtransferError, match="no class 'aok'; did you mean 'oak'"):
+        load_task(open_set, "day", "night", classes=["aok", "elm"])
+    with pytest.raises(FtransferError, match="at least two classes are needed; left: elm"):
+        load_task(open_set, "day", "night", classes=["elm"])
+
+
+def test_unlabelled_source_and_unreadable_rows_are_left_out_and_noted(tmp_path):
+    X, y, labels = blobs()
+    names = [None if i < 3 else "ab"[label % 2] for i, label in enumerate(labels)]
+    features = write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "night", "day"))
+    manifest = features.manifest
+    manifest.loc[104, ["status", "error"]] = ["error", "no image"]
+    features.write_manifest(manifest)
+    task = load_task(features, "day", "night")
+    assert len(task.X) == 101
+    assert task.notes == [
+        "1 images that could not be read were left out",
+        "3 source images without a label were left out",
+    ]
+
+
+def test_a_source_without_labels_is_refused(tmp_path):
+    X, y, _ = blobs()
+    features = write_feature_set(tmp_path / "f", X, [None] * len(X), np.where(y == -1, "night", "day"))
+    with pytest.raises(FtransferError, match="no labelled image of source 'day'"):
+        load_task(features, "day", "night")
