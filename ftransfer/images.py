@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from ftransfer.errors import FtransferError, unknown
 
-SUFFIXES = frozenset(".jpg .jpeg .jpe .png .ppm .pgm .pbm .bmp .gif .tif .tiff .webp .avif .jp2".split())
+SUFFIXES = tuple(".jpg .jpeg .jpe .png .ppm .pgm .pbm .bmp .gif .tif .tiff .webp .avif .jp2".split())  # noqa: SIM905
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb, kept as an error instead of a warning
 COLUMNS = ["root", "path", "label", "domain"]
 

@@ -113,8 +113,7 @@ def race(
     chosen, sentence, reason = recommend(table)
     pipeline = table["fitted"][chosen]
     adapt = table["adaptation"][chosen] not in BASELINES
-    columns = "rank pipeline adaptation params score carried_back neighbours source_accuracy target_accuracy seconds error"
-    return Race(task, table[columns.split()], pipeline, chosen, adapt, sentence, reason)
+    return Race(task, table.drop(columns=["fitted", "resampled"]), pipeline, chosen, adapt, sentence, reason)
 
 
 def recommend(table: pd.DataFrame) -> tuple[int, str, str]:

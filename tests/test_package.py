@@ -67,7 +67,7 @@ def test_nothing_imports_the_command_line():
     "code",
     [
         "import ftransfer",
-        "from ftransfer import CORAL, make_pipeline, load_pipeline, FeatureSet, load_task, race; load_pipeline('coral_svm')",
+        "from ftransfer import CORAL, FeatureSet, load_pipeline, load_task, race; load_pipeline('coral_svm')",
         "import ftransfer.cli",
         "from ftransfer.cli.fit import fit",
     ],

@@ -24,7 +24,6 @@ from ftransfer import (
     AdaptationPipeline,
     DomainScaler,
     FtransferError,
-    SubspaceAlignment,
     list_recipes,
     load_pipeline,
     load_recipe,

@@ -79,7 +79,7 @@ def describe(results, folder) -> str:
     lines = [
         "  ".join(
             [
-                *(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths))),
+                *(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=False))),
                 line[-1],
             ]
         )
