@@ -99,7 +99,16 @@ def race(
     ]
     announce(len(candidates))
     judge = Judge(task.X, task.y, task.sample_domain)
-    rows = _in_threads(_fit_and_score, [(task, judge, *c) for c in candidates], jobs, progress)
+    rows, leaders = [], {}
+    for row in _in_threads(_fit_and_score, [(task, judge, *c) for c in candidates], jobs):
+        rows.append(row)
+        progress(1)
+        # only the best of each recipe stays in memory: a forest can be larger than the data
+        leader = leaders.setdefault(row["pipeline"], row)
+        if leader is not row:
+            better = not row["score"] <= leader["score"] and row["fitted"] is not None
+            leaders[row["pipeline"]] = row if better else leader
+            (leader if better else row)["fitted"] = None
     table = pd.DataFrame(rows).sort_values("score", ascending=False, kind="stable", na_position="last")
     table = table.reset_index(drop=True)
     table.insert(0, "rank", range(1, len(table) + 1))
@@ -109,7 +118,7 @@ def race(
         )
     best = table[table["score"].notna()].drop_duplicates("pipeline").index
     checks = [(f, task.X, task.y, task.sample_domain) for f in table.loc[best, "fitted"]]
-    table["source_accuracy"] = pd.Series(_in_threads(_source_accuracy, checks, jobs), index=best)
+    table["source_accuracy"] = pd.Series(list(_in_threads(_source_accuracy, checks, jobs)), index=best)
     chosen, sentence, reason = recommend(table)
     pipeline = table["fitted"][chosen]
     adapt = table["adaptation"][chosen] not in BASELINES
@@ -162,18 +171,13 @@ def recommend(table: pd.DataFrame) -> tuple[int, str, str]:
     return int(chosen), sentence, "; ".join([reason, *story]) + "."
 
 
-def _in_threads(work, arguments, jobs, progress=lambda n: None) -> list:
-    """Call `work` on each tuple of arguments; threads share X as it is, and the fits leave the interpreter."""
+def _in_threads(work, arguments, jobs):
+    """Yield `work` of each tuple of arguments; threads share X as it is, and the fits leave the interpreter."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    results = []
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for result in Parallel(n_jobs=jobs or cores, prefer="threads", return_as="generator")(
-            delayed(work)(*each) for each in arguments
-        ):
-            results.append(result)
-            progress(1)
-    return results
+        parallel = Parallel(n_jobs=jobs or cores, prefer="threads", return_as="generator")
+        yield from parallel(delayed(work)(*each) for each in arguments)
 
 
 def with_baselines(recipes) -> list[Recipe]:

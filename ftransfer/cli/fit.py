@@ -51,8 +51,11 @@ def run_fit(features, source, target, pipelines=(), classes="strict", out=None, 
         classes = [name.strip() for name in classes.split(",") if name.strip()]
     task = load_task(feature_set, sources, target, classes=classes)
     folder = start_run(out or Path("runs") / f"{'+'.join(sources)}-to-{target}".replace("/", "_"))
-    with progress_bar(0, " settings", f"{'+'.join(sources)} to {target}") as bar:
-        result = race(task, recipes, jobs=jobs, progress=bar.update, announce=bar.reset)
+    try:
+        with progress_bar(0, " settings", f"{'+'.join(sources)} to {target}") as bar:
+            result = race(task, recipes, jobs=jobs, progress=bar.update, announce=bar.reset)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted: {features} is as it was, {folder} holds no results") from None
     command = command or shlex.join(["ftransfer", *sys.argv[1:]])
     return write_report(result, feature_set, folder, command=command), folder
 
@@ -74,17 +77,7 @@ def describe(results, folder) -> str:
         numbers += [_number(row["target_accuracy"], "{:.1%}")] if counted else []
         note = f"failed: {row['error']}" if row["error"] else setting(row["params"])
         rows.append([str(row["rank"]), row["pipeline"], row["adaptation"], *numbers, note])
-    widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header) - 1)]
-    right = {0, *range(3, len(header) - 1)}
-    lines = [
-        "  ".join(
-            [
-                *(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=False))),
-                line[-1],
-            ]
-        )
-        for line in [header, *rows]
-    ]
+    lines = list(_in_columns([header, *rows], right={0, *range(3, len(header) - 1)}))
     if counted:
         lines.append("* counted with the target's labels, by which nothing was fitted or chosen")
     lines += [f"note: {note}" for note in results["task"]["notes"]]
@@ -97,3 +90,11 @@ def describe(results, folder) -> str:
 
 def _number(value, form) -> str:
     return "" if value is None else form.format(value)
+
+
+def _in_columns(rows, right):
+    """Yield each row as a line, its cells under one another; the columns in `right` are numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = enumerate(zip(row, widths, strict=True))
+        yield "  ".join(cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in cells).rstrip()
