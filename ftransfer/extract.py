@@ -90,8 +90,6 @@ def extract_features(
         On Ctrl-C, after what was finished was committed.
     """
     started = time.monotonic()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(cores)
     if batch_size == "auto":
         batch_size = BATCH.get(backbone.device.type, 32)
     features = FeatureSet.create(out, backbone.recipe)
@@ -99,6 +97,11 @@ def extract_features(
     features.write_manifest(pd.concat([kept, manifest], ignore_index=True))
     summary = Summary(len(manifest), replaced=replaced)
     run = _Run(features, backbone, int(batch_size), manifest, summary, progress)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    # half the cores compute and the rest decode: torch threads that have to share a core wait for each
+    # other, on a busy machine for over ten times as long as one thread takes alone
+    torch.set_num_threads(max(1, cores // 2))
     try:
         run.go(workers or cores, strict)
     except KeyboardInterrupt:
@@ -108,6 +111,7 @@ def extract_features(
             f"interrupted: {done} of {len(manifest)} images are kept in {out}; the same command goes on from there"
         ) from None
     finally:
+        torch.set_num_threads(threads)
         run.commit()
         features.write_manifest(pd.concat([kept, manifest], ignore_index=True))
     summary.seconds = time.monotonic() - started

@@ -198,7 +198,7 @@ def check_labels(y) -> np.ndarray:
             y = y.astype(str)
     if y.dtype.kind in "US":
         raise FtransferError(
-            f"labels are strings such as {y.ravel()[0]!r}; {RULE}: number the classes first "
+            f"labels are strings such as '{y.ravel()[0]}'; {RULE}: number the classes first "
             f"(sklearn.preprocessing.LabelEncoder on the source labels)"
         )
     y = check_array(y, ensure_2d=False, ensure_all_finite="allow-nan", dtype=None, input_name="y")
