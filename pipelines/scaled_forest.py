@@ -4,5 +4,5 @@ from sklearn.ensemble import RandomForestClassifier
 
 from ftransfer import DomainScaler, make_pipeline
 
-pipeline = make_pipeline(DomainScaler(), RandomForestClassifier(n_estimators=300, random_state=0))
+pipeline = make_pipeline(DomainScaler(), RandomForestClassifier(n_estimators=200, random_state=0))
 grid = {"randomforestclassifier__min_samples_leaf": [1, 3]}

@@ -4,5 +4,5 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-pipeline = make_pipeline(StandardScaler(), RandomForestClassifier(n_estimators=300, random_state=0))
+pipeline = make_pipeline(StandardScaler(), RandomForestClassifier(n_estimators=200, random_state=0))
 grid = {"randomforestclassifier__min_samples_leaf": [1, 3]}

@@ -5,6 +5,6 @@ from sklearn.ensemble import RandomForestClassifier
 from ftransfer import DomainScaler, SubspaceAlignment, make_pipeline
 
 pipeline = make_pipeline(
-    DomainScaler(), SubspaceAlignment(), RandomForestClassifier(n_estimators=300, random_state=0)
+    DomainScaler(), SubspaceAlignment(), RandomForestClassifier(n_estimators=200, random_state=0)
 )
 grid = {"subspacealignment__n_components": [20, 40, 80]}
