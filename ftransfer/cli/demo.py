@@ -30,6 +30,9 @@ def demo(out):
     images, features = out / "images", out / "features"
     with writing(out), zipfile.ZipFile(shipped_folder("data") / "digits.zip") as digits:
         digits.extractall(images)
+    click.echo(
+        "Source: digits printed in free fonts, with labels. Target: handwritten digits. The backbone saw no digit.\n"
+    )
     click.echo(f"$ ftransfer extract {images} --out {features} --backbone small_cnn")
     table = find_images(images)
     with progress_bar(len(table), " images", "small_cnn") as bar:
