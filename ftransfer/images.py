@@ -75,9 +75,12 @@ def find_images(location, *, domain=None, labels=True, allow_outside=False) -> p
 
 
 def _folder_table(root: Path, domain: str | None, labels: bool) -> pd.DataFrame:
-    paths, other = [], set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    paths, other, seen = [], set(), {os.path.realpath(root)}
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=_refuse):
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
+        # a folder that is reached twice, by a link, is read once: links may lead in circles
+        folders[:] = [f for f in folders if os.path.realpath(os.path.join(folder, f)) not in seen]
+        seen.update(os.path.realpath(os.path.join(folder, f)) for f in folders)
         inside = PurePosixPath(Path(folder).relative_to(root).as_posix())
         for name in files:
             suffix = os.path.splitext(name)[1].lower()
@@ -88,8 +91,8 @@ def _folder_table(root: Path, domain: str | None, labels: bool) -> pd.DataFrame:
             else:
                 other.add(suffix or name)
     if not paths:
-        seen = f"; it holds only {', '.join(sorted(other)[:8])}" if other else "; it is empty"
-        raise FtransferError(f"no images found in {root}{seen} (images end in .jpg, .png, .webp, .tif ...)")
+        held = f"; it holds only {', '.join(sorted(other)[:8])}" if other else "; it is empty"
+        raise FtransferError(f"no images found in {root}{held} (images end in .jpg, .png, .webp, .tif ...)")
     paths.sort()
     depth = {len(p.parts) for p in paths}
     if domain is not None:
@@ -108,6 +111,10 @@ def _folder_table(root: Path, domain: str | None, labels: bool) -> pd.DataFrame:
         )
     label = [p.parts[1] if labels and len(p.parts) > 2 else None for p in paths]
     return _table(root, paths, label, [p.parts[0] for p in paths])
+
+
+def _refuse(error: OSError):
+    raise FtransferError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
 
 def _table(root, paths, label, domain) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from conftest import draw
 
 from ftransfer.cli import COMMANDS, main
 
@@ -47,6 +48,21 @@ def test_from_pictures_to_a_report_in_two_commands(pictures, tmp_path):
         assert json.loads(run("info", folder, "--json").output)
 
 
+def test_several_sources_are_named_with_commas(pictures, tmp_path):
+    (pictures / "day").rename(pictures / "dawn")
+    for i, label in enumerate(["ash", "elm", "oak"]):
+        for j in range(3):
+            draw(pictures / "dusk" / label / f"{j}.png", i, 50 + 10 * i + j)
+    assert run("extract", pictures, "--out", tmp_path / "f", *SMALL).exit_code == 0
+    command = ("fit", tmp_path / "f", "--source", "dawn, dusk", "--target", "night", "--out", tmp_path / "r")
+    result = run(*command, "--pipeline", "coral_logistic", "--json")
+    assert result.exit_code == 0, result.output
+    results = json.loads(result.output)
+    assert results["task"]["sources"] == ["dawn", "dusk"]
+    assert (results["task"]["n_source"], results["task"]["n_target"]) == (21, 12)
+    assert results["recommendation"]["score"] > 0
+
+
 def test_results_come_as_json_where_a_program_reads_them(pictures, tmp_path):
     did = run("extract", pictures, "--out", tmp_path / "f", *SMALL, "--json")
     assert json.loads(did.output)["computed"] == 24
@@ -75,8 +91,6 @@ def test_unreadable_pictures_are_listed_and_do_not_stop(pictures, tmp_path):
 
 
 def test_the_demo_backbone_says_that_it_is_not_for_photographs(tmp_path):
-    from conftest import draw
-
     for i in range(4):
         draw(tmp_path / "day" / "ash" / f"{i}.jpg", 0, i, size=(200, 150))
     result = run("extract", tmp_path, "--out", tmp_path / "f", "--domain", "d", *SMALL, "--no-labels")

@@ -56,6 +56,27 @@ def test_hidden_files_and_other_files_are_no_images(pictures):
     assert len(find_images(pictures)) == 24
 
 
+def test_links_that_lead_in_circles_are_followed_once(pictures):
+    (pictures / "day" / "ash" / "again").symlink_to(pictures)
+    (pictures / "dusk").symlink_to(pictures / "day")
+    assert len(find_images(pictures)) == 24
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(pictures, monkeypatch):
+    import os
+
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("elm"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(FtransferError, match=r"cannot read the folder .*elm: Permission denied"):
+        find_images(pictures)
+
+
 def test_class_folders_without_a_domain_are_refused(pictures):
     with pytest.raises(FtransferError, match="has no <domain>/<class>/ folders.*--domain NAME"):
         find_images(pictures / "day")
