@@ -387,7 +387,7 @@ def load_pipeline(name) -> AdaptationPipeline:
     --------
     >>> from ftransfer import load_pipeline
     >>> list(load_pipeline("coral_svm").named_steps)
-    ['domainscaler', 'coral', 'svc']
+    ['domainscaler', 'coral', 'normalizer', 'svc']
     """
     return load_recipe(name).pipeline
 

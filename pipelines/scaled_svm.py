@@ -1,8 +1,9 @@
-"""Each domain standardised by itself, then a support vector machine."""
+"""Each domain standardised by itself, rows of unit length, then a support vector machine."""
 
+from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC
 
 from ftransfer import DomainScaler, make_pipeline
 
-pipeline = make_pipeline(DomainScaler(), SVC())
+pipeline = make_pipeline(DomainScaler(), Normalizer(), SVC())
 grid = {"svc__C": [1.0, 10.0]}

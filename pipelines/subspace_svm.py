@@ -1,8 +1,9 @@
-"""Subspace alignment after per-domain scaling, then a support vector machine."""
+"""Subspace alignment after per-domain scaling, rows of unit length, then a support vector machine."""
 
+from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC
 
 from ftransfer import DomainScaler, SubspaceAlignment, make_pipeline
 
-pipeline = make_pipeline(DomainScaler(), SubspaceAlignment(), SVC())
+pipeline = make_pipeline(DomainScaler(), SubspaceAlignment(), Normalizer(), SVC())
 grid = {"subspacealignment__n_components": [20, 40, 80], "svc__C": [1.0, 10.0]}
