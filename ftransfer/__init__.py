@@ -10,7 +10,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "CORAL": "adapt",
     "DomainScaler": "adapt",
+    "GeodesicFlowKernel": "adapt",
+    "JointDistributionAdaptation": "adapt",
+    "PseudoLabelled": "adapt",
     "SubspaceAlignment": "adapt",
+    "TransferComponentAnalysis": "adapt",
     "domain_codes": "adapt",
     "AdaptationPipeline": "pipeline",
     "make_pipeline": "pipeline",

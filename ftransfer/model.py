@@ -13,8 +13,12 @@ from ftransfer.features import writing
 # types beyond those that skops takes for safe; all are data and arithmetic of this package or scikit-learn
 TRUSTED = [
     "ftransfer.adapt.coral.CORAL",
+    "ftransfer.adapt.gfk.GeodesicFlowKernel",
+    "ftransfer.adapt.jda.JointDistributionAdaptation",
+    "ftransfer.adapt.pseudo.PseudoLabelled",
     "ftransfer.adapt.scaler.DomainScaler",
     "ftransfer.adapt.subspace.SubspaceAlignment",
+    "ftransfer.adapt.tca.TransferComponentAnalysis",
     "ftransfer.pipeline.AdaptationPipeline",
     "sklearn.tree._tree.Tree",
 ]

@@ -114,7 +114,11 @@ def test_every_estimator_has_an_example():
     for name in (
         "CORAL",
         "DomainScaler",
+        "GeodesicFlowKernel",
+        "JointDistributionAdaptation",
+        "PseudoLabelled",
         "SubspaceAlignment",
+        "TransferComponentAnalysis",
         "AdaptationPipeline",
         "make_pipeline",
         "load_pipeline",

@@ -211,9 +211,10 @@ def test_no_target_rows_are_warned_of_once():
 # ------------------------------------------------------------ recipes
 
 
-def test_twelve_recipes_ship():
+def test_fourteen_recipes_ship():
     kinds, classifiers = ("coral", "scaled", "source_only", "subspace"), ("forest", "logistic", "svm")
-    assert list_recipes() == [f"{k}_{c}" for k in kinds for c in classifiers]
+    pseudo = ["pseudo_logistic", "pseudo_svm"]
+    assert list_recipes() == sorted([f"{k}_{c}" for k in kinds for c in classifiers] + pseudo)
 
 
 @pytest.mark.parametrize("name", list_recipes())

@@ -2,7 +2,22 @@
 
 from ftransfer.adapt.base import DomainAdapter, domain_codes
 from ftransfer.adapt.coral import CORAL, coral
+from ftransfer.adapt.gfk import GeodesicFlowKernel
+from ftransfer.adapt.jda import JointDistributionAdaptation
+from ftransfer.adapt.pseudo import PseudoLabelled
 from ftransfer.adapt.scaler import DomainScaler
 from ftransfer.adapt.subspace import SubspaceAlignment
+from ftransfer.adapt.tca import TransferComponentAnalysis
 
-__all__ = ["CORAL", "DomainAdapter", "DomainScaler", "SubspaceAlignment", "coral", "domain_codes"]
+__all__ = [
+    "CORAL",
+    "DomainAdapter",
+    "DomainScaler",
+    "GeodesicFlowKernel",
+    "JointDistributionAdaptation",
+    "PseudoLabelled",
+    "SubspaceAlignment",
+    "TransferComponentAnalysis",
+    "coral",
+    "domain_codes",
+]

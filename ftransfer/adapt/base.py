@@ -113,26 +113,24 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
                 f"requires y to be passed, but the target y is None; {type(self).__name__}: {RULE}"
             )
         X = validate_data(self, X, dtype=(np.float64, np.float32))
-        domain = read_domain(y, sample_domain, len(X))
+        y, domain = read_domain(y, sample_domain, len(X))
         self.sources_ = np.unique(domain[domain > 0])
-        sources = {code: X[domain == code] for code in self.sources_.tolist()}
-        target = X[domain < 0]
-        if len(target) == 0:
-            warnings.warn(
-                f"no target rows: {RULE}; {type(self).__name__} takes the source for the target",
-                UserWarning,
-                stacklevel=3,
-            )
-            target = X
-        self._fit_domains(sources, target)
+        if not (domain < 0).any():
+            warn_of_no_target(self)
+        self._learn(X, y, domain)
         return X, domain
 
+    def _learn(self, X, y, domain):
+        """Learn from checked rows; only a method that needs the labels overrides this."""
+        sources = {code: X[domain == code] for code in self.sources_.tolist()}
+        target = X[domain < 0] if (domain < 0).any() else X
+        self._fit_domains(sources, target)
+
     def _by_domain(self, X, domain):
-        parts = [
-            (domain == code, self._map_source(X[domain == code], code)) for code in self.sources_.tolist()
-        ]
-        parts.append((domain < 0, self._map_target(X[domain < 0])))
-        parts = [(rows, mapped) for rows, mapped in parts if rows.any()]
+        codes = self.sources_.tolist()
+        parts = [(rows, self._map_source(X[rows], code)) for code in codes if (rows := domain == code).any()]
+        if (domain < 0).any():
+            parts.append((domain < 0, self._map_target(X[domain < 0])))
         out = np.empty((len(X), parts[0][1].shape[1]), dtype=parts[0][1].dtype)
         for rows, mapped in parts:
             out[rows] = mapped
@@ -149,8 +147,28 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
         return tags
 
 
+class SharedMapAdapter(DomainAdapter):
+    """Base of the adapters that map source and target rows alike; several sources count as one."""
+
+    def transform_source(self, X, *, sample_domain=None):
+        """Map rows of the source: by the same map as rows of the target."""
+        return self._map_target(self._check(X))
+
+    def _by_domain(self, X, domain):
+        return self._map_target(X)
+
+
+def warn_of_no_target(estimator) -> None:
+    """Warn that `estimator` was given labelled rows only."""
+    warnings.warn(
+        f"no target rows: {RULE}; {type(estimator).__name__} takes the source for the target",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
 def read_domain(y, sample_domain, n_samples: int) -> np.ndarray:
-    """Tell each row's domain: a positive number for a source, a negative one for the target.
+    """Check `y` and tell each row's domain: a positive number for a source, a negative one for the target.
 
     Parameters
     ----------
@@ -161,7 +179,8 @@ def read_domain(y, sample_domain, n_samples: int) -> np.ndarray:
 
     Returns
     -------
-    ndarray of shape (n_samples,), int
+    y : ndarray of shape (n_samples,)
+    domain : ndarray of shape (n_samples,), int
 
     Raises
     ------
@@ -172,7 +191,7 @@ def read_domain(y, sample_domain, n_samples: int) -> np.ndarray:
     if len(y) != n_samples:
         raise FtransferError(f"X and y have inconsistent numbers of samples: [{n_samples}, {len(y)}]")
     if sample_domain is None:
-        return np.where(is_unlabelled(y), -1, 1)
+        return y, np.where(is_unlabelled(y), -1, 1)
     domain = np.asarray(sample_domain)
     if domain.dtype.kind not in "iu" or domain.shape != (n_samples,) or (domain == 0).any():
         raise FtransferError(
@@ -181,7 +200,7 @@ def read_domain(y, sample_domain, n_samples: int) -> np.ndarray:
         )
     if not (domain > 0).any():
         raise FtransferError("sample_domain names no source: a positive number marks source rows")
-    return domain
+    return y, domain
 
 
 def check_labels(y) -> np.ndarray:

@@ -71,7 +71,7 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
                 f"n_components={self.n_components} is more than the domains allow; {most} are used (the "
                 f"smallest has {rows} rows, of {target.shape[1]} features)",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         self.target_mean_, self.target_components_ = _principal_axes(target, self.n_components_)
         self.source_mean_, self.source_components_, self._aligned = {}, {}, {}

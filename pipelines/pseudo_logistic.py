@@ -1,0 +1,9 @@
+"""Per-domain scaling, rows of unit length, then logistic regression that takes in target rows over rounds."""
+
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import Normalizer
+
+from ftransfer import DomainScaler, PseudoLabelled, make_pipeline
+
+pipeline = make_pipeline(DomainScaler(), Normalizer(), PseudoLabelled(LogisticRegression(max_iter=1000)))
+grid = {"domainscaler__scale": ["std", None], "pseudolabelled__estimator__C": [1.0, 10.0]}

@@ -1,0 +1,9 @@
+"""Per-domain scaling, rows of unit length, then a support vector machine that takes in target rows over rounds."""
+
+from sklearn.preprocessing import Normalizer
+from sklearn.svm import SVC
+
+from ftransfer import DomainScaler, PseudoLabelled, make_pipeline
+
+pipeline = make_pipeline(DomainScaler(), Normalizer(), PseudoLabelled(SVC()))
+grid = {"domainscaler__scale": ["std", None], "pseudolabelled__estimator__C": [1.0, 10.0]}
