@@ -16,7 +16,9 @@ ADAPTATIONS = {
     "per-domain scaling": "#0b5cad",
     "CORAL": "#116329",
     "SubspaceAlignment": "#7a3e9d",
+    "PseudoLabelled": "#b3261e",
 }
+LABELS = {"SubspaceAlignment": "subspace alignment", "PseudoLabelled": "pseudo-labelling"}
 CLASSIFIERS = {"logistic": "logistic regression", "forest": "random forest", "svm": "SVM"}
 
 
@@ -50,26 +52,26 @@ def main(demo: Path, out: Path) -> None:
     for row in best.values():
         place = list(CLASSIFIERS).index(row["pipeline"].rsplit("_", 1)[1])
         offset = list(ADAPTATIONS).index(row["adaptation"])
-        x, height = place + 0.21 * (offset - 1.5), 100 * row["target_accuracy"]
-        axis.bar(x, height, 0.19, color=ADAPTATIONS[row["adaptation"]])
+        x, height = place + 0.17 * (offset - 2), 100 * row["target_accuracy"]
+        axis.bar(x, height, 0.155, color=ADAPTATIONS[row["adaptation"]])
         chosen = row["pipeline"] == results["recommendation"]["pipeline"]
-        axis.text(x, height + 1, f"{height:.0f}", ha="center", fontsize=9, weight="bold" if chosen else None)
+        axis.text(x, height + 1, f"{height:.0f}", ha="center", fontsize=8, weight="bold" if chosen else None)
         if chosen:
             axis.annotate(
                 "recommended,\nwithout target labels",
-                (x, height + 5),
-                (x, 108),
+                (x, height + 7),
+                (x - 0.1, 113),
                 ha="center",
                 fontsize=9,
                 arrowprops={"arrowstyle": "-|>"},
             )
     for name, colour in ADAPTATIONS.items():
-        axis.bar(0, 0, color=colour, label={"SubspaceAlignment": "subspace alignment"}.get(name, name))
+        axis.bar(0, 0, color=colour, label=LABELS.get(name, name))
     axis.set_xticks(range(3), CLASSIFIERS.values())
-    axis.set_ylim(0, 125)
+    axis.set_ylim(0, 130)
     axis.set_yticks(range(0, 101, 20))
     axis.set_title("handwritten digits read rightly, %", fontsize=11, loc="left")
-    axis.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False)
+    axis.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=110)
 
