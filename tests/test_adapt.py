@@ -13,7 +13,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from ftransfer import CORAL, DomainScaler, FtransferError, SubspaceAlignment, domain_codes
 from ftransfer.adapt import coral
 
-ADAPTERS = [CORAL(), CORAL(center=False), DomainScaler(), DomainScaler("iqr"), SubspaceAlignment(2)]
+ADAPTERS = [
+    CORAL(),
+    CORAL(ridge="ledoit-wolf"),
+    CORAL(center=False),
+    DomainScaler(),
+    DomainScaler("iqr"),
+    SubspaceAlignment(2),
+]
 every_adapter = pytest.mark.parametrize("adapter", ADAPTERS, ids=str)
 
 
@@ -219,6 +226,24 @@ def test_coral_gives_the_source_the_targets_covariance_at_a_vanishing_ridge():
     X, y, _ = blobs(n_source=200, n_target=150)
     aligned = CORAL(ridge=1e-9).fit_transform(X.astype(float), y)
     np.testing.assert_allclose(np.cov(aligned[y != -1].T), np.cov(aligned[y == -1].T), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n_source", "n_target", "d"), [(60, 45, 8), (20, 25, 40)])
+def test_coral_with_ledoit_wolf_equals_scikit_learns_estimate(n_source, n_target, d):
+    from sklearn.covariance import ledoit_wolf
+
+    X, _, _ = blobs(n_source, n_target, d)
+    X = X.astype(float)
+    source, target = X[:n_source], X[n_source:]
+    whiten = np.linalg.inv(sqrtm(ledoit_wolf(source)[0]).real)
+    expected = (source - source.mean(0)) @ whiten @ sqrtm(ledoit_wolf(target)[0]).real + target.mean(0)
+    np.testing.assert_allclose(coral(source, target, ridge="ledoit-wolf"), expected, rtol=1e-7, atol=1e-7)
+
+
+def test_coral_with_ledoit_wolf_is_finite_on_constant_rows():
+    X, y, _ = blobs()
+    X[y == -1] = 2.0
+    assert np.isfinite(CORAL(ridge="ledoit-wolf").fit_transform(X, y)).all()
 
 
 def test_coral_leaves_target_rows_unchanged():

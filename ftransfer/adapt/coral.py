@@ -5,7 +5,7 @@ from numbers import Real
 import numpy as np
 from scipy.linalg import eigh
 from sklearn.base import OneToOneFeatureMixin
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ftransfer.adapt.base import DomainAdapter
 
@@ -19,10 +19,11 @@ class CORAL(OneToOneFeatureMixin, DomainAdapter):
 
     Parameters
     ----------
-    ridge : float > 0, default=1.0
+    ridge : float > 0 or "ledoit-wolf", default=1.0
         What is added to the diagonal of both covariances, in squared units of the features; absolute,
         as in the paper. More of it means a milder alignment. Standardised features (`DomainScaler`
-        before it) make the default sensible.
+        before it) make the default sensible. "ledoit-wolf" shrinks each domain's covariance towards a
+        multiple of the identity by the share that Ledoit and Wolf estimate from its rows.
     center : bool, default=True
         Whether the source mean is moved onto the target's. The paper takes both means for zero.
 
@@ -44,6 +45,9 @@ class CORAL(OneToOneFeatureMixin, DomainAdapter):
     Sun, Feng, Saenko, "Return of frustratingly easy domain adaptation", AAAI 2016, algorithm 1:
     ``C_S = cov(D_S) + I``, ``C_T = cov(D_T) + I``, ``D_S C_S^(-1/2) C_T^(1/2)``.
 
+    Ledoit, Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", Journal of
+    Multivariate Analysis 88, 2004: the shrinkage.
+
     Examples
     --------
     >>> import numpy as np
@@ -56,7 +60,10 @@ class CORAL(OneToOneFeatureMixin, DomainAdapter):
     True
     """
 
-    _parameter_constraints = {"ridge": [Interval(Real, 0, None, closed="neither")], "center": ["boolean"]}
+    _parameter_constraints = {
+        "ridge": [Interval(Real, 0, None, closed="neither"), StrOptions({"ledoit-wolf"})],
+        "center": ["boolean"],
+    }
 
     def __init__(self, ridge=1.0, center=True):
         self.ridge = ridge
@@ -107,20 +114,35 @@ def _covariance_power(centred, ridge, power):
     Returns ``(ridge^power, F, h)``: F of shape (n_features, rank).
     """
     n, d = centred.shape
-    a, m = 1.0 / max(n - 1, 1), float(ridge)
+    inner = centred @ centred.T if n < d else centred.T @ centred  # the smaller of the two
+    a, m = _ledoit_wolf(centred, inner) if ridge == "ledoit-wolf" else (1.0 / max(n - 1, 1), float(ridge))
     if n < d:
         # Gram form: centred centred^T = U w U^T, F = centred^T U, so F^T F = w and no w is divided by
-        w, U = eigh(centred @ centred.T)
+        w, U = eigh(inner)
         w = np.maximum(w.astype(np.float64), 0.0)
         F = centred.T @ U
         root = np.sqrt(a * w + m)
         h = a / (root + np.sqrt(m)) if power > 0 else -a / (root * np.sqrt(m) * (root + np.sqrt(m)))
     else:
-        w, F = eigh(centred.T @ centred)
+        w, F = eigh(inner)
         w = np.maximum(w.astype(np.float64), 0.0)
         root = np.sqrt(a * w + m)
         h = a * w / (root + np.sqrt(m)) if power > 0 else -a * w / (root * np.sqrt(m) * (root + np.sqrt(m)))
     return m**power, F, h.astype(centred.dtype)
+
+
+def _ledoit_wolf(centred, inner):
+    """Return a and m such that ``a centred^T centred + m I`` is the shrunk covariance (that divides by n)."""
+    n, d = centred.shape
+    mean_variance = float(np.trace(inner, dtype=np.float64)) / n / d
+    squares = float(np.sum(np.square(inner, dtype=np.float64))) / n**2  # of the covariance's entries
+    lengths = np.sum(np.square(centred, dtype=np.float64), axis=1)
+    spread = squares / d - mean_variance**2  # of the eigenvalues
+    noise = min((np.mean(lengths**2) - squares) / (n * d), spread)
+    share = noise / spread if spread > 0 else 1.0
+    # never nothing: the ridge keeps the inverse root finite
+    share = min(max(share, 1e-6), 1.0)
+    return (1 - share) / n, share * mean_variance or 1.0
 
 
 def _apply(operator, X):

@@ -155,7 +155,8 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             probability = softmax(np.c_[-score, score] if score.ndim == 1 else score, axis=1)
         if self.cluster_centers_ is None:
             return probability
-        distance = np.linalg.norm(normalize(X)[:, None] - self.cluster_centers_[None], axis=2)
+        # between unit vectors |a - b|^2 = 2 - 2 a.b, which needs no array of rows x classes x features
+        distance = np.sqrt(np.maximum(2 - 2 * normalize(X) @ self.cluster_centers_.T, 0))
         return (probability + softmax(-SHARPNESS * distance, axis=1)) / 2
 
     def predict_proba(self, X):
