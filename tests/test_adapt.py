@@ -313,6 +313,23 @@ def test_subspace_alignment_lowers_too_many_components_with_a_warning():
     assert out.shape == (51, 5)
 
 
+@pytest.mark.parametrize(("n_source", "n_target", "d"), [(60, 45, 8), (20, 30, 40)])
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
+def test_a_share_of_variance_is_kept_in_both_domains_by_as_few_components_as_can(
+    n_source, n_target, d, share
+):
+    from sklearn.decomposition import PCA
+
+    X, y, _ = blobs(n_source, n_target, d)
+    domains = (X[y != -1].astype(float), X[y == -1].astype(float))
+    needed = [PCA(share, svd_solver="full").fit(rows).n_components_ for rows in domains]
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # the larger need may be more than the smaller domain has
+        assert SubspaceAlignment(share).fit(X, y).n_components_ == min(max(needed), n_source - 1, d)
+
+
 def test_adapting_raises_the_accuracy_on_a_shifted_target():
     from sklearn.linear_model import LogisticRegression
 

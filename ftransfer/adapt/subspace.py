@@ -1,10 +1,10 @@
 """Subspace alignment."""
 
 import warnings
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
-from scipy.linalg import eigh
+from scipy.linalg import eigh, eigvalsh
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.extmath import svd_flip
@@ -20,9 +20,10 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
 
     Parameters
     ----------
-    n_components : int, default=40
+    n_components : int or float, default=40
         Number of principal components of either domain. More than both domains have (rows less one, or
-        features) is lowered to what they have, with a warning.
+        features) is lowered to what they have, with a warning. A float between 0 and 1 is a share of
+        variance: as many as keep that share in every domain.
 
     Attributes
     ----------
@@ -57,7 +58,9 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
     (60, 2)
     """
 
-    _parameter_constraints = {"n_components": [Interval(Integral, 1, None, closed="left")]}
+    _parameter_constraints = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), Interval(Real, 0, 1, closed="neither")]
+    }
 
     def __init__(self, n_components=40):
         self.n_components = n_components
@@ -65,7 +68,10 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
     def _fit_domains(self, sources, target):
         rows = min(len(target), *(len(s) for s in sources.values()))
         most = max(1, min(rows - 1, target.shape[1]))
-        self.n_components_ = min(self.n_components, most)
+        wanted = self.n_components
+        if wanted < 1:
+            wanted = max(_count_for_share(each, wanted) for each in (target, *sources.values()))
+        self.n_components_ = min(wanted, most)
         if self.n_components_ < self.n_components:
             warnings.warn(
                 f"n_components={self.n_components} is more than the domains allow; {most} are used (the "
@@ -86,6 +92,14 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
 
     def _map_target(self, X):
         return (X - self.target_mean_) @ self.target_components_
+
+
+def _count_for_share(rows, share):
+    """Return how many leading components keep this share of the variance."""
+    centred = rows - rows.mean(axis=0, dtype=np.float64)
+    inner = centred @ centred.T if len(rows) < rows.shape[1] else centred.T @ centred
+    kept = np.cumsum(np.maximum(eigvalsh(inner)[::-1], 0.0))
+    return int(np.searchsorted(kept, share * kept[-1]) + 1)
 
 
 def _principal_axes(rows, k):
