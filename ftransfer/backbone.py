@@ -44,7 +44,8 @@ class Backbone:
         ``small_cnn``, or any of ``torchvision.models.list_models(module=torchvision.models)``.
     weights : str or path, default="DEFAULT"
         ``"DEFAULT"``, a name of the model's weights enum (``"IMAGENET1K_V1"``), a checkpoint file
-        (``.pth``, ``.pt``, ``.safetensors``; read without unpickling code, widened to float32), or
+        (``.pth``, ``.pt``, ``.safetensors``; read without unpickling code, widened to float32; images are
+        preprocessed as for the published weights of the same file name, else as for DEFAULT), or
         ``"random"`` for an untrained model from a fixed seed.
     layers : sequence of str, optional
         Nodes of the model's graph; several are concatenated. Default: the input of the classifier.
@@ -189,6 +190,8 @@ def _build(name: str, weights: str):
     if not file.is_file():
         names = ["DEFAULT", *(w.name for w in choices), "random"]
         raise unknown("weights", weights, names, plural=f"{file} is no file, and weights of {name}")
+    # a published file that lies under its own name brings its own preprocessing
+    preset = next((w.transforms() for w in choices if w.url.endswith("/" + file.name)), preset)
     return make().eval(), _read_checkpoint(file), preset, file.name
 
 

@@ -113,6 +113,18 @@ def test_one_changed_value_is_another_recipe_unless_it_lies_above_the_layer(tmp_
     assert recipe("classifier.1.weight") == original
 
 
+def test_a_published_file_brings_its_own_preprocessing(tmp_path):
+    state = models.mobilenet_v2().state_dict()
+    sides = {}
+    for weights in models.MobileNet_V2_Weights:
+        torch.save(state, tmp_path / weights.url.rsplit("/", 1)[1])
+        backbone = Backbone("mobilenet_v2", tmp_path / weights.url.rsplit("/", 1)[1])
+        sides[weights.name] = backbone.recipe["preprocessing"]["resize"]
+    torch.save(state, tmp_path / "mine.pth")
+    assert sides == {"IMAGENET1K_V1": 256, "IMAGENET1K_V2": 232}
+    assert Backbone("mobilenet_v2", tmp_path / "mine.pth").recipe["preprocessing"]["resize"] == 232
+
+
 def test_half_precision_is_widened(tmp_path, squeezenet):
     state = {k: v.half() for k, v in torch.load(squeezenet, weights_only=True).items()}
     torch.save(state, tmp_path / "half.pth")
