@@ -157,6 +157,19 @@ def test_ctrl_c_is_exit_code_130(monkeypatch, pictures, tmp_path):
     assert result.output.strip() == "interrupted"
 
 
+def test_ctrl_c_during_a_race_says_what_is_there(monkeypatch, feature_set, tmp_path):
+    import ftransfer.search
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ftransfer.search, "race", interrupt)
+    result = run("fit", feature_set.folder, "--source", "day", "--target", "night", "--out", tmp_path / "r")
+    assert result.exit_code == 130
+    assert f"{feature_set.folder} is as it was, {tmp_path / 'r'} holds no results" in result.output
+    assert "was stopped" in run("info", tmp_path / "r").output
+
+
 def test_a_stopped_fit_is_told_from_a_finished_one(tmp_path):
     from ftransfer.report import start_run
 
