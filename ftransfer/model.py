@@ -14,11 +14,13 @@ from ftransfer.features import writing
 TRUSTED = [
     "ftransfer.adapt.coral.CORAL",
     "ftransfer.adapt.gfk.GeodesicFlowKernel",
+    "ftransfer.adapt.importance.ImportanceWeighted",
     "ftransfer.adapt.jda.JointDistributionAdaptation",
     "ftransfer.adapt.pseudo.PseudoLabelled",
     "ftransfer.adapt.scaler.DomainScaler",
     "ftransfer.adapt.subspace.SubspaceAlignment",
     "ftransfer.adapt.tca.TransferComponentAnalysis",
+    "ftransfer.adapt.transport.OptimalTransport",
     "ftransfer.pipeline.AdaptationPipeline",
     "sklearn.tree._tree.Tree",
 ]

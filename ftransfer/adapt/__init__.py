@@ -3,18 +3,22 @@
 from ftransfer.adapt.base import DomainAdapter, domain_codes
 from ftransfer.adapt.coral import CORAL, coral
 from ftransfer.adapt.gfk import GeodesicFlowKernel
+from ftransfer.adapt.importance import ImportanceWeighted
 from ftransfer.adapt.jda import JointDistributionAdaptation
 from ftransfer.adapt.pseudo import PseudoLabelled
 from ftransfer.adapt.scaler import DomainScaler
 from ftransfer.adapt.subspace import SubspaceAlignment
 from ftransfer.adapt.tca import TransferComponentAnalysis
+from ftransfer.adapt.transport import OptimalTransport
 
 __all__ = [
     "CORAL",
     "DomainAdapter",
     "DomainScaler",
     "GeodesicFlowKernel",
+    "ImportanceWeighted",
     "JointDistributionAdaptation",
+    "OptimalTransport",
     "PseudoLabelled",
     "SubspaceAlignment",
     "TransferComponentAnalysis",
