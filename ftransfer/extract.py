@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -97,7 +98,7 @@ def extract_features(
     features.write_manifest(pd.concat([kept, manifest], ignore_index=True))
     summary = Summary(len(manifest), replaced=replaced)
     run = _Run(features, backbone, int(batch_size), manifest, summary, progress)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = joblib.cpu_count()
     threads = torch.get_num_threads()
     # half the cores compute and the rest decode: torch threads that have to share a core wait for each
     # other, on a busy machine for over ten times as long as one thread takes alone

@@ -58,8 +58,9 @@ def write_report(race: Race, features: FeatureSet, folder, *, command: str = "")
     dict, as in results.json
     """
     folder = start_run(folder)
-    results = _results(race, features, command)
-    predictions = _predictions(race)
+    predicted = race.pipeline.predict(race.task.X_target)
+    results = _results(race, predicted, features, command)
+    predictions = _predictions(race, predicted)
     chosen = results["recommendation"]
     model = Model(race.pipeline, features.recipe, race.task.classes, {**chosen, "score_name": SCORE_NAME})
     table = race.table.assign(params=race.table["params"].map(json.dumps))
@@ -67,18 +68,17 @@ def write_report(race: Race, features: FeatureSet, folder, *, command: str = "")
         write_whole(folder / "results.csv", table.to_csv(index=False).encode())
         write_whole(folder / "predictions.csv", predictions.to_csv(index=False).encode())
         model.save(folder / "model.skops")
-        write_whole(folder / "report.html", _page(race, results).encode())
+        write_whole(folder / "report.html", _page(race, predicted, results).encode())
         write_whole(folder / "results.json", json.dumps(results, indent=1).encode())
         (folder / "running").unlink()
     return results
 
 
-def _results(race: Race, features: FeatureSet, command: str) -> dict:
+def _results(race: Race, predicted, features: FeatureSet, command: str) -> dict:
     task, best = race.task, race.table.iloc[race.chosen]
     recipe = features.recipe
     counted = None
     if task.answers:
-        predicted = race.pipeline.predict(task.X_target)
         sources = race.best_of_each.query("adaptation == 'source only'")
         counted = {
             "labelled": int((task.answers.codes != -1).sum()),
@@ -135,10 +135,9 @@ def _confusion(task, predicted) -> np.ndarray:
     return counts
 
 
-def _predictions(race: Race) -> pd.DataFrame:
+def _predictions(race: Race, predicted) -> pd.DataFrame:
     task, pipeline = race.task, race.pipeline
     rows = task.rows[~task.is_source]
-    predicted = pipeline.predict(task.X_target)
     table = pd.DataFrame({"root": rows["root"], "path": rows["path"], "label": task.classes[predicted]})
     if hasattr(pipeline, "predict_proba"):
         # no calibrated number: a classifier's own probability is often too sure of itself on a new domain
@@ -149,7 +148,7 @@ def _predictions(race: Race) -> pd.DataFrame:
 # ---------------------------------------------------------------- the page
 
 
-def _page(race: Race, results: dict) -> str:
+def _page(race: Race, predicted, results: dict) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -164,7 +163,6 @@ def _page(race: Race, results: dict) -> str:
     ]
     seen = set()
     best = [c for c in candidates if not (c["pipeline"] in seen or seen.add(c["pipeline"]))]
-    predicted = race.pipeline.predict(task.X_target)
     n_target = len(predicted)
     of_source = np.bincount(task.y[task.is_source], minlength=len(task.classes))
     of_target = np.bincount(predicted, minlength=len(task.classes))

@@ -5,7 +5,6 @@ from the mildest to the strongest - source only, per-domain scaling, the adaptat
 only where the score rises by more than the standard error of the difference.
 """
 
-import os
 import time
 import warnings
 from collections.abc import Callable
@@ -173,10 +172,9 @@ def recommend(table: pd.DataFrame) -> tuple[int, str, str]:
 
 def _in_threads(work, arguments, jobs):
     """Yield `work` of each tuple of arguments; threads share X as it is, and the fits leave the interpreter."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        parallel = Parallel(n_jobs=jobs or cores, prefer="threads", return_as="generator")
+        parallel = Parallel(n_jobs=jobs or -1, prefer="threads", return_as="generator")
         yield from parallel(delayed(work)(*each) for each in arguments)
 
 

@@ -108,10 +108,6 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
 
     def _fit(self, X, y, sample_domain):
         self._validate_params()
-        if y is None:
-            raise FtransferError(
-                f"requires y to be passed, but the target y is None; {type(self).__name__}: {RULE}"
-            )
         X = validate_data(self, X, dtype=(np.float64, np.float32))
         y, domain = read_domain(y, sample_domain, len(X))
         self.sources_ = np.unique(domain[domain > 0])
@@ -187,6 +183,8 @@ def read_domain(y, sample_domain, n_samples: int) -> np.ndarray:
     FtransferError
         If `y` breaks the rule, or `sample_domain` is of another form or length.
     """
+    if y is None:
+        raise FtransferError(f"requires y to be passed, but the target y is None; {RULE}")
     y = check_labels(y)
     if len(y) != n_samples:
         raise FtransferError(f"X and y have inconsistent numbers of samples: [{n_samples}, {len(y)}]")

@@ -134,8 +134,6 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
         """
         self._validate_params()
         X = validate_data(self, X, dtype=(np.float64, np.float32))
-        if y is None:
-            raise FtransferError("requires y to be passed, but the target y is None")
         y, domain = read_domain(y, sample_domain, len(X))
         estimator = clone(self._template())
         if not has_fit_parameter(estimator, "sample_weight"):

@@ -13,8 +13,7 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ftransfer.adapt.base import check_labels, is_unlabelled, warn_of_no_target
-from ftransfer.errors import FtransferError
+from ftransfer.adapt.base import is_unlabelled, read_domain, warn_of_no_target
 
 SHARPNESS = 4.0  # of the clusters' probabilities: distances between unit vectors are at most 2
 
@@ -95,7 +94,7 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         y : array of shape (n_samples,)
             Labels, -1 on target rows; labelled target rows count as labelled.
         sample_domain : array of shape (n_samples,), int, optional
-            Not used: all that matters here is which rows have a label.
+            Checked, but not used: all that matters here is which rows have a label.
 
         Returns
         -------
@@ -104,15 +103,12 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         Raises
         ------
         FtransferError
-            If no row is labelled, labels are strings, or -1 was meant as a class.
+            If no row is labelled, labels are strings, -1 was meant as a class, or `sample_domain` is of
+            another form.
         """
         self._validate_params()
         X = validate_data(self, X, dtype=(np.float64, np.float32))
-        if y is None:
-            raise FtransferError("requires y to be passed, but the target y is None")
-        y = check_labels(y)
-        if len(y) != len(X):
-            raise FtransferError(f"X and y have inconsistent numbers of samples: [{len(X)}, {len(y)}]")
+        y, _ = read_domain(y, sample_domain, len(X))
         unlabelled = is_unlabelled(y)
         check_classification_targets(y[~unlabelled])
         self.classes_, codes = np.unique(y[~unlabelled], return_inverse=True)

@@ -61,4 +61,5 @@ def main():
     Two commands: `ftransfer extract IMAGES --out FEATURES` turns images into features, once;
     `ftransfer fit FEATURES --source A --target B` carries A's labels over to B and writes a report.
     """
-    sys.stdout.reconfigure(errors="backslashreplace") if hasattr(sys.stdout, "reconfigure") else None
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold what a terminal cannot show
