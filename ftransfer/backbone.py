@@ -8,7 +8,6 @@ import hashlib
 import re
 import warnings
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 
@@ -19,15 +18,23 @@ from PIL import Image, features
 from torch import nn
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+from torchvision.transforms import functional as F
 from torchvision.transforms._presets import ImageClassification
 
 from ftransfer.errors import FtransferError, unknown
+from ftransfer.runtime import cudnn_arithmetic, fast_arithmetic
 from ftransfer.shipped import shipped_folder
 
 PHOTO_HINT = (
     "small_cnn is a demo default for small glyphs and never saw a photograph; for photographs use ImageNet "
     "weights: --backbone resnet50 --weights DEFAULT"
 )
+
+
+TIERS = ("exact", "fast")
+PIL_FILTERS = {
+    mode: getattr(Image.Resampling, mode.name) for mode in F.InterpolationMode if mode.name != "NEAREST_EXACT"
+}
 
 
 def list_backbones() -> list[str]:
@@ -51,16 +58,22 @@ class Backbone:
         Nodes of the model's graph; several are concatenated. Default: the input of the classifier.
     device : str, default="auto"
         ``"auto"`` takes the GPU where there is one.
+    tier : {"exact", "fast"}, default="exact"
+        ``"exact"``: the pixels of torchvision's own preset, in float32. ``"fast"``: decoded and resized with
+        less work, in bfloat16 where the machine has it; another recipe. `compare_tiers` measures the drift.
 
     Attributes
     ----------
     layers : list of str
+    classifier : str
+        Name of the layer that scores classes, which an embedding leaves off.
     widths : list of int
         Numbers per image that each layer gives, after pooling.
     image_size : int
         Side in pixels of the square that the network sees.
     recipe : dict
-        What shapes the numbers of an embedding, the weights named by the SHA-256 of their values.
+        What shapes the numbers of an embedding, the weights named by the SHA-256 of their values. The library
+        that computes is named in the fast tier only: in the exact one they agree to 1e-5.
     origin : str
         Where the weights came from, for people; two origins with equal values are one recipe.
 
@@ -70,16 +83,21 @@ class Backbone:
         If the name, the weights or a layer do not exist, do not fit together or cannot be downloaded.
     """
 
-    def __init__(self, name="resnet50", weights="DEFAULT", layers: Sequence[str] = (), device="auto"):
+    def __init__(
+        self, name="resnet50", weights="DEFAULT", layers: Sequence[str] = (), device="auto", tier="exact"
+    ):
         if name not in list_backbones():
             raise unknown("backbone", name, list_backbones(), plural="backbones")
-        self.name = name
+        if tier not in TIERS:
+            raise unknown("tier", tier, TIERS)
+        self.name, self.tier = name, tier
         self.device = _device(device)
         model, state, preset, self.origin = _build(name, str(weights))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about nodes that differ between train and eval
             nodes = [n for n in get_graph_node_names(model)[1] if n != "x"]
             self.layers = list(layers) or [_classifier_input(model, nodes)]
+            self.classifier = nodes[_classifier(model, nodes)]
             known = dict.fromkeys(
                 prefix for n in nodes for prefix in _prefixes(n + ".")
             )  # layer1 stands for its last node
@@ -112,9 +130,12 @@ class Backbone:
                 "std": list(preset.std),
             },
             "decoder": _decoder(),
-            "tier": "exact",
+            "tier": tier,
             "dtype": "float32",
         }
+        if tier == "fast":
+            self.recipe["preprocessing"]["shortcuts"] = "scaled decoding, resize of the crop alone"
+            self.recipe["runtime"], self.recipe["dtype"] = fast_arithmetic(self.device)
 
     @property
     def width(self) -> int:
@@ -126,8 +147,31 @@ class Backbone:
         """Whether the weights are meant for photographs; the embedded demo default is not."""
         return self.name != "small_cnn"
 
+    @property
+    def reduce_to(self) -> int | None:
+        """Shorter side, in pixels, down to which an image may be decoded; None for all of its pixels."""
+        return 2 * self.preset.resize_size[0] if self.tier == "fast" else None
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """Resize and crop one RGB image as the tier says: uint8 (side, side, 3), still to be normalised."""
+        preset = self.preset
+        size, crop = preset.resize_size[0], preset.crop_size[0]
+        if self.tier == "fast" and size >= crop:
+            image = image.resize(
+                (crop, crop), PIL_FILTERS[preset.interpolation], _crop_box(*image.size, size, crop)
+            )
+        else:
+            image = F.resize(
+                image, preset.resize_size, interpolation=preset.interpolation, antialias=preset.antialias
+            )
+            image = F.center_crop(image, preset.crop_size)
+        return np.asarray(image)
+
     def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """Resize, crop and normalise one RGB image as the weights want it: float32 (3, side, side)."""
+        """Resize, crop and normalise one RGB image as the weights want it: float32 (3, side, side).
+
+        This is the exact tier's, whatever the backbone's; with `embed` it is what every runtime is held to.
+        """
         return self.preset(image)
 
     def embed(self, batch: torch.Tensor) -> np.ndarray:
@@ -144,11 +188,12 @@ class Backbone:
         return torch.cat(self._outputs(batch), dim=1).cpu().numpy()
 
     def _outputs(self, batch):
-        with torch.inference_mode(), _exact_float32():
+        with torch.inference_mode(), cudnn_arithmetic(exact=True):
             outputs = self.network(batch.to(self.device, non_blocking=True))
-            return [self._pool(layer, outputs[layer]) for layer in self.layers]
+            return [self.pool(layer, outputs[layer]) for layer in self.layers]
 
-    def _pool(self, layer: str, output: torch.Tensor) -> torch.Tensor:
+    def pool(self, layer: str, output: torch.Tensor) -> torch.Tensor:
+        """Average what a layer gives over places or tokens: (n, width)."""
         if not isinstance(output, torch.Tensor) or output.ndim not in (2, 3, 4):
             shape = tuple(getattr(output, "shape", ())) or type(output).__name__
             raise FtransferError(
@@ -159,6 +204,18 @@ class Backbone:
             channels_last = self.name.startswith("swin") and layer.split(".")[0] in ("features", "norm")
             return output.mean(dim=(1, 2) if channels_last else (2, 3))
         return output.mean(dim=1) if output.ndim == 3 else output
+
+
+def _crop_box(width: int, height: int, size: int, crop: int) -> tuple[float, float, float, float]:
+    """Where in an image of width x height the central crop lies that torchvision takes after resizing.
+
+    Resizing this box alone gives the pixels of resize and crop but for rounding: one grey level on 0.02 % of them.
+    """
+    short = min(width, height)
+    w, h = (int(size * side / short) for side in (width, height))
+    left, top = round((w - crop) / 2), round((h - crop) / 2)
+    x, y = width / w, height / h
+    return left * x, top * y, (left + crop) * x, (top + crop) * y
 
 
 # ---------------------------------------------------------------- building and loading
@@ -276,10 +333,13 @@ def _shape(tensor: torch.Tensor) -> str:
 
 
 def _classifier_input(model: nn.Module, nodes: list[str]) -> str:
-    """Name the node that feeds the last layer with weights: that layer is the classifier."""
+    return nodes[_classifier(model, nodes) - 1]
+
+
+def _classifier(model: nn.Module, nodes: list[str]) -> int:
+    """Place the last layer with weights among the nodes: it is the classifier."""
     modules = dict(model.named_modules())
-    last = max(i for i, n in enumerate(nodes) if isinstance(modules.get(n), nn.Linear | nn.Conv2d))
-    return nodes[last - 1]
+    return max(i for i, n in enumerate(nodes) if isinstance(modules.get(n), nn.Linear | nn.Conv2d))
 
 
 def _fingerprint(network: nn.Module) -> str:
@@ -309,13 +369,6 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise FtransferError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}") from error
     return device
-
-
-@contextmanager
-def _exact_float32():
-    """Keep float32 as it is on a GPU: by default cuDNN rounds its convolutions to TF32's 10 bits."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
 
 
 def versions() -> dict[str, str]:

@@ -1,27 +1,36 @@
-"""The extraction engine: read and hash -> decode -> preprocess -> forward -> commit."""
+"""The extraction engine: read, hash, decode and resize -> forward -> commit, all at once, with bounded queues.
+
+Threads read and decode ahead of a ring of batches; others, the lanes of the runtime, embed full batches; one
+writes parts. The main thread alone hands things on and keeps the books. What waits anywhere is bounded, so that
+memory does not depend on how many images there are, but for their rows in the manifest.
+"""
 
 import hashlib
-import os
+import json
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
-import torch
 
-from ftransfer.backbone import Backbone
+from ftransfer.backbone import Backbone, versions
 from ftransfer.errors import FtransferError
-from ftransfer.features import FIELDS, FeatureSet
-from ftransfer.images import decode, read_bytes
+from ftransfer.features import FIELDS, FeatureSet, write_whole
+from ftransfer.fidelity import compare_tiers
+from ftransfer.images import decode, read_bytes, stat_image
+from ftransfer.plan import pending_rows
+from ftransfer.runtime import lanes, make_runtime
+from ftransfer.views import make_views
 
 PART_ROWS = 8192  # a part is closed after so many rows ...
 PART_SECONDS = 30.0  # ... or so many seconds, so that a kill costs half a minute
-BATCH = {"cpu": 32, "cuda": 256}
+USED = ("root", "path", "sha256", "status", "error", "size", "mtime")  # columns of the manifest
 
 
 @dataclass
@@ -36,6 +45,10 @@ class Summary:
     replaced : int
         Rows from other folders that this run's rows took the place of, being of the same domain.
     seconds : float
+    runtime : str
+        What computed, with its version.
+    drift : dict, optional
+        Of the fast tier: how far a sample lies from the exact one, see `compare_tiers`.
     """
 
     images: int
@@ -44,6 +57,8 @@ class Summary:
     failed: list[tuple[str, str]] = field(default_factory=list)
     replaced: int = 0
     seconds: float = 0.0
+    runtime: str = ""
+    drift: dict | None = None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -58,6 +73,7 @@ def extract_features(
     batch_size: int | str = "auto",
     workers: int | None = None,
     strict: bool = False,
+    views: dict | None = None,
     progress: Callable[[int], None] = lambda n: None,
 ) -> FeatureSet:
     """Embed images with a frozen backbone into the feature set `out`; go on where it was stopped.
@@ -71,11 +87,14 @@ def extract_features(
         are kept; an embedding that is there already is not computed again.
     backbone : Backbone
     batch_size : int or "auto"
-        Images in a forward pass. The last batch is filled up with zeros, so that all have one shape.
+        Images in a forward pass, see `make_runtime`. A batch that is not full is filled up, so that all have
+        one shape.
     workers : int, optional
         Threads that read and decode. Default: the usable cores.
     strict : bool, default=False
         Whether the first image that cannot be read stops the run.
+    views : dict, optional
+        From `describe_views`: embed several views of each image.
     progress : callable
         Called with the number of images dealt with since the last call.
 
@@ -91,122 +110,203 @@ def extract_features(
         On Ctrl-C, after what was finished was committed.
     """
     started = time.monotonic()
-    if batch_size == "auto":
-        batch_size = BATCH.get(backbone.device.type, 32)
-    features = FeatureSet.create(out, backbone.recipe)
-    manifest, kept, replaced = _start_manifest(features, images)
-    features.write_manifest(pd.concat([kept, manifest], ignore_index=True))
+    features = FeatureSet.create(out, backbone.recipe | ({"views": views} if views else {}))
+    features.write_origin(backbone.origin)
+    manifest, replaced = features.list_rows(lambda old: pending_rows(old, images))
     summary = Summary(len(manifest), replaced=replaced)
-    run = _Run(features, backbone, int(batch_size), manifest, summary, progress)
-    cores = joblib.cpu_count()
-    threads = torch.get_num_threads()
-    # half the cores compute and the rest decode: torch threads that have to share a core wait for each
-    # other, on a busy machine for over ten times as long as one thread takes alone
-    torch.set_num_threads(max(1, cores // 2))
+    run = _Run(features, backbone, batch_size, manifest, summary, progress)
     try:
-        run.go(workers or cores, strict)
+        run.go(workers or joblib.cpu_count(), strict)
     except KeyboardInterrupt:
-        run.commit()
-        done = int((manifest["status"] != "pending").sum())
+        done = int((run.columns["status"] != "pending").sum())
         raise Interrupted(
             f"interrupted: {done} of {len(manifest)} images are kept in {out}; the same command goes on from there"
         ) from None
     finally:
-        torch.set_num_threads(threads)
-        run.commit()
-        features.write_manifest(pd.concat([kept, manifest], ignore_index=True))
+        for name, values in run.columns.items():
+            manifest[name] = pd.array(values, dtype=FIELDS[name])
+        features.update_rows(manifest)
+    if backbone.tier == "fast" and summary.computed:
+        with suppress(OSError, ValueError):  # an image may have gone since
+            summary.drift = compare_tiers(features, backbone, manifest)
     summary.seconds = time.monotonic() - started
     features.summary = summary
     return features
 
 
 class _Run:
-    """One pass over the images; rows of `manifest` turn from pending into ok or error."""
+    """One pass over the images; rows of `columns` turn from pending into ok or error."""
 
     def __init__(self, features, backbone, batch_size, manifest, summary, progress):
         self.features, self.backbone, self.batch_size = features, backbone, batch_size
-        self.manifest, self.summary, self.progress = manifest, summary, progress
-        self.done = features.done()
-        self.columns = {name: manifest[name].to_numpy(dtype=object, copy=True) for name in FIELDS}
-        self.batch: list[tuple[str, torch.Tensor]] = []  # decoded, still to be embedded
-        self.rows: list[tuple[str, np.ndarray]] = []  # embedded, still to be committed
+        self.summary, self.progress = summary, progress
+        self.runtime = None
+        self.done, self.views = features.done(), features.n_views
+        self.columns = {name: manifest[name].to_numpy(dtype=object, copy=True) for name in USED}
         self.waiting: dict[str, list[int]] = {}  # rows of the manifest that wait for a hash to be committed
+        self.filling: list[str] = []  # hashes of the images in the batch that is being filled
+        self.flying: deque[tuple[list[str], np.ndarray, Future]] = deque()  # batches that are being embedded
+        self.rows: list[tuple[list[str], np.ndarray]] = []  # embedded, still to be written
+        self.part: tuple[list[str], Future] | None = None  # hashes of the part that is being written
         self.opened = time.monotonic()
 
     def go(self, workers: int, strict: bool) -> None:
-        known = self.columns["sha256"]
-        todo = []
-        for row in range(len(self.manifest)):
-            if isinstance(known[row], str) and known[row] in self.done:
-                self._finish(row, known[row])
-            else:
-                todo.append(row)
-        with ThreadPoolExecutor(workers) as pool:
-            for row, (sha256, size, mtime, pixels, error) in _ahead(
-                pool, self._read, todo, 2 * self.batch_size
-            ):
-                for name, value in (("sha256", sha256), ("size", size), ("mtime", mtime)):
-                    self.columns[name][row] = value
-                if error is not None:
-                    self._fail(row, error, strict)
-                elif sha256 in self.done:
-                    self._finish(row, sha256)
-                elif sha256 in self.waiting:
-                    self.waiting[sha256].append(row)
-                else:
-                    self.waiting[sha256] = [row]
-                    self.batch.append((sha256, pixels))
-                    if len(self.batch) == self.batch_size:
-                        self._forward()
-        self._forward()
+        todo = [row for row, sha256 in enumerate(self.columns["sha256"]) if not self._is_done(row, sha256)]
+        self.ahead = 2 * workers
+        readers = ThreadPoolExecutor(workers, "reader")
+        with ThreadPoolExecutor(1, "writer") as self.writer:
+            try:
+                with ExitStack() as self.stack:
+                    self._go(self._read_ahead(readers, todo), strict)
+            finally:
+                readers.shutdown(cancel_futures=True)
+                self._write()
+                self._written()
+
+    def _open_lanes(self) -> None:
+        """Make ready what computes, once an image turns up that is not embedded yet."""
+        self.runtime = make_runtime(self.backbone, len(self.columns["path"]) * self.views, self.batch_size)
+        if self.runtime.batch_size < self.views:
+            raise FtransferError(
+                f"a batch of {self.runtime.batch_size} holds no image with {self.views} views; raise --batch-size"
+            )
+        self.summary.runtime = self.runtime.record["runtime"]
+        _record(self.features, self.runtime)
+        self.ring = [self.runtime.buffer() for _ in range(self.runtime.lanes + 2)]
+        self.ahead += self.runtime.lanes * self.runtime.batch_size // self.views
+        self.lanes = self.stack.enter_context(lanes(self.runtime))
+
+    def _go(self, images, strict: bool) -> None:
+        try:
+            for row, found in images:
+                self._take(row, *found, strict)
+            self._launch()
+            while self.flying:
+                self._land()
+        except BaseException as error:
+            self._rescue(hurry=isinstance(error, KeyboardInterrupt))
+            raise
+
+    def _is_done(self, row: int, sha256) -> bool:
+        if not isinstance(sha256, str) or sha256 not in self.done:
+            return False
+        self._finish(row)
+        return True
+
+    def _read_ahead(self, pool: ThreadPoolExecutor, rows: list[int]):
+        """Yield (row, what `_read` found) in order, with at most `ahead` images read ahead."""
+        queue = deque()
+        for row in rows:
+            queue.append((row, pool.submit(self._read, row)))
+            if len(queue) >= self.ahead:
+                row, future = queue.popleft()
+                yield row, self._wait(future, self._launch)
+        while queue:
+            row, future = queue.popleft()
+            yield row, self._wait(future, self._launch)
+
+    def _wait(self, future: Future, when_late=lambda: None):
+        """Wait, but no longer than a part may stay open: then write what there is, and wait on."""
+        while wait([future], max(0.0, self.opened + PART_SECONDS - time.monotonic())).not_done:
+            when_late()
+            self._write()
+        return future.result()
 
     def _read(self, row: int):
         """Read, hash and decode one image, in a worker thread; pixels are None where they are not needed."""
         root, path = self.columns["root"][row], self.columns["path"][row]
         sha256 = size = mtime = None
         try:
+            size, mtime = stat_image(root, path)  # before it is read: a change from then on shows
             content = read_bytes(root, path)
             sha256 = hashlib.sha256(content).hexdigest()
-            size, mtime = _stat(root, path)
             if sha256 in self.done or sha256 in self.waiting:
                 return sha256, size, mtime, None, None
-            return sha256, size, mtime, self.backbone.preprocess(decode(content)), None
+            image = decode(content, self.backbone.reduce_to)
+            pixels = [self.backbone.pixels(view) for view in make_views(image, sha256, self.features.views)]
+            return sha256, size, mtime, pixels, None
         except (OSError, ValueError, SyntaxError, OverflowError, MemoryError) as error:  # what Pillow raises
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return sha256, size, mtime, None, reason or type(error).__name__
 
-    def _forward(self) -> None:
-        if not self.batch:
-            return
-        side = self.backbone.image_size
-        pixels = torch.zeros(self.batch_size, 3, side, side)
-        for i, (_, image) in enumerate(self.batch):
-            pixels[i] = image
-        embedded = self.backbone.embed(pixels)[: len(self.batch)]
-        self.rows += [(sha256, row) for (sha256, _), row in zip(self.batch, embedded, strict=True)]
-        self.progress(len(self.batch))
-        self.batch = []
-        if len(self.rows) >= PART_ROWS or time.monotonic() - self.opened > PART_SECONDS:
-            self.commit()
+    def _take(self, row: int, sha256, size, mtime, pixels, error, strict: bool) -> None:
+        for name, value in (("sha256", sha256), ("size", size), ("mtime", mtime)):
+            self.columns[name][row] = value
+        if error is not None:
+            self._fail(row, error, strict)
+        elif self._is_done(row, sha256):
+            pass
+        elif sha256 in self.waiting:
+            self.waiting[sha256].append(row)
+        else:
+            if self.runtime is None:
+                self._open_lanes()
+            self.waiting[sha256] = [row]
+            for i, view in enumerate(pixels, len(self.filling) * self.views):
+                self.ring[-1][i] = view
+            self.filling.append(sha256)
+            if (len(self.filling) + 1) * self.views > self.runtime.batch_size:
+                self._launch()
 
-    def commit(self) -> None:
-        """Write the embedded rows as a part; their images are done from then on."""
+    def _launch(self) -> None:
+        """Give the batch to a lane, as it is; take back those that are ready, or the oldest if none is free."""
+        if self.filling:
+            batch, hashes, self.filling = self.ring.pop(), self.filling, []
+            batch[len(hashes) * self.views :] = 0
+            self.flying.append((hashes, batch, self.lanes.submit(self.runtime, batch)))
+        while self.flying and (not self.ring or self.flying[0][2].done()):
+            self._land()
+
+    def _land(self) -> None:
+        """Take back the oldest batch, and write a part if it is time."""
+        hashes, batch, future = self.flying[0]
+        embedded = self._wait(future)
+        self.flying.popleft()
+        self.ring.append(batch)
+        self._keep(hashes, embedded)
+        self.progress(len(hashes))
+        if self.part and self.part[1].done():
+            self._written()
+        if sum(len(h) for h, _ in self.rows) >= PART_ROWS or time.monotonic() - self.opened > PART_SECONDS:
+            self._write()
+
+    def _keep(self, hashes: list[str], embedded: np.ndarray) -> None:
+        self.rows.append((hashes, embedded[: len(hashes) * self.views].reshape(len(hashes), -1)))
+
+    def _rescue(self, hurry: bool) -> None:
+        """Keep what was given to the lanes; in a hurry, only what they have begun."""
+        for _, _, future in self.flying if hurry else ():
+            future.cancel()
+        while self.flying:
+            hashes, _, future = self.flying.popleft()
+            with suppress(Exception, CancelledError):
+                self._keep(hashes, future.result())
+
+    def _write(self) -> None:
+        """Let the writer commit the embedded rows as a part, once it is done with the one before."""
+        self._written()
         if self.rows:
-            hashes = [sha256 for sha256, _ in self.rows]
-            self.features.write_part(hashes, np.stack([row for _, row in self.rows]))
-            self.summary.computed += len(hashes)
-            self.done.update(hashes)
-            for sha256 in hashes:
-                first, *twice = self.waiting.pop(sha256)
-                self._set(first, "ok")
-                for row in twice:
-                    self._finish(row, sha256)
+            hashes = [sha256 for batch, _ in self.rows for sha256 in batch]
+            embedded = np.concatenate([rows for _, rows in self.rows])
             self.rows = []
+            self.part = hashes, self.writer.submit(self.features.write_part, hashes, embedded)
         self.opened = time.monotonic()
-        for name, values in self.columns.items():
-            self.manifest[name] = pd.array(values, dtype=FIELDS[name])
 
-    def _finish(self, row: int, sha256: str) -> None:
+    def _written(self) -> None:
+        """Wait for the part that is being written; its images are done from then on."""
+        if self.part is None:
+            return
+        (hashes, future), self.part = self.part, None
+        future.result()
+        self.summary.computed += len(hashes)
+        self.done.update(hashes)
+        for sha256 in hashes:
+            first, *twice = self.waiting.pop(sha256)
+            self._set(first, "ok")
+            for row in twice:
+                self._finish(row)
+
+    def _finish(self, row: int) -> None:
         self._set(row, "ok")
         self.summary.reused += 1
         self.progress(1)
@@ -224,43 +324,13 @@ class _Run:
         self.columns["error"][row] = error
 
 
-def _start_manifest(features: FeatureSet, images: pd.DataFrame):
-    """Return this run's rows, the old ones that stay (of other roots and other domains), and how many go."""
-    old = features.manifest
-    same_root = old["root"].isin(images["root"].unique())
-    same = same_root | old["domain"].isin(images["domain"].unique())
-    new = images.reindex(columns=list(FIELDS))
-    stats = [_stat(root, path) for root, path in zip(new["root"], new["path"], strict=True)]
-    new["size"] = [size for size, _ in stats]
-    new["mtime"] = [mtime for _, mtime in stats]
-    new["status"] = "pending"
-    new = new.astype(FIELDS)
-    key = ["root", "path", "size", "mtime"]
-    hashes = old.dropna(subset=[*key, "sha256"]).drop_duplicates(key).set_index(key)["sha256"]
-    new["sha256"] = new.drop(columns="sha256").join(hashes, on=key)["sha256"].astype("string")
-    return new, old[~same], int((same & ~same_root).sum())
-
-
-def _stat(root: str, path: str) -> tuple[int | None, int | None]:
-    try:
-        stat = os.stat(os.path.join(root, path))
-    except (OSError, ValueError):
-        return None, None  # an image of a torchvision data set, or one that is not there
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _ahead(pool: ThreadPoolExecutor, work, items, window: int):
-    """Yield (item, work(item)) in order, with at most `window` items worked on ahead."""
-    queue = deque()
-    try:
-        for item in items:
-            queue.append((item, pool.submit(work, item)))
-            if len(queue) >= window:
-                item, future = queue.popleft()
-                yield item, future.result()
-        while queue:
-            item, future = queue.popleft()
-            yield item, future.result()
-    finally:
-        for _, future in queue:
-            future.cancel()
+def _record(features: FeatureSet, runtime) -> None:
+    """Add what computes to ``runtimes.json``: for people; nothing is decided by it."""
+    file = features.folder / "runtimes.json"
+    record = {**runtime.record, "batch_size": runtime.batch_size, **versions()}
+    with features.lock():
+        known = []
+        with suppress(OSError, ValueError):
+            known = json.loads(file.read_text("utf-8"))
+        if record not in known:
+            write_whole(file, json.dumps([*known, record], indent=2).encode())

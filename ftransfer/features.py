@@ -6,12 +6,13 @@ A feature set is a folder::
     parts/*.arrow      Arrow IPC: SHA-256 of an image's bytes + its embedding; whole or not at all
     manifest.parquet   root, path, sha256, label, domain, group, status, error, size, mtime
 
-Rows are found by content. The manifest may change without an embedding being computed again.
+Rows are found by content. The manifest may change without an embedding being computed again. Several processes
+may write at once: each change is made under the folder's lock.
 """
 
 import json
-import os
-import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +23,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ftransfer.errors import FtransferError
+from ftransfer.parts import (
+    SUFFIX,
+    Damaged,
+    blocks,
+    digest_recipe,
+    find_hashes,
+    locked,
+    pack_hashes,
+    read_part,
+    sweep,
+    write_part,
+    write_whole,
+    writing,
+)
+from ftransfer.verify import Verified, check_parts, heal, verify
 
 FIELDS = {
     "root": "string",
@@ -37,6 +53,9 @@ FIELDS = {
 }
 
 
+BLOCK = 256  # rows copied at a time: they stay in the processor's cache while they are checked
+
+
 class FeatureSet:
     """Embeddings with their images' paths, labels and domains, in a folder.
 
@@ -50,12 +69,20 @@ class FeatureSet:
     folder : Path
     recipe : dict
         What shapes the numbers: backbone, hash of the weights, layers, preprocessing, decoder.
+    width : int
+        Numbers a row.
+    views, n_views : dict or None, int
+        How several views of each image were made, and how many; the first is the image as it is.
+    set_aside : list of str
+        What `create` found damaged, a sentence each.
 
     Raises
     ------
     FtransferError
         If there is no feature set, or what is there cannot be read.
     """
+
+    notes = ()  # what a task has to say of its features; a joined set has some
 
     def __init__(self, folder):
         self.folder = Path(folder)
@@ -64,7 +91,12 @@ class FeatureSet:
             raise FtransferError(
                 f"{self.folder} {what}; make one: ftransfer extract IMAGES --out {self.folder}"
             )
-        self.recipe = self._read_recipe()
+        recipe = self._read_recipe()
+        self._digest = digest_recipe(recipe)
+        self.views = recipe.pop("views", None)
+        self.recipe = recipe
+        self._mapped: dict[Path, tuple] = {}  # parts that were mapped already
+        self.set_aside: list[str] = []
 
     @classmethod
     def create(cls, folder, recipe: dict) -> "FeatureSet":
@@ -80,28 +112,57 @@ class FeatureSet:
             if not (folder / "recipe.json").is_file():
                 foreign = [p.name for p in folder.iterdir() if p.name != "parts"] if folder.is_dir() else []
                 foreign = [name for name in foreign if not name.startswith(".")]
-                if foreign:
+                if foreign and not (folder / "recipe.json").is_file():
                     raise FtransferError(
                         f"{folder} is no feature set and is not empty ({', '.join(sorted(foreign)[:3])}); "
                         f"name another folder: --out"
                     )
-                (folder / "parts").mkdir(parents=True, exist_ok=True)
-                write_whole(folder / "recipe.json", json.dumps(recipe, indent=2).encode())
+            (folder / "parts").mkdir(parents=True, exist_ok=True)
+            with locked(folder) as held:
+                if held:
+                    sweep(folder)
+                    sweep(folder / "parts")
+                if not (folder / "recipe.json").is_file():
+                    write_whole(folder / "recipe.json", json.dumps(recipe, indent=2).encode())
         features = cls(folder)
-        if features.recipe != recipe:
+        features.refuse_other(recipe)
+        with writing(folder):
+            features.set_aside = heal(features)
+        return features
+
+    def refuse_other(self, recipe: dict) -> None:
+        """Raise an error that names the difference if this folder's recipe is not the one given."""
+        own = self.recipe | ({"views": self.views} if self.views else {})
+        if own != recipe:
             raise FtransferError(
-                f"{folder} holds another recipe: {_difference(features.recipe, recipe)}; "
+                f"{self.folder} holds another recipe: {_difference(own, recipe)}; "
                 f"one folder holds one recipe, so name another: --out"
             )
-        return features
 
     def _read_recipe(self) -> dict:
         try:
             recipe = json.loads((self.folder / "recipe.json").read_text("utf-8"))
-            self.width = sum(int(layer["width"]) for layer in recipe["layers"])
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise FtransferError(f"{self.folder / 'recipe.json'} cannot be read: {error!r}") from error
+            self.width = feature_width(recipe)
+            self.n_views = recipe["views"]["count"] if recipe.get("views") else 1
+            if type(self.n_views) is not int or not 0 < self.n_views < 2**16:
+                raise ValueError(f"it has {self.n_views} views")
+        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+            raise FtransferError(
+                f"{self.folder / 'recipe.json'} cannot be read: {type(error).__name__}: {str(error)[:200]}"
+            ) from error
         return recipe
+
+    @property
+    def origin(self) -> str:
+        """Where the backbone's weights came from, for people: no part of the recipe, and it may be empty."""
+        file = self.folder / "origin.txt"
+        return file.read_text("utf-8", errors="replace")[:200].strip() if file.is_file() else ""
+
+    def write_origin(self, origin: str) -> None:
+        """Note where the backbone's weights came from."""
+        if origin != self.origin:
+            with self.lock():
+                write_whole(self.folder / "origin.txt", origin.encode())
 
     # ------------------------------------------------------------ manifest
 
@@ -112,20 +173,65 @@ class FeatureSet:
         if not file.is_file():
             return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in FIELDS.items()})
         try:
-            table = pd.read_parquet(file)
-            return table[list(FIELDS)].astype(FIELDS)
-        except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's errors are of these kinds
+            table = pd.read_parquet(file, page_checksum_verification=True)
+            table = table[list(FIELDS)].astype(FIELDS)
+            _check_manifest(table)
+            return table
+        except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RuntimeError) as error:
             raise FtransferError(
-                f"{file} cannot be read ({error}); run the same ftransfer extract again to write it anew"
+                f"{file} cannot be read ({str(error)[:200]}); run the same ftransfer extract again to write it anew"
             ) from error
 
     def write_manifest(self, table: pd.DataFrame) -> None:
         """Replace the manifest, whole or not at all."""
-        with writing(self.folder):
-            buffer = pa.BufferOutputStream()
-            table = table.reindex(columns=list(FIELDS)).astype(FIELDS)
-            pq.write_table(pa.Table.from_pandas(table, preserve_index=False), buffer)
-            write_whole(self.folder / "manifest.parquet", buffer.getvalue())
+        with self.lock():
+            self._put_manifest(table)
+
+    def list_rows(self, describe: Callable[[pd.DataFrame], pd.DataFrame]) -> tuple[pd.DataFrame, int]:
+        """Begin a run: its rows take the place of those of the same root or domain.
+
+        Parameters
+        ----------
+        describe : callable
+            Takes the manifest as it is and returns the rows of the run.
+
+        Returns
+        -------
+        The rows of the run, and how many of other roots went, being of the same domain.
+        """
+        with self.lock():
+            old = self.manifest
+            rows = describe(old)
+            same_root = old["root"].isin(rows["root"].unique())
+            same = same_root | old["domain"].isin(rows["domain"].unique())
+            self._put_manifest(pd.concat([old[~same], rows], ignore_index=True))
+        return rows, int((same & ~same_root).sum())
+
+    def update_rows(self, rows: pd.DataFrame) -> None:
+        """End a run: put in what became of its rows, as far as no later run has listed others in their place."""
+        with self.lock():
+            manifest = self.manifest
+            key = ["root", "path", "domain"]
+            rows = rows[rows["status"] != "pending"].drop_duplicates(key).set_index(key)
+            at = rows.index.get_indexer(pd.MultiIndex.from_frame(manifest[key]))
+            for name in ("sha256", "status", "error", "size", "mtime"):
+                manifest.loc[at >= 0, name] = rows[name].array[at[at >= 0]]
+            self._put_manifest(manifest)
+
+    def _put_manifest(self, table: pd.DataFrame) -> None:
+        buffer = pa.BufferOutputStream()
+        table = table.reindex(columns=list(FIELDS)).astype(FIELDS)
+        repeated = ["root", "label", "domain", "group", "status", "error"]
+        table = pa.Table.from_pandas(table, preserve_index=False)
+        kind = {"use_dictionary": repeated, "compression": "none", "write_page_checksum": True}
+        pq.write_table(table, buffer, **kind)  # hashes do not shrink
+        write_whole(self.folder / "manifest.parquet", buffer.getvalue())
+
+    @contextmanager
+    def lock(self):
+        """Keep other writers out meanwhile."""
+        with writing(self.folder), locked(self.folder):
+            yield
 
     @property
     def complete(self) -> pd.DataFrame:
@@ -155,58 +261,81 @@ class FeatureSet:
 
     # ------------------------------------------------------------ parts
 
-    def write_part(self, sha256: list[str], embeddings: np.ndarray) -> Path:
+    def write_part(self, sha256: list[str], embeddings: np.ndarray) -> Path | None:
         """Commit rows as one part, which appears whole or not at all.
+
+        Rows whose embedding is there already, from another writer, are left out.
 
         Parameters
         ----------
         sha256 : list of n str
             Hexadecimal SHA-256 of each image's bytes.
-        embeddings : ndarray of shape (n, width), float32
+        embeddings : ndarray of shape (n, n_views * width), float32
+
+        Returns
+        -------
+        The file; None if nothing was left to write.
         """
-        keys = pa.array([bytes.fromhex(h) for h in sha256], pa.binary(32))
-        flat = pa.array(np.ascontiguousarray(embeddings, dtype=np.float32).ravel())
-        rows = pa.FixedSizeListArray.from_arrays(flat, self.width)
-        table = pa.table({"sha256": keys, "embedding": rows})
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        file = self.folder / "parts" / f"{uuid.uuid4().hex}.arrow"
-        with writing(self.folder):
-            write_whole(file, sink.getvalue())
-        return file
-
-    def parts(self) -> list[tuple[Path, np.ndarray, np.ndarray]]:
-        """List the readable parts: file, keys (n, 32) as bytes, embeddings (n, width), mapped from disk.
-
-        A part that cannot be read counts for nothing: its rows are wanted again.
-        """
-        return [(f, *part) for f in self._part_files() if (part := self._read_part(f)) is not None]
-
-    def _part_files(self) -> list[Path]:
-        return sorted((self.folder / "parts").glob("*.arrow"))
-
-    def _read_part(self, file: Path):
-        try:
-            table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-            keys, rows = table["sha256"].combine_chunks(), table["embedding"].combine_chunks()
-            if keys.type != pa.binary(32) or rows.type != pa.list_(pa.float32(), self.width):
+        with self.lock():
+            there = pc.is_in(pack_hashes(sha256), value_set=self._index()[0]).to_numpy(zero_copy_only=False)
+            first = {h: i for i, h in reversed(list(enumerate(sha256)))}  # the same row twice is written once
+            new = [i for i, h in enumerate(sha256) if not there[i] and first[h] == i]
+            if not new:
                 return None
-            return keys, rows.flatten().to_numpy(zero_copy_only=True).reshape(len(keys), self.width)
-        except (pa.ArrowException, OSError, KeyError, ValueError):
-            return None
+            rows = np.asarray(embeddings)[new]
+            return write_part(self.folder / "parts", [sha256[i] for i in new], rows, self._digest)
 
-    def done(self) -> set[str]:
-        """Hashes of the images that have an embedding."""
-        return {key.hex() for _, keys, _ in self.parts() for key in keys.to_pylist()}
+    def parts(self) -> list[tuple[Path, pa.Array, np.ndarray]]:
+        """List the readable parts: file, keys (n, 32) as bytes, embeddings (n, n_views * width), mapped.
 
-    def load(self, rows: pd.DataFrame) -> np.ndarray:
-        """Load the embeddings of some rows of the manifest.
+        A part that is torn counts for nothing: its rows are wanted again.
+        """
+        mapped = {}
+        for file in self.part_files():
+            try:
+                stat = file.stat()
+                state = (stat.st_size, stat.st_mtime_ns)
+                part = self._mapped.get(file)
+                if part is None or part[0] != state:
+                    part = (state, *self.read_part(file))
+                mapped[file] = part
+            except (Damaged, FileNotFoundError):  # the latter: another process has just set it aside
+                continue
+            except OSError as error:
+                raise FtransferError(f"{file} cannot be read: {error.strerror or error}") from error
+        self._mapped = mapped
+        return [(file, keys, embeddings) for file, (_, keys, embeddings) in mapped.items()]
+
+    def read_part(self, file: Path) -> tuple[pa.Array, np.ndarray]:
+        """Map a part of this recipe; see `ftransfer.parts.read_part`."""
+        return read_part(file, self.width * self.n_views, self._digest)
+
+    def part_files(self) -> list[Path]:
+        return sorted((self.folder / "parts").glob("*" + SUFFIX))
+
+    def _index(self) -> tuple[pa.Array, np.ndarray, list[np.ndarray]]:
+        """Return all keys, the number of the first row of each part (and of the end), and their embeddings."""
+        parts = self.parts()
+        keys = pa.concat_arrays([pa.array([], pa.binary(32)), *(keys for _, keys, _ in parts)])
+        starts = np.cumsum([0, *(len(keys) for _, keys, _ in parts)])
+        return keys, starts, [embeddings for _, _, embeddings in parts]
+
+    def done(self, *, sound: bool = False) -> set[str]:
+        """Hashes of the images that have an embedding; if `sound`, in a part whose bytes were checked just now."""
+        damaged = {file for file, reason, _ in check_parts(self) if reason} if sound else ()
+        return {
+            key.hex() for file, keys, _ in self.parts() if file not in damaged for key in keys.to_pylist()
+        }
+
+    def load(self, rows: pd.DataFrame, *, view: int = 0) -> np.ndarray:
+        """Load the embeddings of some rows of the manifest; what is not asked for is not read.
 
         Parameters
         ----------
         rows : DataFrame
             Rows of `manifest` whose status is "ok", in any order.
+        view : int, default=0
+            Which of the views; the first is the image as it is.
 
         Returns
         -------
@@ -217,33 +346,64 @@ class FeatureSet:
         FtransferError
             If an embedding is not there, or is not finite.
         """
-        X = np.empty((len(rows), self.width), dtype=np.float32)
-        found = np.zeros(len(rows), dtype=bool)
-        wanted = pa.array([bytes.fromhex(h) for h in rows["sha256"]], pa.binary(32))
-        for _, keys, embeddings in self.parts():
-            where = pc.index_in(wanted, value_set=keys).to_numpy(zero_copy_only=False)
-            here = ~np.isnan(where.astype(float))
-            X[here] = embeddings[where[here].astype(np.intp)]
-            found |= here
-        if not found.all():
+        keys, starts, parts = self._index()
+        where = find_hashes(pack_hashes(rows["sha256"]), keys)
+        if (where < 0).any():
             raise FtransferError(
-                f"{self.folder} lacks the embeddings of {int((~found).sum())} images, the first "
-                f"{rows['path'].iloc[int(found.argmin())]}; run the same ftransfer extract again"
+                f"{self.folder} lacks the embeddings of {int((where < 0).sum())} images, the first "
+                f"{rows['path'].iloc[int((where < 0).argmax())]}; run the same ftransfer extract again"
             )
-        if not np.isfinite(X).all():
-            bad = int((~np.isfinite(X).all(axis=1)).argmax())
-            raise FtransferError(f"the embedding of {rows['path'].iloc[bad]} in {self.folder} is not finite")
+        X = np.empty((len(rows), self.width), dtype=np.float32)
+        order = np.argsort(where, kind="stable")  # each part is read from its beginning to its end
+        of_each_part = np.split(order, np.searchsorted(where[order], starts[1:-1]))
+        columns = slice(view * self.width, (view + 1) * self.width)
+
+        def copy(embeddings, start, rows_here):
+            for into, source in blocks(rows_here, where[rows_here] - start, BLOCK):
+                X[into] = embeddings[source, columns]
+                finite = np.isfinite(X[into])
+                if not finite.all():
+                    bad = np.arange(len(rows))[into][int((~finite.all(axis=1)).argmax())]
+                    raise FtransferError(
+                        f"the embedding of {rows['path'].iloc[bad]} in {self.folder} is not finite"
+                    )
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(copy, parts, starts[:-1], of_each_part))
         return X
 
+    def verify(self) -> Verified:
+        """Read every byte of the parts and the manifest, and say what is wrong. Images are not read."""
+        return verify(self)
 
-def _difference(old: dict, new: dict, prefix: str = "") -> str:
+
+def feature_width(recipe: dict) -> int:
+    """Count the numbers per image that a recipe gives; ValueError, KeyError or TypeError if it is none."""
+    layers = [(layer["name"], layer["width"]) for layer in recipe["layers"]]
+    if not layers or not all(isinstance(n, str) and type(w) is int and 0 < w < 2**24 for n, w in layers):
+        raise ValueError(f"its layers are {str(layers)[:100]}")
+    return sum(width for _, width in layers)
+
+
+def _check_manifest(table: pd.DataFrame) -> None:
+    """Raise ValueError where a manifest holds what `write_manifest` was never given."""
+    ok = table["status"] == "ok"
+    if not table["status"].isin(["ok", "pending", "error"]).all():
+        raise ValueError("a status is none of ok, pending, error")
+    if table[["path", "domain"]].isna().any(axis=None) or table.loc[ok, "sha256"].isna().any():
+        raise ValueError("a path, a domain or a hash is missing")
+    if not table["sha256"].dropna().str.fullmatch("[0-9a-f]{64}").all():
+        raise ValueError("a hash is no SHA-256")
+
+
+def _difference(old: dict, new: dict, prefix: str = "", words=("there", "now")) -> str:
     different = []
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
         if a != b and isinstance(a, dict) and isinstance(b, dict):
-            different.append(_difference(a, b, f"{prefix}{key}."))
+            different.append(_difference(a, b, f"{prefix}{key}.", words))
         elif a != b:
-            different.append(f"{prefix}{key} is {_short(a)} there, {_short(b)} now")
+            different.append(f"{prefix}{key} is {_short(a)} {words[0]}, {_short(b)} {words[1]}")
     return "; ".join(different)
 
 
@@ -252,32 +412,3 @@ def _short(value) -> str:
         return "+".join(v["name"] for v in value)
     text = str(value)
     return text if len(text) <= 60 else text[:24] + "..."
-
-
-@contextmanager
-def writing(folder: Path):
-    """Turn what the file system refuses into an error that a user can mend."""
-    try:
-        yield
-    except OSError as error:
-        raise FtransferError(f"cannot write to {folder}: {error.strerror or error}") from error
-
-
-def write_whole(file: Path, content) -> None:
-    """Write aside, flush to disk, rename: the file appears whole or not at all."""
-    aside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with open(aside, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(aside, file)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # elsewhere a folder cannot be flushed
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -8,6 +8,9 @@ nobody gave one.
 import inspect
 import io
 import os
+import re
+import stat
+import time
 import warnings
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -21,6 +24,8 @@ from ftransfer.errors import FtransferError, unknown
 
 SUFFIXES = tuple(".jpg .jpeg .jpe .png .ppm .pgm .pbm .bmp .gif .tif .tiff .webp .avif .jp2".split())  # noqa: SIM905
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb, kept as an error instead of a warning
+MAX_ASPECT = 500  # resized by its short side, a longer one would be a bomb, too
+FORMATS = ["JPEG", "MPO", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000"]
 COLUMNS = ["root", "path", "label", "domain"]
 
 
@@ -82,7 +87,7 @@ def _folder_table(root: Path, domain: str | None, labels: bool) -> pd.DataFrame:
         folders[:] = [f for f in folders if os.path.realpath(os.path.join(folder, f)) not in seen]
         seen.update(os.path.realpath(os.path.join(folder, f)) for f in folders)
         inside = PurePosixPath(Path(folder).relative_to(root).as_posix())
-        for name in files:
+        for name in files + [f for f in folders if _poses_as_image(os.path.join(folder, f))]:
             suffix = os.path.splitext(name)[1].lower()
             if name.startswith("."):
                 continue
@@ -96,7 +101,7 @@ def _folder_table(root: Path, domain: str | None, labels: bool) -> pd.DataFrame:
     paths.sort()
     depth = {len(p.parts) for p in paths}
     if domain is not None:
-        label = [p.parts[0] if labels and len(p.parts) > 1 else None for p in paths]
+        label = [_unicode(p.parts[0]) if labels and len(p.parts) > 1 else None for p in paths]
         if labels and min(depth) > 2:
             inside = sorted({p.parts[0] for p in paths})
             raise FtransferError(
@@ -109,8 +114,13 @@ def _folder_table(root: Path, domain: str | None, labels: bool) -> pd.DataFrame:
             f"{root} has no <domain>/<class>/ folders; if all its images are of one domain, name it: "
             f"--domain NAME"
         )
-    label = [p.parts[1] if labels and len(p.parts) > 2 else None for p in paths]
-    return _table(root, paths, label, [p.parts[0] for p in paths])
+    label = [_unicode(p.parts[1]) if labels and len(p.parts) > 2 else None for p in paths]
+    return _table(root, paths, label, [_unicode(p.parts[0]) for p in paths])
+
+
+def _poses_as_image(folder: str) -> bool:
+    """Whether an empty folder bears the name of an image: it is listed, and then cannot be read."""
+    return os.path.splitext(folder)[1].lower() in SUFFIXES and not os.listdir(folder)
 
 
 def _refuse(error: OSError):
@@ -118,22 +128,39 @@ def _refuse(error: OSError):
 
 
 def _table(root, paths, label, domain) -> pd.DataFrame:
+    paths = [_storable(str(p)) for p in paths]
     return pd.DataFrame(
-        {"root": str(root), "path": [_printable(str(p)) for p in paths], "label": label, "domain": domain},
-        dtype=object,
+        {"root": _storable(str(root)), "path": paths, "label": label, "domain": domain}, dtype=object
     )
 
 
-def _printable(name: str) -> str:
-    """Escape a file name that is no valid Unicode, so that it can be stored; such a file is then not found."""
+def _unicode(name: str) -> str:
+    """Escape the bytes of a folder's name that are no valid UTF-8."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _storable(path: str) -> str:
+    """Escape a path that is no valid UTF-8, and backslashes, so that it can be stored and found again."""
+    return _unicode(path.replace("\\", "\\\\"))
+
+
+def _on_disk(root: str, path: str) -> str:
+    """Return the name that the file of a stored root and path has."""
+
+    def original(stored):
+        return re.sub(
+            r"\\(?:\\|udc([0-9a-f]{2}))", lambda e: chr(0xDC00 + int(e[1], 16)) if e[1] else "\\", stored
+        )
+
+    return os.path.join(original(root), original(path))
 
 
 def _read_table(file: Path, domain: str | None, allow_outside: bool) -> pd.DataFrame:
     try:
         given = pd.read_csv(file, dtype=str) if file.suffix.lower() == ".csv" else pd.read_parquet(file)
-    except (ValueError, OSError) as error:
-        raise FtransferError(f"{file} cannot be read as a table: {error}") from error
+        given = given.astype(object)  # here, where text that is no Unicode comes to light
+    except (ValueError, OSError, TypeError, ArithmeticError, RuntimeError) as error:  # of pandas and pyarrow
+        raise FtransferError(f"{file} cannot be read as a table: {str(error)[:200]}") from error
     if "path" not in given.columns:
         raise FtransferError(
             f"{file} needs a column 'path'; its columns: {', '.join(map(str, given.columns))}"
@@ -146,14 +173,15 @@ def _read_table(file: Path, domain: str | None, allow_outside: bool) -> pd.DataF
         )
     if domain is None and "domain" not in given.columns:
         raise FtransferError(f"{file} has no column 'domain'; give one, or --domain NAME for all rows")
-    paths = given["path"].astype(str)
-    if not allow_outside:
-        inside = file.parent.resolve()
-        for path in paths:
-            if not (inside / path).resolve().is_relative_to(inside):
-                raise FtransferError(
-                    f"{file} names {path}, which lies outside {inside}; --allow-outside permits it"
-                )
+    paths = _texts(given["path"])
+    inside = file.parent.resolve()
+    for path in paths:
+        if "://" in path or "\0" in path:
+            raise FtransferError(f"{file} names {path!r:.200}, which is no file; fetch remote images before")
+        if not allow_outside and not Path(os.path.realpath(inside / path)).is_relative_to(inside):
+            raise FtransferError(
+                f"{file} names {path}, which lies outside {inside}; --allow-outside permits it"
+            )
     label = _texts(given["label"]) if "label" in given.columns else None
     domains = _texts(given["domain"]) if domain is None else domain
     if domain is None and None in domains:
@@ -245,7 +273,11 @@ def _targets(data, name: str) -> list[int]:
 def read_bytes(root: str, path: str) -> bytes:
     """Read the bytes of an image; they name its content. A data set's image is written as PPM or PNG."""
     if not root.startswith("torchvision:"):
-        return (Path(root) / path).read_bytes()
+        file = _on_disk(root, path)
+        kind = os.stat(file).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # what is read may never end
+            raise ValueError("a pipe, a socket or a device, not a file")
+        return Path(file).read_bytes()
     data = _open_dataset(root)
     image = data[int(path)][0]
     buffer = io.BytesIO()
@@ -253,33 +285,81 @@ def read_bytes(root: str, path: str) -> bytes:
     return buffer.getvalue()
 
 
-def decode(content: bytes) -> Image.Image:
+def stat_image(root: str, path: str) -> tuple[int | None, int | None]:
+    """Return size (bytes) and time of change (nanoseconds) of a file, by which an unchanged one is known again.
+
+    The time is the later of the content's and the inode's, since the former can be set back. It is missing for
+    a file that was changed in the last two seconds: the next change could bear the same time. Both are missing
+    for a data set's image.
+    """
+    try:
+        found = os.stat(_on_disk(root, path))
+    except (OSError, ValueError):
+        return None, None
+    changed = max(found.st_mtime_ns, found.st_ctime_ns)
+    return found.st_size, changed if time.time_ns() - changed > 2e9 else None
+
+
+def decode(content: bytes, reduce_to: int | None = None) -> Image.Image:
     """Decode an image to upright RGB pixels.
+
+    With `reduce_to` a JPEG is decoded at a half, a quarter or an eighth of its size, as far as its shorter side
+    keeps so many pixels.
 
     The EXIF orientation is applied; 16-bit grey is scaled to 8 bits, not clipped; of an animation the
     first frame is taken; everything else is converted as torchvision's own loader does.
 
     Raises
     ------
-    OSError or ValueError
-        If the content is no readable image; the message says why.
+    ValueError
+        If the content is no readable image, or its pixels have no known range; the message says why.
     """
     if not content:
         raise ValueError("the file is empty")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # of many pixels, of transparency, of torn metadata
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         try:
-            image = Image.open(io.BytesIO(content))
+            image = Image.open(io.BytesIO(content), formats=_formats())
+            if image.width * image.height > MAX_PIXELS:  # Pillow's own limit may have been lifted
+                raise ValueError(
+                    f"too many pixels: {image.width} x {image.height}; at most {MAX_PIXELS} are read"
+                )
+            if max(image.size) > MAX_ASPECT * min(image.size):
+                raise ValueError(
+                    f"{image.width} x {image.height} pixels: over {MAX_ASPECT} times as long as wide"
+                )
+            if reduce_to:
+                image.draft(None, (reduce_to, reduce_to))
+            kind = image.format
+            return _eight_bits(ImageOps.exif_transpose(image), kind).convert("RGB")
         except Image.UnidentifiedImageError:
             raise ValueError("not an image that Pillow can read") from None
         except Image.DecompressionBombError as error:
             raise ValueError(f"too many pixels: {error}") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS} are read")
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image, dtype=np.int64).clip(0, 65535) // 257).astype(np.uint8))
-    return image.convert("RGB")
+        except ValueError:
+            raise
+        except Exception as error:  # Pillow's decoders raise whatever they meet
+            raise ValueError(str(error) or type(error).__name__) from error
+
+
+@lru_cache
+def _formats() -> list[str]:
+    """Name the formats to decode: none that starts another program, as Pillow does for EPS."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _eight_bits(image: Image.Image, kind: str) -> Image.Image:
+    """Scale 16-bit grey; `convert` would clip it, and take pixels of any other range for black or white."""
+    # of mode I, PNG and PGM are 16-bit, too
+    if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
+        values = np.asarray(image, dtype=np.int64).clip(0, 65535) // 257
+        return Image.fromarray(values.astype(np.uint8))
+    if image.mode in ("I", "F"):
+        numbers = "32-bit whole numbers" if image.mode == "I" else "floating-point numbers"
+        raise ValueError(f"its pixels are {numbers} of no known range; save it with 8 or 16 bits")
+    return image
 
 
 def looks_like_photographs(table: pd.DataFrame, sample: int = 20) -> bool:

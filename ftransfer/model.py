@@ -1,34 +1,27 @@
-"""The one file that a user takes along: the features' recipe and the fitted pipeline."""
+"""The one file that a user takes along: the features' recipe, the fitted pipeline and its classes."""
 
-import zipfile
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import skops.io
+import pandas as pd
+from PIL import Image
 
+from ftransfer.confidence import Familiar, fit_temperature, probability
 from ftransfer.errors import FtransferError
-from ftransfer.features import writing
+from ftransfer.features import FeatureSet, feature_width
+from ftransfer.model_file import read_model_file, write_model_file
 
-# types beyond those that skops takes for safe; all are data and arithmetic of this package or scikit-learn
-TRUSTED = [
-    "ftransfer.adapt.coral.CORAL",
-    "ftransfer.adapt.gfk.GeodesicFlowKernel",
-    "ftransfer.adapt.importance.ImportanceWeighted",
-    "ftransfer.adapt.jda.JointDistributionAdaptation",
-    "ftransfer.adapt.pseudo.PseudoLabelled",
-    "ftransfer.adapt.scaler.DomainScaler",
-    "ftransfer.adapt.subspace.SubspaceAlignment",
-    "ftransfer.adapt.tca.TransferComponentAnalysis",
-    "ftransfer.adapt.transport.OptimalTransport",
-    "ftransfer.pipeline.AdaptationPipeline",
-    "sklearn.tree._tree.Tree",
-]
+FORMAT = 1
+PIPELINE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
 
 
 @dataclass(frozen=True)
 class Model:
     """A fitted pipeline, the recipe of the features that it takes, and its classes.
+
+    New images should be like those of the target that it was fitted on: every row is taken for a target row.
 
     Attributes
     ----------
@@ -38,33 +31,141 @@ class Model:
     classes : ndarray of str
     chosen_by : dict
         The numbers that the pipeline was chosen by.
+    origin : str
+        Where the backbone's weights came from, for people.
+    temperature : float or None
+        Calibrates the probabilities; fitted on held-out source rows (`ftransfer.confidence`).
+    familiar : Familiar or None
+        Measures how far a row lies from the domains that the pipeline was fitted on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from ftransfer import DomainScaler, Model, make_pipeline
+    >>> X = np.array([[1.0], [2.0], [8.0], [9.0], [101.0], [102.0], [108.0], [109.0]])
+    >>> y = np.array([0, 0, 1, 1, -1, -1, -1, -1])
+    >>> pipeline = make_pipeline(DomainScaler(), LogisticRegression()).fit(X, y)
+    >>> Model(pipeline, {"layers": [{"name": "x", "width": 1}]}, np.array(["low", "high"])).predict(X[4:])
+    array(['low', 'low', 'high', 'high'], dtype='<U4')
     """
 
     pipeline: object
     recipe: dict
     classes: np.ndarray
     chosen_by: dict = field(default_factory=dict)
+    origin: str = ""
+    temperature: float | None = None
+    familiar: Familiar | None = None
 
-    def predict(self, X) -> np.ndarray:
-        """Name the class of each target row.
+    @classmethod
+    def of(cls, pipeline, task, features: FeatureSet, chosen_by: dict) -> "Model":
+        """Make the model of a pipeline that was fitted on a task; calibrate it, and note what it knows.
 
         Parameters
         ----------
-        X : array of shape (n_samples, n_features), features by the same recipe
+        pipeline : AdaptationPipeline, fitted
+        task : Task
+        features : FeatureSet
+            What the task was taken from.
+        chosen_by : dict
         """
-        return self.classes[self.pipeline.predict(X)]
+        temperature = fit_temperature(pipeline, task.X, task.y, task.sample_domain)
+        familiar = Familiar.of(task.X, task.sample_domain)
+        return cls(pipeline, features.recipe, task.classes, chosen_by, features.origin, temperature, familiar)
+
+    @property
+    def width(self) -> int:
+        """Numbers per image that the pipeline takes."""
+        return feature_width(self.recipe)
+
+    def predict(self, images, **backbone) -> np.ndarray:
+        """Name the class of each image.
+
+        Parameters
+        ----------
+        images : array of shape (n_samples, n_features), str, path, or list of path or PIL image
+            Features by the same recipe; or a folder, table or file of images, in the order of
+            `ftransfer.find_images`; or images one by one.
+        **backbone
+            For images: ``weights``, a checkpoint file where the backbone's weights are not in
+            torchvision's cache, and ``device``.
+
+        Returns
+        -------
+        ndarray of str of shape (n_samples,)
+
+        Raises
+        ------
+        FtransferError
+            If the features are of another width or not finite, an image cannot be read, or the weights that
+            the recipe names are not there.
+        """
+        return self.classes[self._codes(self._features(images, **backbone))]
+
+    def describe(self, images, **backbone) -> pd.DataFrame:
+        """Name the class of each image, and say how sure that is.
+
+        Parameters
+        ----------
+        images, **backbone
+            As in `predict`.
+
+        Returns
+        -------
+        DataFrame
+            ``label``; ``probability`` that it is right, calibrated on the source and on a new domain an
+            estimate (missing where the pipeline has none); ``distance`` to what was trained on, relative to
+            the distance within which 99 % of the training rows lie; ``far``, 1 where that is above 1.
+        """
+        X = self._features(images, **backbone)
+        codes = self._codes(X)
+        sure = self._ask(lambda: probability(self.pipeline, X, codes, self.temperature))
+        table = pd.DataFrame({"label": self.classes[codes], "probability": np.round(sure, 4)})
+        table["distance"] = np.nan if self.familiar is None else self.familiar.distance(X).round(3)
+        table["far"] = (table["distance"] > 1).astype(int)
+        return table
+
+    def _features(self, images, **backbone) -> np.ndarray:
+        first = images[0] if isinstance(images, list) and images else images
+        if isinstance(first, str | Path | Image.Image):
+            from ftransfer.predict import embed  # only here is torch needed
+
+            images = embed(self, images, **backbone)
+        X = np.asarray(images)
+        if X.ndim != 2 or X.shape[1] != self.width or X.dtype.kind not in "fiu":
+            raise FtransferError(
+                f"the model takes features of shape (n, {self.width}), or images; given {X.dtype} {X.shape}"
+            )
+        if not np.isfinite(X).all():
+            raise FtransferError(
+                f"the features of row {int((~np.isfinite(X).all(axis=1)).argmax())} are not finite"
+            )
+        return X
+
+    def _codes(self, X) -> np.ndarray:
+        codes = self._ask(lambda: np.asarray(self.pipeline.predict(X)))
+        fine = codes.shape == (len(X),) and codes.dtype.kind in "iu"
+        if not fine or (len(codes) and not 0 <= codes.min() <= codes.max() < len(self.classes)):
+            raise FtransferError(
+                "the model is damaged: its pipeline predicts classes that it has no names for"
+            )
+        return codes
+
+    def _ask(self, question):
+        try:
+            return question()
+        except PIPELINE_ERRORS as error:
+            raise FtransferError(
+                f"the model's pipeline cannot predict: {type(error).__name__}: {error}"
+            ) from error
 
     def save(self, file) -> None:
-        """Write the model with skops: it is read again without unpickling anything."""
-        content = {
-            "format": 1,
-            "pipeline": self.pipeline,
-            "recipe": self.recipe,
-            "classes": self.classes,
-            "chosen_by": self.chosen_by,
-        }
-        with writing(Path(file).parent):
-            skops.io.dump(content, file, compression=zipfile.ZIP_DEFLATED)
+        """Write the model with skops, whole or not at all: it is read again without unpickling anything."""
+        content = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        if self.familiar is not None:
+            content["familiar"] = vars(self.familiar)
+        write_model_file({"format": FORMAT, **content}, file)
 
     @classmethod
     def load(cls, file, *, trusted=()) -> "Model":
@@ -73,29 +174,46 @@ class Model:
         Parameters
         ----------
         file : str or path
+            The file, or the run folder that it lies in.
         trusted : list of str
             Further types that the file may hold, for pipelines of your own with estimators of your own.
 
         Raises
         ------
         FtransferError
-            If it is no model file, or holds a type that is not trusted.
+            If it is no model file, is damaged or too large, or holds a type that is not trusted.
         """
         file = Path(file)
-        if not file.is_file():
-            raise FtransferError(f"no model file {file}; ftransfer fit writes one into its run folder")
-        allowed = [*TRUSTED, *trusted]
+        if file.is_dir():
+            file = file / "model.skops"
+        content = read_model_file(file, trusted)
         try:
-            strange = sorted(set(skops.io.get_untrusted_types(file=file)) - set(allowed))
-        except Exception as error:  # skops raises whatever it meets in a file that is none of its own
-            raise FtransferError(f"{file} is no model file: {type(error).__name__}: {error}") from error
-        if strange:
+            if content.pop("format") != FORMAT:
+                raise ValueError(
+                    f"it is of another format than {FORMAT}; read it with the release that wrote it"
+                )
+            if content["familiar"] is not None:
+                content["familiar"] = Familiar(**content["familiar"])
+            model = cls(**content)
+            model._check()
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise FtransferError(
-                f"{file} holds types that are not trusted: {', '.join(strange)}; load it with trusted=[...] only "
-                f"if you know where it comes from"
-            )
-        try:
-            content = skops.io.load(file, trusted=allowed)
-            return cls(content["pipeline"], content["recipe"], content["classes"], content["chosen_by"])
-        except Exception as error:
-            raise FtransferError(f"{file} is no model file: {type(error).__name__}: {error}") from error
+                f"{file} is no model file, or damaged: {type(error).__name__}: {error}"
+            ) from error
+        return model
+
+    def _check(self) -> None:
+        """Refuse what `save` would not have written; the pipeline was checked by its reader."""
+        json.dumps(self.recipe)
+        if self.classes.ndim != 1 or self.classes.dtype.kind != "U" or len(self.classes) < 2:
+            raise ValueError("its classes are no names")
+        if (
+            not isinstance(self.origin, str)
+            or self.width < 1
+            or not callable(getattr(self.pipeline, "predict", None))
+        ):
+            raise ValueError("it has no pipeline")
+        if self.temperature is not None and not 0 < self.temperature < np.inf:
+            raise ValueError("its temperature is no positive number")
+        if self.familiar is not None:
+            self.familiar.check(self.width)

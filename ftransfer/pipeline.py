@@ -249,6 +249,28 @@ class AdaptationPipeline(Pipeline):
         request.fit.add_request(param="sample_domain", alias=True)
         return router.add_self_request(request)
 
+    # ------------------------------------------------------------ in a notebook
+
+    def _sk_visual_block_(self):
+        block = super()._sk_visual_block_()
+        block.estimators = [
+            step for _, step in getattr(self, "steps_", self.steps)
+        ]  # fitted, once they are there
+        return block
+
+    def _repr_html_inner(self):
+        reading = [type(step).__name__ for _, step in self.steps if reads_unlabelled(step)]
+        said = (
+            f"Read the target rows (y == -1): {', '.join(reading)}."
+            if reading
+            else "Fitted on the source only."
+        )
+        return f"{super()._repr_html_inner()}<p>{said}</p>"
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = super()._repr_mimebundle_(**kwargs)
+        return bundle | ({"text/html": self._repr_html_inner()} if "text/html" in bundle else {})
+
     def __sklearn_is_fitted__(self):
         return hasattr(self, "steps_")
 
@@ -326,6 +348,7 @@ class Recipe:
     name : str
     pipeline : AdaptationPipeline, not fitted
     grid : dict or list of dict, as `sklearn.model_selection.ParameterGrid` takes it
+        In place of a list of values there may be a distribution of ``scipy.stats``, for the random and Bayesian search.
     summary : str
         First line of the file's docstring.
     """
@@ -404,5 +427,7 @@ def _check_grid(path: Path, pipeline, grid) -> None:
                 raise unknown(
                     f"parameter of the pipeline in {path}", key, [k for k in known if "__" in k], "there"
                 )
+            if hasattr(values, "rvs"):
+                continue  # a distribution, for a random or Bayesian search
             if not hasattr(values, "__len__") or isinstance(values, str) or len(values) == 0:
                 raise FtransferError(f"the grid in {path} gives {key} no list of values: {values!r}")

@@ -1,29 +1,36 @@
-"""The race: every recipe and setting on one task, ranked without target labels, with a guard.
+"""The race: every recipe and setting on one task, ranked without target labels, with a guard."""
 
-The guard against negative transfer: source only and per-domain scaling always race. It goes step by step
-from the mildest to the strongest - source only, per-domain scaling, the adaptations - and takes a step
-only where the score rises by more than the standard error of the difference.
-"""
-
+import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from html import escape
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from sklearn.base import clone
-from sklearn.model_selection import ParameterGrid
 from threadpoolctl import threadpool_limits
 
 from ftransfer.adapt import DomainScaler
 from ftransfer.errors import FtransferError
+from ftransfer.guard import BASELINES, STEPS, Recommendation, recommend, step_of
+from ftransfer.journal import Journal
 from ftransfer.pipeline import AdaptationPipeline, Recipe, load_recipe, reads_unlabelled
-from ftransfer.scoring import SCORE_NAME, Judge, source_accuracy
-from ftransfer.task import Task
+from ftransfer.scoring import (
+    DEFAULT_SCORER,
+    Evidence,
+    Judge,
+    LabelShift,
+    Score,
+    Scorer,
+    estimate_label_shift,
+    load_scorer,
+)
+from ftransfer.strategy import Trial, make_strategy
+from ftransfer.task import Answers, Task
 
-BASELINES = ("source only", "per-domain scaling")
 CLASSIFIERS = ("svm", "forest", "logistic")
 
 
@@ -35,10 +42,12 @@ class Race:
     ----------
     task : Task
     table : DataFrame
-        One row a candidate, best first: ``rank, pipeline, adaptation, params, score, carried_back,
-        neighbours, source_accuracy, target_accuracy, seconds, error``. ``source_accuracy`` (cross-validated)
-        is there for the best of each recipe. ``target_accuracy`` is counted with the target's labels,
-        where it has any; nothing is fitted or chosen by it.
+        One row a candidate, best first: ``rank, pipeline, adaptation, params, score, source_accuracy,
+        target_accuracy, seconds, error, note``, and what the score is made of. ``source_accuracy`` (cross-validated)
+        is there for the best of each step of the guard. ``target_accuracy`` is counted with the target's labels,
+        where it has any; nothing is fitted or chosen by it. 95 % of the resampled scores lie between ``low`` and
+        ``high``; ``beats_source_only`` is the share of the resamples in which the score is above that of the
+        best source-only candidate.
     pipeline : AdaptationPipeline
         The recommended candidate, fitted on the whole task.
     chosen : int
@@ -47,6 +56,12 @@ class Race:
         Whether an adaptation beyond per-domain scaling is recommended.
     sentence, reason : str
         The answer, and why.
+    scorer : Scorer
+        The score that ranks.
+    target_labels : ndarray of shape (n_target,), int, or None
+        Labels that the guard was given, -1 for the other rows.
+    source_only : AdaptationPipeline or None
+        The best source-only candidate, fitted; None if all of them failed.
     """
 
     task: Task
@@ -56,6 +71,22 @@ class Race:
     adapt: bool
     sentence: str
     reason: str
+    scorer: Scorer
+    target_labels: np.ndarray | None = None
+    source_only: AdaptationPipeline | None = None
+
+    def __repr__(self):
+        return f"<Race from {' + '.join(self.task.sources)} to {self.task.target}: {self.sentence}>"
+
+    def _repr_html_(self):
+        shown = ["rank", "pipeline", "adaptation", "params", "score", "low", "high", "source_accuracy"]
+        shown += ["target_accuracy"] if self.task.answers else []
+        table = self.best_of_each[shown].to_html(index=False, float_format="{:.3f}".format)
+        note = "<p>target_accuracy was counted afterwards; nothing was fitted or chosen by it.</p>"
+        return (
+            f"<p><strong>{escape(self.sentence)}</strong></p><p>{escape(self.reason)}</p>{table}"
+            f"{note if self.task.answers else ''}"
+        )
 
     @property
     def best_of_each(self) -> pd.DataFrame:
@@ -67,11 +98,18 @@ def race(
     task: Task,
     recipes: list | None = None,
     *,
+    scorer: str = DEFAULT_SCORER,
+    search: str = "grid",
+    n_trials: int | None = None,
+    budget: float | None = None,
+    journal=None,
+    target_labels: np.ndarray | None = None,
     jobs: int | None = None,
+    random_state: int = 0,
     progress: Callable[[int], None] = lambda n: None,
     announce: Callable[[int], None] = lambda n: None,
 ) -> Race:
-    """Fit and score every setting of every recipe on the task, and recommend one.
+    """Fit and score settings of every recipe on the task, and recommend one.
 
     Parameters
     ----------
@@ -79,8 +117,25 @@ def race(
     recipes : list of str, path or Recipe, optional
         Default: all that ship. Baselines are added where there are none: source only and per-domain
         scaling are always in the race.
+    scorer : str, default="consistency"
+        Score that needs no target labels, one of `list_scorers`.
+    search : {"grid", "random", "halving", "bayesian"}, default="grid"
+        Every setting; some drawn at random; all on few rows and the better ones on more; or those that
+        Optuna proposes, between the ends of the grid too (extra ``[bayesian]``).
+    n_trials : int, optional
+        Settings that a random or Bayesian search tries. Default: as many as the grid has.
+    budget : float, optional
+        Seconds after which no further setting is begun. Source only, per-domain scaling and an adaptation of
+        either kind are always tried.
+    journal : str or path, optional
+        File of what was found so far; a race that was killed goes on from it.
+    target_labels : ndarray of shape (n_target,), int, optional
+        Labels of a few target rows for the guard, -1 for the others: `draw_target_labels`. Nothing is fitted or
+        ranked by them.
     jobs : int, optional
         Candidates fitted at once. Default: the usable cores.
+    random_state : int, default=0
+        Of the random and the Bayesian search.
     progress, announce : callable
         Called with the number of candidates done since the last call; once, with their number.
 
@@ -91,90 +146,197 @@ def race(
     Raises
     ------
     FtransferError
-        If a recipe cannot be loaded, or every candidate fails.
+        If a recipe cannot be loaded, the search is not known or lacks its library, or every candidate fails.
     """
-    candidates = [
-        (recipe, params) for recipe in with_baselines(recipes) for params in ParameterGrid(recipe.grid)
-    ]
-    announce(len(candidates))
-    judge = Judge(task.X, task.y, task.sample_domain)
-    rows, leaders = [], {}
-    for row in _in_threads(_fit_and_score, [(task, judge, *c) for c in candidates], jobs):
-        rows.append(row)
-        progress(1)
-        # only the best of each recipe stays in memory: a forest can be larger than the data
-        leader = leaders.setdefault(row["pipeline"], row)
-        if leader is not row:
-            better = not row["score"] <= leader["score"] and row["fitted"] is not None
-            leaders[row["pipeline"]] = row if better else leader
-            (leader if better else row)["fitted"] = None
-    table = pd.DataFrame(rows).sort_values("score", ascending=False, kind="stable", na_position="last")
-    table = table.reset_index(drop=True)
-    table.insert(0, "rank", range(1, len(table) + 1))
+    recipes = with_baselines(recipes)
+    steps = {recipe.name: step_of(adaptation(recipe.pipeline)) for recipe in recipes}
+    recipes = sorted(recipes, key=lambda recipe: STEPS.index(steps[recipe.name]))
+    scorer = load_scorer(scorer)
+    if search == "bayesian" and scorer.ranks_all:
+        raise FtransferError(
+            f"the {scorer.name} ranks all candidates and scores none by itself, so it cannot guide a Bayesian search; "
+            f"name another scorer or search"
+        )
+    strategy = make_strategy(
+        search,
+        recipes,
+        n_trials=n_trials,
+        keep=[name for name, step in steps.items() if step in BASELINES],
+        smallest=int(np.bincount(task.y[task.is_source]).min()),
+        random_state=random_state,
+    )
+    announce(strategy.n_trials)
+    trials = _Trials(task, scorer, target_labels, jobs, budget, journal, steps, progress)
+    try:
+        while asked := strategy.ask():
+            rows = trials.run(asked)
+            if rows:
+                strategy.tell([row["trial"] for row in rows], [row["score"] for row in rows])
+    finally:
+        trials.journal.close()
+    progress(strategy.n_trials - sum(n for n, _ in trials.rounds))  # those left out
+    table = _ranked(trials.rows, scorer)
     if table["score"].isna().all():
         raise FtransferError(
             f"every candidate failed; the first: {table['pipeline'][0]}: {table['error'][0]}"
         )
-    best = table[table["score"].notna()].drop_duplicates("pipeline").index
-    checks = [(f, task.X, task.y, task.sample_domain) for f in table.loc[best, "fitted"]]
-    table["source_accuracy"] = pd.Series(list(_in_threads(_source_accuracy, checks, jobs)), index=best)
-    chosen, sentence, reason = recommend(table)
-    pipeline = table["fitted"][chosen]
+    judge, seen = trials.judge(1.0), {}
+
+    def look(row) -> tuple[AdaptationPipeline, Evidence | None]:
+        """Fit the pipeline of a row, and hold out source rows; once for a trial, wherever its row stands."""
+        trial = table["trial"][row]
+        if id(trial) not in seen:
+            pipeline = table["fitted"][row] or _fit(task, trial)
+            seen[id(trial)] = pipeline, _held_out(judge, pipeline)
+        return seen[id(trial)]
+
+    def label_shift(row) -> LabelShift | None:
+        [(_, evidence)] = _in_threads(look, [(row,)], 1)
+        return estimate_label_shift(evidence) if evidence else None
+
+    answer = recommend(table, score_name=scorer.name, label_shift=label_shift)
+    table, chosen = _reordered(table, answer)
+    # what the guard weighed; holding out source rows of every recipe would take as long as the race itself
+    step = table["adaptation"][table["score"].notna()].map(step_of)
+    weighed = sorted({chosen, *step.drop_duplicates().index})
+    looks = dict(zip(weighed, _in_threads(look, ((row,) for row in weighed), jobs), strict=True))
+    known = {row: evidence.right.mean() for row, (_, evidence) in looks.items() if evidence}
+    table["source_accuracy"] = pd.Series(known, dtype=float)
     adapt = table["adaptation"][chosen] not in BASELINES
-    return Race(task, table.drop(columns=["fitted", "resampled"]), pipeline, chosen, adapt, sentence, reason)
+    notes = [*task.notes, *trials.notes()]
+    if answer.shift and answer.shift.clear:
+        notes.append(answer.shift.describe(task.classes))
+    plain = table.index[(table["adaptation"] == BASELINES[0]) & table["score"].notna()][:1]
+    table = table.join(intervals(table["resampled"], plain))
+    table = table.drop(columns=["fitted", "resampled", "predicted", "hits", "trial"])
+    return Race(
+        replace(task, notes=notes),
+        table,
+        looks[chosen][0],
+        chosen,
+        adapt,
+        answer.sentence,
+        answer.reason,
+        scorer,
+        target_labels,
+        next((looks[row][0] for row in plain), None),
+    )
 
 
-def recommend(table: pd.DataFrame) -> tuple[int, str, str]:
-    """Choose a row of the ranked table, step by step from the mildest adaptation to the strongest.
+def intervals(resampled: pd.Series, source_only) -> pd.DataFrame:
+    """Say how firm each score is: ``low, high, beats_source_only``, as in `Race.table`.
 
     Parameters
     ----------
-    table : DataFrame
-        Ranked candidates with the columns ``pipeline, adaptation, score, resampled``.
-
-    Returns
-    -------
-    chosen : int
-    sentence : str
-        The answer.
-    reason : str
-        The scores that it rests on, and what was not worth it.
+    resampled : Series of ndarray or None
+        Scores on bootstrap samples, the same samples for all candidates.
+    source_only : Index
+        The row of the best source-only candidate; empty if there is none.
     """
-    kinds = table["adaptation"].where(table["adaptation"].isin(BASELINES), "adaptation")
-    best = {kind: rows.index[0] for kind, rows in table[table["score"].notna()].groupby(kinds)}
-    steps = [kind for kind in (*BASELINES, "adaptation") if kind in best]
-    chosen, story = best[steps[0]], []
-    for kind in steps[1:]:
-        row = best[kind]
-        gain = table["score"][row] - table["score"][chosen]
-        error = float(np.std(table["resampled"][row] - table["resampled"][chosen], ddof=1))
-        kept = gain > error
-        what = table["adaptation"][row] if kind == "adaptation" else kind
-        story.append(
-            f"{what} ({table['pipeline'][row]}) changes it by {gain:+.3f} with a standard error of {error:.3f}"
-            f"{'' if kept else ', which is not worth it'}"
-        )
-        if kept:
-            chosen = row
-    name, kind = table["pipeline"][chosen], table["adaptation"][chosen]
-    if kind == BASELINES[0]:
-        sentence = (
-            f"Do not adapt: {name}, trained on the source only, is as consistent with the target as any."
-        )
-    elif kind == BASELINES[1]:
-        sentence = f"Scale each domain by itself and leave it at that: {name}."
-    else:
-        sentence = f"Adapt with {kind}: {name}."
-    first = table["pipeline"][best[steps[0]]]
-    reason = f"The {SCORE_NAME} of {steps[0]} ({first}) is {table['score'][best[steps[0]]]:.3f}"
-    return int(chosen), sentence, "; ".join([reason, *story]) + "."
+    found = pd.DataFrame(index=resampled.index, columns=["low", "high", "beats_source_only"], dtype=float)
+    for row, scores in resampled[resampled.notna()].items():
+        found.loc[row, ["low", "high"]] = np.quantile(scores, [0.025, 0.975])
+        for plain in source_only:
+            found.loc[row, "beats_source_only"] = np.mean(scores > resampled[plain])
+    return found
+
+
+class _Trials:
+    """Runs trials, each once, within the budget; keeps what was found and the best pipeline of each recipe."""
+
+    def __init__(self, task, scorer, target_labels, jobs, budget, journal, steps, progress):
+        self.task, self.scorer, self.target_labels, self.jobs = task, scorer, target_labels, jobs
+        self.steps, self.progress = steps, progress
+        self.journal = Journal(journal, task, scorer.name, target_labels)
+        self.deadline = time.monotonic() + (math.inf if budget is None else budget)
+        self.judges = {}
+        self.rows, self.leaders = [], {}  # of the trials on all rows
+        self.rounds, self.late, self.begun = [], 0, set()
+
+    def run(self, trials: list[Trial]) -> list[dict]:
+        """Run the trials of one round; return the rows of those for which there was time."""
+        share = trials[0].share
+        judge = self.judge(share)
+        rows = []
+        shared = (judge, self.scorer, self.target_labels, self.journal)
+        found = ((*shared, trial) for trial in self._in_time(trials))
+        for row in _in_threads(_fit_and_score, found, self.jobs):
+            if "known" not in row:
+                self.journal.add(row["trial"], row)
+            rows.append(row)
+            self.progress(1)
+            if share == 1:
+                self._lead(row)
+        self.rounds.append((len(rows), share))
+        if share == 1:
+            self.rows += rows
+        elif rows:  # an ensemble scores a round by comparing its trials
+            for row, score in zip(rows, self.scorer.compare([row["found"] for row in rows]), strict=True):
+                row["score"] = getattr(score, "value", math.nan)
+        return rows
+
+    def judge(self, share):
+        """Make the judge of trials on a share of the rows; those of smaller shares are among those of larger ones."""
+        if share not in self.judges:
+            task = self.task if share == 1 else _thinned(self.task, share)
+            self.judges[share] = (task, Judge(task.X, task.y, task.sample_domain, groups=_groups(task)))
+        return self.judges[share]
+
+    def notes(self) -> list[str]:
+        """Say what was not tried on all rows."""
+        notes = []
+        if len(self.rounds) > 1 and any(share < 1 for _, share in self.rounds):
+            steps = ", then ".join(f"{n} settings on {share:.0%} of the rows" for n, share in self.rounds)
+            notes.append(f"successive halving: {steps}")
+        if self.late:
+            notes.append(f"the budget of time was used up: {self.late} settings were not tried")
+        return notes
+
+    def _in_time(self, trials):
+        for trial in trials:
+            step = self.steps[trial.recipe.name]
+            must = trial.share == 1 and step not in self.begun
+            if must or time.monotonic() < self.deadline or self.journal.find(trial):
+                if trial.share == 1:
+                    self.begun.add(step)
+                yield trial
+            else:
+                self.late += 1
+
+    def _lead(self, row):
+        # only the best of each recipe stays in memory: a forest can be larger than the data
+        leader = self.leaders.setdefault(row["pipeline"], row)
+        if leader is not row:
+            better = not row["score"] <= leader["score"] and row["found"] is not None
+            self.leaders[row["pipeline"]] = row if better else leader
+            (leader if better else row)["fitted"] = None
+
+
+def _ranked(rows: list[dict], scorer: Scorer) -> pd.DataFrame:
+    """Rank the candidates, best first."""
+    for row, score in zip(rows, scorer.compare([row["found"] for row in rows]), strict=True):
+        score = score or Score(math.nan, None)
+        row |= {"score": score.value, "resampled": score.resampled, **score.parts}
+    table = pd.DataFrame(rows).drop(columns=["found", "known"], errors="ignore")
+    return table.sort_values("score", ascending=False, kind="stable", na_position="last", ignore_index=True)
+
+
+def _reordered(table: pd.DataFrame, answer: Recommendation) -> tuple[pd.DataFrame, int]:
+    """Put what the guard rules out behind the others: the best of each recipe is one that may be chosen."""
+    ruled_out = table.index.isin(answer.ruled_out)
+    table["note"] = np.where(ruled_out, "ruled out: it swaps the names of classes", "")
+    order = np.lexsort((ruled_out, table["score"].isna()))
+    chosen = int(np.flatnonzero(order == answer.chosen)[0])
+    table = table.iloc[order].reset_index(drop=True)
+    table.insert(0, "rank", range(1, len(table) + 1))
+    return table, chosen
 
 
 def _in_threads(work, arguments, jobs):
     """Yield `work` of each tuple of arguments; threads share X as it is, and the fits leave the interpreter."""
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        parallel = Parallel(n_jobs=jobs or -1, prefer="threads", return_as="generator")
+        parallel = Parallel(n_jobs=jobs or -1, prefer="threads", return_as="generator", batch_size=1)
         yield from parallel(delayed(work)(*each) for each in arguments)
 
 
@@ -202,27 +364,71 @@ def adaptation(pipeline: AdaptationPipeline) -> str:
     )
 
 
-def _fit_and_score(task: Task, judge: Judge, recipe: Recipe, params: dict) -> dict:
+def _fit_and_score(judged, scorer: Scorer, target_labels, journal: Journal, trial: Trial) -> dict:
     """Fit and score one candidate; a failure is a row with its error, and does not end the race."""
     started = time.monotonic()
-    row = {"pipeline": recipe.name, "adaptation": adaptation(recipe.pipeline), "params": params, "error": ""}
-    try:
-        fitted = clone(recipe.pipeline).set_params(**params)
-        fitted.fit(task.X, task.y, sample_domain=task.sample_domain)
-        predicted = fitted.predict(task.X_target)
-        score = judge.score(predicted)
-        row |= {"fitted": fitted, "score": score.value, "resampled": score.resampled}
-        row |= {"carried_back": score.carried_back, "neighbours": score.neighbours}
-        row |= {"target_accuracy": task.answers.accuracy(predicted)}
-    except (ValueError, TypeError, ArithmeticError, np.linalg.LinAlgError) as problem:
-        row["error"] = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
-        row |= dict.fromkeys(("score", "carried_back", "neighbours", "target_accuracy"), float("nan"))
-        row |= {"fitted": None, "resampled": None}
-    return row | {"seconds": time.monotonic() - started}
+    (task, judge), recipe = judged, trial.recipe
+    row = {
+        "trial": trial,
+        "pipeline": recipe.name,
+        "adaptation": adaptation(recipe.pipeline),
+        "params": trial.params,
+    }
+    row |= {"fitted": None, "error": ""}
+    if known := journal.find(trial):
+        row |= known | {"known": True}
+    else:
+        row |= {"found": None, "predicted": None}
+        try:
+            fitted = _fit(task, trial)
+            evidence = judge.evidence(fitted)
+            row |= {"found": scorer.judge(evidence), "predicted": evidence.predicted, "fitted": fitted}
+        except (ValueError, TypeError, ArithmeticError, np.linalg.LinAlgError) as problem:
+            row["error"] = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
+        row |= {"seconds": time.monotonic() - started}
+    row |= {"target_accuracy": math.nan, "hits": None}
+    if (predicted := row["predicted"]) is not None:
+        row["target_accuracy"] = task.answers.accuracy(predicted)
+        if target_labels is not None and trial.share == 1:
+            row["hits"] = (predicted == target_labels)[target_labels != -1]
+    return row | {"score": getattr(row["found"], "value", math.nan)}
 
 
-def _source_accuracy(pipeline, X, y, sample_domain) -> float:
+def _fit(task: Task, trial: Trial) -> AdaptationPipeline:
+    pipeline = clone(trial.recipe.pipeline).set_params(**trial.params)
+    return pipeline.fit(task.X, task.y, sample_domain=task.sample_domain)
+
+
+def _thinned(task: Task, share: float) -> Task:
+    """Take a share of the rows, each domain and class in proportion, groups whole."""
+    rng, taken = np.random.default_rng(0), np.zeros(len(task.y), dtype=bool)
+    groups = _groups(task)
+    unit = np.arange(len(task.y)) if groups is None else groups
+    first = np.unique(unit, return_index=True)[1]
+    turn = rng.permutation(len(first))  # the same for every share, so that the smaller ones are in the larger
+    stratum = np.unique(np.c_[task.sample_domain, task.y][first], axis=0, return_inverse=True)[1].ravel()
+    for each in np.unique(stratum):
+        members = np.flatnonzero(stratum == each)
+        members = members[np.argsort(turn[members])][: math.ceil(share * len(members))]
+        taken |= np.isin(unit, unit[first[members]])
+    answers = Answers(task.answers.codes[taken[~task.is_source]])
+    parts = {"X": task.X[taken], "y": task.y[taken], "sample_domain": task.sample_domain[taken]}
+    return replace(task, **parts, rows=task.rows[taken], answers=answers)
+
+
+def _held_out(judged, pipeline) -> Evidence | None:
+    """Predict held-out source rows; None where that cannot be done."""
+    evidence = judged[1].evidence(pipeline)
     try:
-        return source_accuracy(pipeline, X, y, sample_domain)
+        evidence.source_labels  # noqa: B018 - computed here, in the thread
     except (ValueError, ArithmeticError, np.linalg.LinAlgError):
-        return float("nan")
+        return None
+    return evidence
+
+
+def _groups(task: Task) -> np.ndarray | None:
+    """Number the groups of the manifest, where it has any; a row without one is a group of its own."""
+    if "group" not in task.rows or task.rows["group"].isna().all():
+        return None
+    codes, names = pd.factorize(task.rows["group"])
+    return np.where(codes < 0, len(names) + np.arange(len(codes)), codes)

@@ -80,7 +80,7 @@ def load_task(features: FeatureSet, source, target: str, *, classes="strict") ->
 
     Parameters
     ----------
-    features : FeatureSet
+    features : FeatureSet or JoinedFeatures
     source : str or list of str
         Source domains; their rows without a label are left out, which a note says.
     target : str
@@ -104,7 +104,7 @@ def load_task(features: FeatureSet, source, target: str, *, classes="strict") ->
             raise unknown("domain", name, domains)
     if target in sources:
         raise FtransferError(f"'{target}' is both source and target; domains found: {', '.join(domains)}")
-    notes = []
+    notes = list(features.notes)
     rows = manifest[manifest["domain"].isin([*sources, target])]
     unreadable = rows["status"] != "ok"
     if unreadable.any():
@@ -130,14 +130,18 @@ def load_task(features: FeatureSet, source, target: str, *, classes="strict") ->
             target_rows = target_rows[~other]
     if target_rows.empty:
         raise FtransferError(f"no image of target '{target}' has one of the classes {', '.join(chosen)}")
-    rows = pd.concat([source_rows, target_rows], ignore_index=True)
-    n_source = len(source_rows)
+    views = features.n_views
+    rows = pd.concat([*[source_rows] * views, target_rows], ignore_index=True)
+    n_source = views * len(source_rows)
+    if views > 1:  # one image's views stay together, whatever is held out
+        rows["group"] = rows["group"].fillna(rows["sha256"])
+        notes.append(f"{views} views of each source image, the target's images as they are")
     codes = pd.Index(chosen).get_indexer(rows["label"].astype(object))
     answers = codes[n_source:].copy()
     answers[(answers == -1) & target_rows["label"].notna().to_numpy()] = -2
     codes[n_source:] = -1
     return Task(
-        X=features.load(rows),
+        X=_load(features, source_rows, rows[n_source:]),
         y=codes,
         sample_domain=domain_codes(rows["domain"], target),
         classes=np.array(chosen, dtype=str),
@@ -147,6 +151,13 @@ def load_task(features: FeatureSet, source, target: str, *, classes="strict") ->
         answers=Answers(answers),
         notes=notes,
     )
+
+
+def _load(features, source_rows, target_rows) -> np.ndarray:
+    if features.n_views == 1:
+        return features.load(pd.concat([source_rows, target_rows]))
+    views = [features.load(source_rows, view=view) for view in range(features.n_views)]
+    return np.concatenate([*views, features.load(target_rows)])
 
 
 def _choose_classes(source_rows, target_rows, classes) -> list[str]:

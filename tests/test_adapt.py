@@ -68,6 +68,17 @@ def test_transform_maps_target_rows_and_transform_source_maps_source_rows(adapte
 
 
 @every_adapter
+def test_transform_maps_each_row_by_the_domain_that_is_named_for_it(adapter):
+    X, y, _ = blobs()
+    fitted = clone(adapter)
+    both = fitted.fit_transform(X, y)
+    mapped = fitted.transform(X, sample_domain=np.where(y == -1, -1, 1))
+    np.testing.assert_allclose(mapped, both, rtol=1e-5, atol=1e-5)
+    with pytest.raises(FtransferError, match="sample_domain names a source for each row of X"):
+        fitted.transform(X, sample_domain=np.full(len(X), 7))
+
+
+@every_adapter
 def test_float32_is_kept(adapter):
     X, y, _ = blobs()
     assert clone(adapter).fit_transform(X, y).dtype == np.float32
@@ -259,7 +270,8 @@ def test_coral_between_equal_domains_changes_nothing():
 
 def test_coral_forms_no_matrix_of_features_by_features_for_few_rows():
     fitted = CORAL().fit(*blobs(n_source=20, n_target=15, n_features=3000)[:2])
-    held = [value for operator in (fitted._color, *fitted._whiten.values()) for value in operator]
+    whiten, both = fitted._align[1]
+    held = [*vars(fitted._color).values(), *vars(whiten).values(), both]
     assert max(np.size(value) for value in held) <= 20 * 3000
 
 
@@ -328,6 +340,22 @@ def test_a_share_of_variance_is_kept_in_both_domains_by_as_few_components_as_can
             "ignore", UserWarning
         )  # the larger need may be more than the smaller domain has
         assert SubspaceAlignment(share).fit(X, y).n_components_ == min(max(needed), n_source - 1, d)
+
+
+@pytest.mark.parametrize(("n", "d"), [(400, 60), (150, 300)])
+def test_auto_takes_the_axes_that_stand_out_from_noise(n, d):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(2 * n, d))
+    rows[:n] += 4 * rng.normal(size=(n, 3)) @ rng.normal(size=(3, d))
+    rows[n:] += 4 * rng.normal(size=(n, 5)) @ rng.normal(size=(5, d))
+    y = np.where(np.arange(2 * n) < n, np.arange(2 * n) % 3, -1)
+    assert SubspaceAlignment("auto").fit(rows, y).n_components_ == 5
+
+
+def test_auto_takes_one_axis_where_all_is_noise():
+    rows = np.random.default_rng(0).normal(size=(2000, 50))
+    y = np.where(np.arange(2000) < 1000, np.arange(2000) % 3, -1)
+    assert SubspaceAlignment("auto").fit(rows, y).n_components_ <= 2
 
 
 def test_adapting_raises_the_accuracy_on_a_shifted_target():

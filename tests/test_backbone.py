@@ -81,6 +81,46 @@ def test_every_classification_model_of_torchvision_has_a_default_layer(name):
     assert _classifier_input(model, nodes) in nodes
 
 
+# ------------------------------------------------------------ tiers
+
+SIZES = [(640, 480), (480, 640), (300, 300), (256, 256), (1000, 257), (231, 90)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_exact_pixels_are_those_of_torchvision(size, squeezenet):
+    backbone = Backbone("squeezenet1_1", squeezenet)
+    picture = image(size[::-1])
+    expected = models.SqueezeNet1_1_Weights.DEFAULT.transforms()(picture)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (backbone.preset.mean, backbone.preset.std))
+    found = (torch.from_numpy(backbone.pixels(picture).copy()).permute(2, 0, 1) / 255 - mean) / std
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_fast_pixels_are_one_grey_level_off_at_a_few_places(size, squeezenet):
+    picture = image(size[::-1])
+    exact, fast = (
+        Backbone("squeezenet1_1", squeezenet, tier=tier).pixels(picture).astype(int)
+        for tier in ("exact", "fast")
+    )
+    assert np.abs(exact - fast).max() <= 1
+    assert (exact != fast).mean() < 2e-3
+
+
+def test_bicubic_weights_are_resized_bicubically_in_both_tiers():
+    picture = image((300, 400))
+    exact, fast = (
+        Backbone("efficientnet_b0", "random", tier=tier).pixels(picture).astype(int)
+        for tier in ("exact", "fast")
+    )
+    assert np.abs(exact - fast).max() <= 1
+
+
+def test_an_unknown_tier_suggests_the_near_one():
+    with pytest.raises(FtransferError, match="no tier 'fats'; did you mean 'fast'"):
+        Backbone("small_cnn", tier="fats")
+
+
 def test_backbones_are_listed():
     assert {"small_cnn", "alexnet", "vgg16", "resnet50", "vit_b_16"} <= set(list_backbones())
     assert not {"fcn_resnet50", "r3d_18", "raft_large", "quantized_resnet50"} & set(list_backbones())

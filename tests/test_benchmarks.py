@@ -1,13 +1,17 @@
 """The scripts in benchmarks/ run, and print the tables they promise."""
 
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT, blobs, write_feature_set
 from scipy.io import savemat
+
+from ftransfer import list_scorers, load_task, race
 
 METHODS = ["1-NN", "TCA", "JDA", "CORAL+SVM", "GFK"]
 
@@ -77,6 +81,7 @@ def test_published_says_that_a_folder_does_not_exist(tmp_path):
     assert result.stderr == f"no folder at {tmp_path / 'nowhere'}\n"
 
 
+@pytest.mark.slow
 def test_methods_prints_pairs_and_sorted_means_of_every_method_and_classifier(tmp_path):
     X, y, labels = blobs(n_features=50)
     names = np.array(["ash", "elm", "oak"])[labels]
@@ -127,3 +132,190 @@ def test_adapt_speed_names_its_cases_where_none_is_meant():
     result = run("adapt_speed.py", "--quick", "--cases", "TCA")
     assert result.returncode == 1
     assert "no case begins with TCA; cases: CORAL 60+45 x 32," in result.stderr
+
+
+@pytest.mark.skipif(find_spec("skada") is None, reason='skada is not installed: pip install "skada==0.6"')
+@pytest.mark.slow
+def test_race_speed_prints_seconds_of_both_and_their_ratio(tmp_path):
+    X, y, labels = blobs(n_source=200, n_target=150, n_features=100, shift=5.0)
+    names = np.array(["ash", "elm", "oak"])[labels]
+    write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "night", "day"))
+    options = (
+        "--source",
+        "day",
+        "--target",
+        "night",
+        "--repeats",
+        1,
+        "--folds",
+        1,
+        "--classifiers",
+        "svm",
+        "logistic",
+    )
+    result = run("race_speed.py", tmp_path / "f", *options)
+    assert result.returncode == 0, result.stderr
+    folds, ours, theirs, ratio = result.stdout.splitlines()[1].split("(")[0].split()
+    assert folds == "1"
+    assert float(ours) > 0
+    assert float(theirs) > 0
+    assert float(ratio) > 0
+
+
+@pytest.mark.slow
+def test_selection_chooses_as_a_race_does_and_counts_against_source_only_and_the_oracle(tmp_path):
+    X, y, labels = blobs(n_features=20, shift=5.0)
+    names = np.array(["ash", "elm", "oak"])[labels]
+    features = write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "night", "day"))
+    quick = [f"--pipeline={name}" for name in ("source_only_svm", "scaled_svm", "coral_svm", "pseudo_svm")]
+    result = run("selection.py", tmp_path / "f", "--scorer", "all", "--table", tmp_path / "all.csv", *quick)
+    assert result.returncode == 0, result.stderr
+    pairs, summary, scorers = (table(part) for part in result.stdout.split("\n\n"))
+    assert [line[:3] for line in pairs[1:3]] == [["day", ">", "night"], ["night", ">", "day"]]
+    found = race(load_task(features, "day", "night"), [n.split("=")[1] for n in quick])
+    accuracy = 100 * found.table["target_accuracy"]
+    a, c, d = map(float, pairs[1][3:6])
+    assert c == pytest.approx(accuracy[found.chosen], abs=0.06)
+    assert d == pytest.approx(accuracy.max(), abs=0.06)
+    assert pairs[1][6] == found.table["pipeline"][found.chosen]
+    assert max(a, c) <= d
+    assert [line[0] for line in summary] == ["(a)", "(b)", "(b')", "(c)", "(d)", "from", "pairs"]
+    assert {line[0] for line in scorers[1:]} == set(list_scorers())
+    written = pd.read_csv(tmp_path / "all.csv")
+    assert len(written) == 2 * len(found.table)
+    assert set(list_scorers()) <= set(written)
+
+
+def test_selection_takes_several_sources_and_a_target_with_dominant_classes(tmp_path):
+    X, y, labels = blobs(n_source=90, n_target=60)
+    domains = np.where(y == -1, "night", np.where(np.arange(150) % 2, "dawn", "day"))
+    features = write_feature_set(tmp_path / "f", X, np.array(["ash", "elm", "oak"])[labels], domains)
+    quick = ("--pipeline", "source_only_svm", "--pipeline", "scaled_svm", "--dominant", 1, "--labels", 5)
+    result = run("selection.py", features.folder, "--sources", 2, *quick)
+    assert result.returncode == 0, result.stderr
+    lines = table(result.stdout)
+    assert {tuple(line[:3]) for line in lines[1:4]} == {
+        ("dawn+day", ">", "night"),
+        ("dawn+night", ">", "day"),
+        ("day+night", ">", "dawn"),
+    }
+    assert all(0 <= float(v) <= 100 for line in lines[1:4] for v in line[3:6])
+
+
+def test_selection_names_the_recipe_that_is_not_there(tmp_path):
+    result = run("selection.py", tmp_path, "--pipeline", "corral_svm")
+    assert result.returncode == 1
+    assert "did you mean 'coral_svm'" in result.stderr
+
+
+def test_backbones_compares_the_ranking_with_what_is_reached_on_the_target(tmp_path):
+    X, y, labels = blobs(n_features=20, shift=1.0)
+    names, domains = np.array(["ash", "elm", "oak"])[labels], np.where(y == -1, "night", "day")
+    noise = np.random.default_rng(0).normal(size=(len(X), 4)).astype(np.float32)
+    write_feature_set(tmp_path / "good", X, names, domains)
+    write_feature_set(tmp_path / "noise", noise, names, domains)
+    result = run("backbones.py", tmp_path / "noise", tmp_path / "good")
+    assert result.returncode == 0, result.stderr
+    *pairs, summary = (table(part) for part in result.stdout.strip().split("\n\n"))
+    assert [pair[0] for pair in pairs] == [["day", "->", "night"], ["night", "->", "day"]]
+    for pair in pairs:
+        (rank, *_, plain, scaled), (_, *_, plain_noise, scaled_noise) = pair[2], pair[3]
+        assert rank == "1"
+        assert float(plain) > 80 > float(plain_noise)
+        assert float(scaled) > 80 > float(scaled_noise)
+    assert [line[0] for line in summary[2:]] == ["day", "night", "mean"]
+    assert set(summary[-1][1:]) == {"1.00", "0.00"}
+
+
+def test_backbones_says_which_folder_is_missing(tmp_path):
+    result = run("backbones.py", tmp_path / "nowhere")
+    assert result.returncode == 1
+    assert "does not exist; make one" in result.stderr
+
+
+def test_loading_is_timed_case_by_case():
+    result = run("load.py", "--rows", 2000, "--width", 16, "--repeats", 1)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == "2000 rows x 16, 0 MB"
+    assert [line[:18].strip() for line in lines[2:]] == [
+        "everything",
+        "one domain",
+        "one class",
+        "5 % of the rows",
+    ]
+    assert all(float(line.split()[-1]) > 0 for line in lines[2:])
+
+
+@pytest.mark.slow
+def test_confidence_is_counted_on_held_out_rows_of_every_pair(tmp_path):
+    X, y, labels = blobs(n_source=120, n_target=120)
+    domains = np.where(y == -1, "night", "day")
+    write_feature_set(tmp_path / "f", X, np.array(["ash", "elm", "oak"])[labels], domains)
+    write_feature_set(tmp_path / "g", -9 * X, [None] * len(X), ["elsewhere"] * len(X))
+    result = run("confidence.py", tmp_path / "f", tmp_path / "g")
+    lines = [line for line in table(result.stdout) if line[1:2] == [">"]]
+    assert [" ".join(line[:4]) for line in lines] == [
+        f"{pair}, {recipe}"
+        for pair in ("day > night", "night > day")
+        for recipe in ("scaled_logistic", "coral_svm")
+    ], result.stderr
+    for line in lines:
+        source, sure, target, _, far_source, far_target = map(float, line[4:10])
+        assert min(source, target, sure) > 70
+        assert max(far_source, far_target) < 15
+        assert line[10] == "elsewhere"
+        assert float(line[11]) > 50
+
+
+@pytest.mark.slow
+def test_extract_times_every_contender_on_the_same_images_and_compares_their_features():
+    result = run("extract.py", "--images", 30, "--models", "small_cnn")
+    assert result.returncode == 0, result.stderr
+    first, _, _, *lines = result.stdout.splitlines()
+    kilobytes = int(re.search(r"30 JPEGs of 640 x 480, (\d+) KB", first)[1])
+    assert 70 < kilobytes <= 99
+    rows = {line[12:36].strip(): line[36:].split() for line in lines}
+    assert rows.pop("thingsvision")[0] == "skipped:"
+    assert list(rows) == ["DataLoader", "exact", "fast", *(r for r in rows if " only, " in r)]
+    assert len(rows) == 7
+    assert all(float(number) > 0 for row in rows.values() for number in row[:3])
+    assert float(rows["exact"][-2]) < 1e-5 < float(rows["fast"][-2]) < 0.1
+    assert 0.99 < float(rows["fast"][-1]) <= 1
+
+
+@pytest.mark.slow
+def test_extract_measures_the_peak_of_memory():
+    result = run("extract.py", "--memory", "--counts", 50, 100)
+    assert result.returncode == 0, result.stderr
+    for line, count in zip(table(result.stdout)[1:], [50, 100], strict=True):
+        images, before, peak = map(int, line)
+        assert images == count
+        assert 0 < before <= peak
+
+
+def test_extract_says_that_a_folder_holds_no_photographs(tmp_path):
+    result = run("extract.py", "--photographs", tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == f"no .jpg in {tmp_path}\n"
+
+
+@pytest.mark.slow
+def test_transfer_modes_counts_every_way_on_the_same_rows(pictures):
+    small = ("--backbone", "small_cnn", "--freeze-until", "block2", "--epochs", 1)
+    result = run("transfer_modes.py", pictures, "--source", "day", "--target", "night", *small)
+    assert result.returncode == 0, result.stderr
+    first, header, *lines = result.stdout.splitlines()
+    assert first == "day > night, small_cnn: 24 images"
+    assert header.split() == ["way", "accuracy", "seconds"]
+    ways = {line[:44].strip(): float(line[44:53]) for line in lines}
+    assert len(ways) == len(lines) == 13
+    assert {"frozen, source only", "AdaBN, source only", "fine-tuned on source, CORAL"} <= set(ways)
+    for accuracy in ways.values():  # of the six pictures of the target that are kept for counting
+        assert min(abs(accuracy - 100 * right / 6) for right in range(7)) < 0.06
+
+
+def test_transfer_modes_names_the_domain_that_is_not_there(pictures):
+    result = run("transfer_modes.py", pictures, "--source", "day", "--target", "nihgt")
+    assert result.returncode == 1
+    assert result.stderr == "no domain nihgt; domains found: day, night\n"

@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from conftest import draw
 
+from ftransfer import list_scorers
 from ftransfer.cli import COMMANDS, main
 
 
@@ -118,6 +120,13 @@ def test_the_demo_backbone_says_that_it_is_not_for_photographs(tmp_path):
             "cannot write to /proc/x",
         ),
         (["info", "{tmp}"], "is no feature set"),
+        (["compare", "{tmp}/f"], "error: {tmp}/f does not exist; make one"),
+        (["compare", "{set}", "--source", "day", "--target", "nigt"], "did you mean 'night'"),
+        (
+            ["compare", "{set}", "--source", "day", "--target", "day"],
+            "two or more different domains are needed",
+        ),
+        (["backbones", "--rank", "{set}"], "error: ranking needs the labels of one domain, the source"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_1(arguments, message, pictures, tmp_path, feature_set):
@@ -137,6 +146,9 @@ def test_a_mistake_is_one_line_and_exit_code_1(arguments, message, pictures, tmp
         (["fit", "f"], "Missing option '--source'"),
         (["extract", "x", "--out", "f", "--batch-size", "-3"], "a positive whole number, or auto"),
         (["extract", "x", "--out", "f", "--nonsense"], "No such option"),
+        (["compare", "f", "--source", "day"], "--source and --target belong together"),
+        (["backbones", "f"], "to rank feature sets: ftransfer backbones --rank FEATURES"),
+        (["backbones", "--rank"], "to rank feature sets: ftransfer backbones --rank FEATURES"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments, message):
@@ -166,7 +178,7 @@ def test_ctrl_c_during_a_race_says_what_is_there(monkeypatch, feature_set, tmp_p
     monkeypatch.setattr(ftransfer.search, "race", interrupt)
     result = run("fit", feature_set.folder, "--source", "day", "--target", "night", "--out", tmp_path / "r")
     assert result.exit_code == 130
-    assert f"{feature_set.folder} is as it was, {tmp_path / 'r'} holds no results" in result.output
+    assert f"what was found so far is kept in {tmp_path / 'r'}" in result.output
     assert "was stopped" in run("info", tmp_path / "r").output
 
 
@@ -182,6 +194,107 @@ def test_backbones_are_listed_with_their_weights():
     assert any(line.split() == ["resnet50", "IMAGENET1K_V1", "IMAGENET1K_V2"] for line in lines)
 
 
+def test_two_domains_are_compared_in_a_table_with_sentences(feature_set, monkeypatch):
+    from ftransfer import distances
+
+    monkeypatch.setattr(distances, "TREES", 5)
+    result = run("compare", feature_set.folder, "--source", "night", "--target", "day")
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0] == "night to day"
+    assert lines[1].split() == ["measure", "value", "95", "%", "interval", "yardstick"]
+    assert any("(50 % is chance)" in line for line in lines)
+    assert any(line.startswith("class oak (by target labels)") for line in lines)
+    found = json.loads(run("compare", feature_set.folder, "--json").output)
+    assert found["nearest"] == found["domains"] == ["day", "night"]
+    measures = {row["measure"]: row for row in found["pairs"][0]["measures"]}
+    assert measures["A-distance, linear"]["value"] > 1
+    assert measures["MMD p-value"]["yardstick"] is None
+
+
+def test_more_domains_are_compared_in_matrices(feature_set, monkeypatch):
+    from ftransfer import distances
+
+    monkeypatch.setattr(distances, "TREES", 5)
+    manifest = feature_set.manifest
+    feature_set.write_manifest(manifest.assign(domain=["dawn"] * 30 + manifest["domain"].tolist()[30:]))
+    result = run("compare", feature_set.folder)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0].startswith("A-distance, forest (0: a random forest cannot")
+    assert lines[1].split() == ["dawn", "day", "night"]
+    assert lines[-1] == ("Nearest by MMD: dawn and day. A pair in detail: --source dawn --target day"), (
+        "halves of one domain"
+    )
+
+
+def test_feature_sets_are_ranked_from_the_command_line(feature_set):
+    command = ("backbones", "--rank", feature_set.folder, feature_set.folder, "--source", "day")
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0].split() == ["rank", "features", "backbone", "layer", "width", "LogME", "H-score"]
+    assert lines[-1].startswith("By 60 labelled images of day; more is better")
+    found = json.loads(run(*command, "--json").output)
+    assert [row["rank"] for row in found["ranked"]] == [1, 2]
+    assert found["ranked"][0]["leep"] is None
+
+
 def test_it_runs_as_a_module_too():
     result = subprocess.run([sys.executable, "-m", "ftransfer", "--version"], capture_output=True, text=True)
     assert result.stdout.startswith("ftransfer, version 0.1.0")
+
+
+@pytest.fixture
+def day_to_night(feature_set, tmp_path):
+    recipes = ("--pipeline", "source_only_svm", "--pipeline", "scaled_svm", "--pipeline", "coral_svm")
+    return (
+        "fit",
+        feature_set.folder,
+        "--source",
+        "day",
+        "--target",
+        "night",
+        "--out",
+        tmp_path / "run",
+        *recipes,
+    )
+
+
+def test_the_help_names_every_scorer():
+    words = run("fit", "--help").output.replace(",", " ").split()
+    assert not [name for name in list_scorers() if name not in words and f"{name}." not in words]
+
+
+@pytest.mark.parametrize("name", ["circular", "ensemble"])
+def test_a_scorer_is_named(day_to_night, name):
+    results = json.loads(run(*day_to_night, "--scorer", name, "--json").output)
+    assert results["score"]["name"] == name
+    assert results["recommendation"]["reason"].startswith(f"The {name} of source only")
+    assert {row["pipeline"] for row in results["candidates"] if row["source_accuracy"]} == {
+        "source_only_svm",
+        "scaled_svm",
+        "coral_svm",
+    }
+
+
+def test_a_scorer_that_is_not_there_is_said_before_anything_is_read(tmp_path):
+    result = run("fit", tmp_path / "nowhere", "--source", "a", "--target", "b", "--scorer", "entrpy")
+    assert result.exit_code == 1
+    assert "no scorer 'entrpy'; did you mean 'entropy'?" in result.output
+
+
+def test_labels_given_to_the_guard_are_recorded_and_not_counted(day_to_night, feature_set, tmp_path):
+    night = feature_set.complete.query("domain == 'night'")
+    night.head(20)[["path", "label"]].to_csv(tmp_path / "labels.csv", index=False)
+    for option in (("--use-target-labels", 20), ("--target-labels", tmp_path / "labels.csv")):
+        result = run(*day_to_night, *option, "--json")
+        assert result.exit_code == 0, result.output
+        results = json.loads(result.output)
+        assert results["recommendation"]["target_labels_used"] == 20
+        assert "on 20 labelled target images" in results["recommendation"]["reason"]
+        assert results["counted"]["labelled"] == 25
+        assert pd.read_csv(tmp_path / "run" / "predictions.csv")["used_by_guard"].sum() == 20
+    both = run(*day_to_night, "--use-target-labels", 20, *option)
+    assert both.exit_code == 2
+    assert "two ways to give the guard labels" in both.output

@@ -1,17 +1,23 @@
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
+import joblib
 import numpy as np
 import pytest
+import torch
 from conftest import draw
 
+import ftransfer.extract as engine
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images
 from ftransfer.extract import Interrupted
 from ftransfer.images import decode, read_bytes
+from ftransfer.runtime import TorchRuntime
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +37,13 @@ def test_every_row_is_the_embedding_of_its_picture(pictures, tmp_path, backbone)
     for i in (0, 7, 23):
         pixels = backbone.preprocess(decode(read_bytes(*manifest.loc[i, ["root", "path"]])))
         np.testing.assert_allclose(X[i], backbone.embed(pixels[None])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_made_ready_to_compute_where_all_is_there(pictures, tmp_path, backbone, monkeypatch):
+    extract_features(find_images(pictures), tmp_path / "f", backbone)
+    moved = pictures.rename(pictures.with_name("elsewhere"))
+    monkeypatch.setattr(engine, "make_runtime", lambda *args: pytest.fail("a runtime was made"))
+    assert extract_features(find_images(moved), tmp_path / "f", backbone).summary.reused == 24
 
 
 def test_a_second_run_computes_nothing_and_a_new_picture_only_itself(pictures, tmp_path, backbone):
@@ -108,21 +121,129 @@ def test_a_file_that_was_mended_is_read_again(pictures, tmp_path, backbone):
     assert extract_features(find_images(pictures), tmp_path / "f", backbone).complete["status"].eq("ok").all()
 
 
-def test_ctrl_c_keeps_what_was_finished_and_the_next_run_goes_on(pictures, tmp_path, backbone):
+def test_ctrl_c_keeps_what_was_finished_and_the_next_run_goes_on(pictures, tmp_path, backbone, monkeypatch):
+    monkeypatch.setattr("ftransfer.runtime.joblib.cpu_count", lambda: 1)  # three batches under way at most
+
     def interrupt(n, seen=[0]):  # noqa: B006
         seen[0] += n
         if seen[0] >= 8:
             raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted, match="8 of 24 images are kept"):
+    with pytest.raises(Interrupted, match=r"\d+ of 24 images are kept") as stopped:
         extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=4, progress=interrupt)
+    kept = int(str(stopped.value).split()[1])
     half = FeatureSet(tmp_path / "f")
-    with pytest.raises(FtransferError, match="half-written: 16 of 24"):
+    assert 8 <= kept == len(half.done()) < 24
+    with pytest.raises(FtransferError, match=f"half-written: {24 - kept} of 24"):
         half.complete  # noqa: B018
     features = extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=4)
-    assert features.summary.computed == 16
+    assert features.summary.computed == 24 - kept
     undisturbed = extract_features(find_images(pictures), tmp_path / "g", backbone, batch_size=4)
     np.testing.assert_array_equal(features.load(features.complete), undisturbed.load(undisturbed.complete))
+
+
+def test_what_is_embedded_is_written_while_a_slow_image_is_waited_for(
+    pictures, tmp_path, backbone, monkeypatch
+):
+    monkeypatch.setattr(engine, "PART_SECONDS", 0.2)
+    parts = tmp_path / "f" / "parts"
+
+    def wait_for_a_part(root, path):
+        if path == "night/oak/3.png":
+            deadline = time.monotonic() + 60
+            while not list(parts.glob("*.arrow")):
+                assert time.monotonic() < deadline, "no part was written"
+                time.sleep(0.01)
+        return read_bytes(root, path)
+
+    monkeypatch.setattr(engine, "read_bytes", wait_for_a_part)
+    features = extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=16)
+    assert features.summary.computed == 24
+    assert len(list(parts.glob("*.arrow"))) > 1
+
+
+def test_a_part_is_closed_when_it_has_its_rows(pictures, tmp_path, backbone, monkeypatch):
+    monkeypatch.setattr(engine, "PART_ROWS", 8)
+    features = extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=4)
+    assert [len(keys) for _, keys, _ in features.parts()] == [8, 8, 8]
+
+
+def test_a_fault_in_a_lane_is_raised_and_what_was_embedded_is_kept(pictures, tmp_path, backbone, monkeypatch):
+    calls = []
+
+    def fail_at_the_third(self, pixels):
+        calls.append(0)
+        if len(calls) == 3:
+            raise RuntimeError("a fault of the program")
+        return np.zeros((len(pixels), 192), np.float32)
+
+    monkeypatch.setattr(TorchRuntime, "__call__", fail_at_the_third)
+    with pytest.raises(RuntimeError, match="a fault of the program"):
+        extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=4)
+    assert 8 <= len(FeatureSet(tmp_path / "f").done()) < 24
+
+
+def test_what_waits_is_bounded_whatever_the_number_of_images(tmp_path, backbone, monkeypatch):
+    for i in range(300):
+        draw(tmp_path / "images" / "day" / "ash" / f"{i}.png", 0, i, size=(4, 4))
+    begun, ended, most = [], [], []
+
+    def read(root, path):
+        begun.append(path)
+        most.append(len(begun) - sum(ended))
+        return read_bytes(root, path)
+
+    monkeypatch.setattr(engine, "read_bytes", read)
+    extract_features(
+        find_images(tmp_path / "images"),
+        tmp_path / "f",
+        backbone,
+        batch_size=4,
+        workers=2,
+        progress=ended.append,
+    )
+    lanes = joblib.cpu_count()
+    assert sum(ended) == 300
+    assert max(most) <= 2 * 2 + 4 * lanes + 4 * (lanes + 2)  # read ahead, and in the ring
+
+
+def test_what_computed_is_on_record(pictures, tmp_path, backbone):
+    for _ in range(2):
+        features = extract_features(find_images(pictures), tmp_path / "f", backbone)
+    (record,) = json.loads((tmp_path / "f" / "runtimes.json").read_text())
+    assert record["runtime"] == f"torch {torch.__version__}"
+    assert record["batch_size"] == 64
+    assert features.summary.runtime == ""  # the second time nothing had to be computed
+
+
+@pytest.mark.skipif(
+    find_spec("openvino") is None, reason='openvino is not installed: pip install "ftransfer[cpu]"'
+)
+def test_a_large_job_goes_on_with_the_same_runtime_however_few_images_are_left(
+    pictures, tmp_path, backbone, monkeypatch
+):
+    monkeypatch.setattr("ftransfer.runtime.CONVERT_FROM", 20)
+    monkeypatch.setattr("ftransfer.runtime.joblib.cpu_count", lambda: 1)  # three batches under way at most
+    whole = extract_features(find_images(pictures), tmp_path / "whole", backbone, batch_size=4)
+    assert whole.summary.runtime.startswith("openvino")
+
+    def interrupt(n, seen=[0]):  # noqa: B006
+        seen[0] += n
+        if seen[0] >= 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="of 24 images are kept"):
+        extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=4, progress=interrupt)
+    resumed = extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=4)
+    assert resumed.summary.runtime == whole.summary.runtime
+    assert 0 < resumed.summary.computed < 24
+    np.testing.assert_array_equal(resumed.load(resumed.complete), whole.load(whole.complete))
+
+
+def test_the_tiers_do_not_mix_in_one_folder(pictures, tmp_path, backbone):
+    extract_features(find_images(pictures), tmp_path / "f", backbone)
+    with pytest.raises(FtransferError, match="tier is exact there, fast now"):
+        extract_features(find_images(pictures), tmp_path / "f", Backbone("small_cnn", "random", tier="fast"))
 
 
 def test_another_backbone_into_the_same_folder_is_refused(pictures, tmp_path, backbone):
@@ -165,7 +286,7 @@ import sys, time
 import ftransfer.extract as engine
 from ftransfer.cli import main
 engine.PART_ROWS = 32
-wait = engine._Run._forward
-engine._Run._forward = lambda self: (time.sleep(0.05), wait(self))
+take = engine._Run._take
+engine._Run._take = lambda self, *found: (time.sleep(0.002), take(self, *found))
 main(["extract", sys.argv[1], "--out", sys.argv[2], "--backbone", "small_cnn", "--weights", "random"])
 """

@@ -1,13 +1,17 @@
 import json
 import os
+import shutil
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset
 import pytest
 from conftest import blobs, write_feature_set
 
 from ftransfer import FeatureSet, FtransferError
+from ftransfer.parts import Damaged, check_part
+from ftransfer.verify import Verified
 
 RECIPE = {"format": 1, "backbone": "a", "weights": "sha256:1", "layers": [{"name": "x", "width": 2}]}
 
@@ -108,7 +112,7 @@ def test_an_empty_or_half_written_or_unreadable_set_says_what_to_do(tmp_path):
     features = FeatureSet.create(tmp_path / "f", RECIPE)
     with pytest.raises(FtransferError, match="is an empty feature set; run the same ftransfer extract again"):
         features.complete  # noqa: B018
-    table = pd.DataFrame({"path": ["a", "b"], "status": ["ok", "pending"], "domain": "d"})
+    table = pd.DataFrame({"path": ["a", "b"], "status": ["ok", "pending"], "domain": "d", "sha256": key(0)})
     features.write_manifest(table)
     with pytest.raises(FtransferError, match="is half-written: 1 of 2 images are not done"):
         features.complete  # noqa: B018
@@ -131,3 +135,158 @@ def test_the_recipe_is_readable_json(feature_set):
     assert json.loads((feature_set.folder / "recipe.json").read_text())["layers"] == [
         {"name": "out", "width": 8}
     ]
+
+
+def test_every_flipped_byte_of_a_part_is_found_and_none_breaks_a_load(tmp_path):
+    features = FeatureSet.create(tmp_path / "f", RECIPE)
+    part = features.write_part([key(0), key(1)], np.ones((2, 2)))
+    content = part.read_bytes()
+    for i in range(len(content)):
+        part.write_bytes(content[:i] + bytes([content[i] ^ 0xFF]) + content[i + 1 :])
+        with pytest.raises(Damaged, match="not the bytes that were written"):
+            check_part(part)
+        for _, keys, embeddings in features.parts():
+            assert embeddings.shape == (len(keys), 2)
+            embeddings.sum()  # reads them all
+
+
+def test_verify_tells_sound_from_damaged_from_not_checkable(tmp_path):
+    features = write_feature_set(tmp_path / "f", np.zeros((3, 2), np.float32), None, "d")
+    assert features.verify() == Verified(parts=1, embeddings=3, images=3)
+    (part,) = (features.folder / "parts").glob("*.arrow")
+    old = part.rename(part.with_name("0123456789abcdef0123456789abcdef.arrow"))
+    assert features.verify() == Verified(1, 3, 3, not_checkable=[f"parts/{old.name}"])
+    old.rename(part)
+    os.truncate(part, 700)
+    assert features.verify().wrong == [
+        f"parts/{part.name} is damaged: not the bytes that were written",
+        "3 images have no sound embedding, the first 0.png",
+    ]
+
+
+def test_opening_a_set_to_write_sets_damaged_files_aside(tmp_path):
+    features = write_feature_set(tmp_path / "f", np.zeros((3, 2), np.float32), None, "d")
+    (part,) = (features.folder / "parts").glob("*.arrow")
+    part.write_bytes(part.read_bytes()[:-1])
+    (features.folder / "manifest.parquet").write_bytes(b"PAR1")
+    (features.folder / "parts" / f".{part.name}.0123abcd").write_bytes(b"left by a kill")
+    again = FeatureSet.create(features.folder, features.recipe)
+    assert [line.split()[0] for line in again.set_aside] == [f"parts/{part.name}", "manifest.parquet"]
+    assert again.done() == set()
+    assert again.verify().wrong == []
+    assert sorted(p.name for p in (features.folder / "parts").iterdir()) == [f"{part.name}.damaged"]
+    assert FeatureSet.create(features.folder, features.recipe).set_aside == []
+
+
+def test_a_part_of_another_recipe_counts_for_nothing(tmp_path):
+    ours = FeatureSet.create(tmp_path / "ours", RECIPE)
+    other = FeatureSet.create(tmp_path / "other", {**RECIPE, "weights": "sha256:2"})
+    shutil.copy(other.write_part([key(0)], np.ones((1, 2))), ours.folder / "parts")
+    assert ours.done() == set()
+    assert "of another recipe" in ours.verify().wrong[0]
+
+
+def test_an_embedding_that_is_there_is_not_written_again(tmp_path):
+    one, two = (FeatureSet.create(tmp_path / "f", RECIPE) for _ in range(2))
+    one.write_part([key(0), key(1)], np.zeros((2, 2)))
+    two.write_part([key(1), key(2), key(2)], np.ones((3, 2)))
+    assert two.write_part([key(0)], np.ones((1, 2))) is None
+    assert [len(keys) for _, keys, _ in one.parts()] in ([2, 1], [1, 2])
+    rows = pd.DataFrame({"sha256": [key(i) for i in range(3)], "path": list("abc")})
+    assert one.load(rows)[:, 0].tolist() == [0, 0, 1]
+
+
+def test_two_runs_put_their_rows_into_one_manifest(tmp_path):
+    def rows(root, domain, names, **more):
+        return pd.DataFrame(
+            {"root": root, "path": list(names), "domain": domain, "status": "pending", **more}
+        )
+
+    one, two = (FeatureSet.create(tmp_path / "f", RECIPE) for _ in range(2))
+    a, _ = one.list_rows(lambda old: rows("A", "day", "ab"))
+    b, _ = two.list_rows(lambda old: rows("B", "night", "c"))
+    one.update_rows(a.assign(status="ok", sha256=key(0), error=None, size=1, mtime=1))
+    two.update_rows(b.assign(status="error", sha256=None, error="torn", size=1, mtime=1))
+    assert one.manifest["status"].tolist() == ["ok", "ok", "error"]
+    # a later listing of the same folder stands, and a run that has not come to a row leaves it
+    later, replaced = two.list_rows(lambda old: rows("A", "day", "bd", sha256=[key(0), None]))
+    two.update_rows(later.assign(status="ok", sha256=key(1), error=None, size=2, mtime=2))
+    one.update_rows(a.assign(status=["ok", "pending"], sha256=key(0), error=None, size=1, mtime=1))
+    assert one.manifest[["path", "size"]].to_numpy().tolist() == [["c", 1], ["b", 2], ["d", 2]]
+    assert two.list_rows(lambda old: rows("C", "night", "x"))[1] == 1
+
+
+# ------------------------------------------------------------ without our code
+
+
+@pytest.fixture
+def by_hand(feature_set):
+    """The parts' files, the manifest's file, and the rows as our code loads them."""
+    rows = feature_set.complete
+    return list((feature_set.folder / "parts").glob("*.arrow")), feature_set.folder / "manifest.parquet", rows
+
+
+def test_pandas_reads_parts_and_manifest(by_hand, feature_set):
+    parts, manifest, rows = by_hand
+    embeddings = pd.concat([pd.read_feather(part) for part in parts]).assign(
+        key=lambda t: t["sha256"].map(bytes.hex)
+    )
+    joined = pd.read_parquet(manifest).merge(embeddings, left_on="sha256", right_on="key")
+    assert joined["path"].tolist() == rows["path"].tolist()
+    np.testing.assert_array_equal(np.stack(joined["embedding"]), feature_set.load(rows))
+
+
+def test_polars_reads_parts_and_manifest(by_hand, feature_set):
+    pl = pytest.importorskip("polars", reason="polars is not installed: the extra [test]")
+    parts, manifest, rows = by_hand
+    embeddings = pl.concat([pl.read_ipc(part) for part in parts])
+    embeddings = embeddings.with_columns(pl.col("sha256").bin.encode("hex"))
+    joined = pl.read_parquet(manifest).join(embeddings, on="sha256", maintain_order="left")
+    assert joined["path"].to_list() == rows["path"].tolist()
+    np.testing.assert_array_equal(joined["embedding"].to_numpy(), feature_set.load(rows))
+
+
+def test_duckdb_reads_parts_and_manifest(by_hand, feature_set):
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed: the extra [test]")
+    parts, manifest, rows = by_hand
+    embeddings = pyarrow.dataset.dataset([str(part) for part in parts], format="arrow")
+    question = """
+        select domain, count(*), sum(embedding[1])
+        from read_parquet(?) as m join embeddings as e on m.sha256 = lower(hex(e.sha256))
+        group by domain order by domain
+    """
+    connection = duckdb.connect()
+    connection.register("embeddings", embeddings)
+    found = connection.execute(question, [str(manifest)]).fetchall()
+    first = pd.Series(feature_set.load(rows)[:, 0]).groupby(rows["domain"].to_numpy()).sum()
+    assert [(d, n) for d, n, _ in found] == [("day", 60), ("night", 45)]
+    np.testing.assert_allclose([s for _, _, s in found], first.to_numpy(), rtol=1e-5)
+
+
+def test_a_selection_comes_from_its_rows_alone(tmp_path):
+    # rows that are not asked for are not looked at: not even NaN in them is noticed
+    X = np.random.default_rng(0).normal(size=(600, 4)).astype(np.float32)
+    X[::3] = np.nan
+    features = write_feature_set(
+        tmp_path / "f", X, None, np.array(["bad", "good", "good"])[np.arange(600) % 3]
+    )
+    good = features.complete.query("domain == 'good'")
+    np.testing.assert_array_equal(features.load(good), X[np.arange(600) % 3 > 0])
+    some = good.sample(50, random_state=0)
+    np.testing.assert_array_equal(features.load(some), X[some.index])
+    assert features.load(good[:0]).shape == (0, 4)
+
+
+def test_a_flipped_byte_of_the_manifest_never_gives_other_rows(tmp_path):
+    features = write_feature_set(tmp_path / "f", np.zeros((3, 2), np.float32), list("abc"), "d")
+    file, sound, reasons = features.folder / "manifest.parquet", features.manifest, []
+    content = file.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    for i in range(4, footer):  # every page with its header; the footer names columns and where they are
+        file.write_bytes(content[:i] + bytes([content[i] ^ 0xFF]) + content[i + 1 :])
+        try:
+            assert features.manifest.equals(sound)
+        except FtransferError as error:
+            reasons.append(str(error))
+    assert len(reasons) > 0.4 * (footer - 4)
+    assert all("manifest.parquet cannot be read" in reason for reason in reasons)

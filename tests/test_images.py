@@ -1,12 +1,17 @@
 import io
+import os
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from conftest import draw
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
-from ftransfer import FtransferError, find_images
+from ftransfer import FeatureSet, FtransferError, find_images
 from ftransfer.images import decode, looks_like_photographs, read_bytes
 
 
@@ -63,8 +68,6 @@ def test_links_that_lead_in_circles_are_followed_once(pictures):
 
 
 def test_a_folder_that_cannot_be_read_is_not_passed_over(pictures, monkeypatch):
-    import os
-
     scan = os.scandir
 
     def refuse(path):
@@ -266,3 +269,175 @@ def test_photographs_are_told_from_glyphs(tmp_path, pictures):
     for i in range(4):
         draw(tmp_path / "photo" / "a" / f"{i}.jpg", 0, i, size=(300, 200))
     assert looks_like_photographs(find_images(tmp_path / "photo", domain="photo"))
+
+
+# ------------------------------------------------------------ bad images, and odd ones
+
+
+def encode(image, kind, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8))
+TURNED = Image.Exif()
+TURNED[274] = 5  # mirrored and turned
+ODD = {
+    "jpeg": encode(NOISE, "JPEG"),
+    "jpeg, turned": encode(NOISE, "JPEG", exif=TURNED),
+    "png, turned": encode(NOISE, "PNG", exif=TURNED),
+    "cmyk": encode(NOISE.convert("CMYK"), "JPEG"),
+    "cmyk, turned": encode(NOISE.convert("CMYK"), "JPEG", exif=TURNED),
+    "grey and alpha": encode(NOISE.convert("LA"), "PNG"),
+    "alpha": encode(NOISE.convert("RGBA"), "PNG"),
+    "palette with alpha": encode(NOISE.convert("P"), "PNG", transparency=bytes(range(256))),
+    "animated": encode(NOISE, "GIF", save_all=True, append_images=[ImageOps.invert(NOISE)]),
+    "1 bit": encode(NOISE.convert("1"), "TIFF"),
+    "1 x 1": encode(NOISE.crop((0, 0, 1, 1)), "PNG"),
+    "webp": encode(NOISE, "WEBP"),
+    "tiff, compressed": encode(NOISE, "TIFF", compression="tiff_lzw"),
+    "jpeg 2000": encode(NOISE, "JPEG2000"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")
+@pytest.mark.parametrize("name", ODD)
+def test_the_pixels_are_those_of_torchvisions_own_preset_turned_upright(name, tmp_path):
+    from torchvision.datasets.folder import pil_loader
+    from torchvision.models import ResNet50_Weights
+
+    preset = ResNet50_Weights.DEFAULT.transforms()
+    theirs = preset(ImageOps.exif_transpose(Image.open(io.BytesIO(ODD[name]))).convert("RGB"))
+    assert (preset(decode(ODD[name])) == theirs).all()
+    if "turned" not in name:
+        (tmp_path / "image").write_bytes(ODD[name])
+        assert (preset(pil_loader(tmp_path / "image")) == theirs).all()
+    else:
+        assert decode(ODD[name]).size == (30, 40)
+
+
+@settings(max_examples=150, deadline=None)
+@given(name=st.sampled_from(sorted(ODD)), data=st.data())
+def test_a_damaged_image_gives_pixels_or_a_reason(name, data):
+    content = bytearray(ODD[name])
+    content = content[: data.draw(st.integers(1, len(content)))]
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=5)):
+        content[place] = data.draw(st.integers(0, 255))
+    try:
+        found = decode(bytes(content)).mode
+    except ValueError as error:
+        found = str(error)
+    assert found
+
+
+FLOAT, WHOLE = (Image.fromarray(np.ones((2, 2), kind)) for kind in (np.float32, np.int32))
+REFUSED = {
+    "floating-point numbers of no known range": encode(FLOAT, "TIFF"),
+    "32-bit whole numbers of no known range": encode(WHOLE, "TIFF"),
+    "not an image that Pillow can read": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+    "9000 x 1 pixels: over 500 times as long as wide": encode(Image.new("RGB", (9000, 1)), "PNG"),
+    "too many pixels": encode(Image.new("1", (30000, 30000)), "PNG"),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_would_be_silently_wrong_or_too_large_is_refused(message):
+    with pytest.raises(ValueError, match=message):
+        decode(REFUSED[message])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names and special files of POSIX")
+def test_every_odd_file_is_listed_and_read_or_listed_with_its_reason(tmp_path):
+    folder = tmp_path / "day" / "ash"
+    draw(folder / "new\nline.png", 0, 0)
+    draw(folder / "back\\slash.png", 0, 1)
+    draw(folder / "back\\udcffslash.png", 0, 2)
+    draw(folder / "wrong.jpg", 0, 3)
+    byte = os.fsencode(folder) + b"/back\xffslash.png"
+    with open(byte, "wb") as file:
+        file.write(png(NOISE))
+    os.makedirs(os.fsencode(tmp_path) + b"/day/\xfe")
+    (tmp_path / "day" / os.fsdecode(b"\xfe") / "x.png").write_bytes(png(NOISE))
+    (folder / "folder.jpg").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    (folder / "dangling.png").symlink_to("nowhere")
+    table = find_images(tmp_path)
+    assert sorted(table["label"].unique()) == ["\\udcfe", "ash"]
+    pd.DataFrame(table).to_parquet(tmp_path / "table.parquet")  # what is listed can be stored
+
+    def read(path):
+        try:
+            return decode(read_bytes(str(tmp_path), path)).tobytes()
+        except (OSError, ValueError) as error:
+            return str(error)
+
+    seen = {path: read(path) for path in table["path"]}
+    reasons = {path.rsplit("/", 1)[1]: text for path, text in seen.items() if isinstance(text, str)}
+    assert sorted(reasons) == ["dangling.png", "folder.jpg", "pipe.png"]
+    assert reasons["pipe.png"] == "a pipe, a socket or a device, not a file"
+    assert "Is a directory" in reasons["folder.jpg"]
+    assert (
+        len(set(seen.values())) == 8
+    )  # the two that hold the same noise, five of their own, three reasons ...
+    assert seen["day/ash/back\\udcffslash.png"] == NOISE.tobytes()
+    assert seen["day/ash/back\\\\udcffslash.png"] != NOISE.tobytes()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
+def test_a_file_without_permission_is_listed_with_its_reason(tmp_path):
+    draw(tmp_path / "a.png", 0, 0)
+    (tmp_path / "a.png").chmod(0)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    user = os.geteuid()
+    os.seteuid(user or 65534)  # root may read everything: be nobody meanwhile
+    try:
+        with pytest.raises(PermissionError, match="Permission denied"):
+            read_bytes(str(tmp_path), "a.png")
+    finally:
+        os.seteuid(user)
+
+
+def test_no_bad_image_stops_a_run_and_each_is_listed(tmp_path):
+    from ftransfer.cli import main
+
+    folder = tmp_path / "images" / "day" / "ash"
+    draw(folder / "good.png", 0, 0)
+    bad = {
+        "empty.png": b"",
+        "torn.jpg": ODD["jpeg"][:300],
+        "text.jpg": b"GIF of a cat",
+        "new\nline.jpg": b"x",
+    }
+    bad |= {f"refused{i}.png": content for i, content in enumerate(REFUSED.values())}
+    for name, content in {**bad, **{f"{name}.jpg": content for name, content in ODD.items()}}.items():
+        (folder / name).write_bytes(content)
+    (folder / "folder.jpg").mkdir()
+    (folder / "dangling.jpg").symlink_to("nowhere")
+    command = ["extract", str(tmp_path / "images"), "--out", str(tmp_path / "f"), "--backbone", "small_cnn"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert f"{len(bad) + 2} could not be read" in result.output
+    assert "new line.jpg: not an image" in result.output
+    listed = FeatureSet(tmp_path / "f").manifest.set_index("path")["error"].dropna()
+    assert {path.removeprefix("day/ash/") for path in listed.index} == {*bad, "folder.jpg", "dangling.jpg"}
+    assert CliRunner().invoke(main, [*command, "--strict"]).exit_code == 1
+
+
+def test_a_large_jpeg_decoded_at_a_fraction_of_its_size_gives_nearly_the_same_small_picture():
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (30, 42, 3), dtype=np.uint8)).resize(
+        (2100, 1500), Image.BICUBIC
+    )
+    grain = rng.normal(0, 4, (1500, 2100, 1))
+    photo = Image.fromarray((np.asarray(coarse) + grain).clip(0, 255).astype(np.uint8))
+    content = io.BytesIO()
+    photo.save(content, "JPEG", quality=90)
+    whole, reduced = decode(content.getvalue()), decode(content.getvalue(), 464)
+    assert whole.size == (2100, 1500)
+    assert reduced.size == (1050, 750)  # a quarter would be narrower than 464
+    small = [np.asarray(image.resize((224, 224), Image.BILINEAR)).astype(int) for image in (whole, reduced)]
+    difference = np.abs(small[0] - small[1])
+    assert difference.mean() < 1  # grey levels
+    assert difference.max() < 16

@@ -72,7 +72,14 @@ def outputs(newcomer):
 
 @pytest.mark.slow
 def test_every_command_runs(outputs):
-    assert [shlex.split(c.split("&&")[-1])[1] for c in outputs] == ["demo", "extract", "fit", "fit"]
+    assert [shlex.split(c.split("&&")[-1])[1] for c in outputs] == [
+        "demo",
+        "extract",
+        "fit",
+        "compare",
+        "predict",
+        "fit",
+    ]
 
 
 @pytest.mark.slow
@@ -90,9 +97,19 @@ def test_the_demo_prints_what_the_readme_shows(outputs):
 
 
 @pytest.mark.slow
+def test_the_comparison_prints_what_the_readme_shows(outputs):
+    shown = next(text for language, text in BLOCKS if language == "console" and "ftransfer compare" in text)
+    command, *lines = shown.splitlines()
+    printed = [shape(" ".join(line.split()[:2])) for line in outputs[command.removeprefix("$ ")].splitlines()]
+    for line in lines:
+        assert line.startswith(("...", "  ")) or shape(" ".join(line.split()[:2])) in printed, line
+
+
+@pytest.mark.slow
 def test_the_code_prints_what_the_readme_shows(outputs, newcomer):
-    code = next(text for language, text in BLOCKS if language == "python" and "load_task" in text)
-    shown = next(text for language, text in BLOCKS if language == "text")
+    # the second block goes on with what the first one loaded
+    code = "".join(text for language, text in BLOCKS if language == "python" and "task.X" in text)
+    shown = "".join(text for language, text in BLOCKS if language == "text")
     printed = newcomer(sys.executable, "-c", code)
     assert printed.splitlines()[0] == shown.splitlines()[0]
     assert [shape(line) for line in printed.splitlines()] == [shape(line) for line in shown.splitlines()]

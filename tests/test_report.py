@@ -1,27 +1,60 @@
 import csv
+import hashlib
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import blobs, write_feature_set
+import sklearn
+from conftest import blobs, draw, write_feature_set
+from markupsafe import escape
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OutputCodeClassifier
+from sklearn.svm import SVC
 from test_search import QUICK
 
-from ftransfer import FtransferError, Model, load_task, race, write_report
+from ftransfer import (
+    CORAL,
+    DomainScaler,
+    FtransferError,
+    Model,
+    compare_domains,
+    load_task,
+    make_pipeline,
+    race,
+    write_report,
+)
+from ftransfer.guard import draw_target_labels
+from ftransfer.pipeline import AdaptationPipeline, Recipe
 from ftransfer.report import start_run
+from ftransfer.report.numbers import calibration, curves, most_confused, plain, sureness
+from ftransfer.report.pictures import HUES
+from ftransfer.report.plane import draw_plane, lay_out, mixing, sample
+from ftransfer.report.thumbnails import choose, thumbnail
+
+SURE = [
+    Recipe("plain", AdaptationPipeline([("logistic", LogisticRegression())]), {"logistic__C": [0.1, 1.0]})
+]
+SURE += [Recipe("scaled", make_pipeline(DomainScaler(), LogisticRegression()))]
 
 
-@pytest.fixture
-def run(feature_set, tmp_path):
-    found = race(load_task(feature_set, "day", "night"), QUICK)
-    results = write_report(found, feature_set, tmp_path / "run", command="ftransfer fit f")
-    return found, results, tmp_path / "run"
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A race of three recipes on small blobs, its results and its run folder; only read by the tests."""
+    folder = tmp_path_factory.mktemp("report")
+    X, y, labels = blobs()
+    names = np.array(["ash", "elm", "oak"])[labels]
+    features = write_feature_set(folder / "features", X, names, np.where(y == -1, "night", "day"))
+    found = race(load_task(features, "day", "night"), QUICK)
+    results = write_report(found, features, folder / "run", command="ftransfer fit f")
+    return found, results, folder / "run"
 
 
-def test_a_run_folder_holds_table_numbers_model_labels_and_page(run):
+def test_a_run_folder_holds_tables_numbers_model_labels_and_page(run):
     found, results, folder = run
-    names = ["model.skops", "predictions.csv", "report.html", "results.csv", "results.json"]
+    names = ["classes.csv", "model.skops", "predictions.csv", "report.html", "results.csv", "results.json"]
     assert sorted(p.name for p in folder.iterdir()) == names
     table = pd.read_csv(folder / "results.csv")
     assert table["rank"].tolist() == [1, 2, 3, 4]
@@ -29,6 +62,9 @@ def test_a_run_folder_holds_table_numbers_model_labels_and_page(run):
     assert json.loads((folder / "results.json").read_text()) == results
     assert results["recommendation"]["pipeline"] == found.table["pipeline"][found.chosen]
     assert results["score"]["uses_target_labels"] is False
+    classes = pd.read_csv(folder / "classes.csv")
+    assert classes["class"].tolist() == ["ash", "elm", "oak"]
+    assert classes["predicted"].sum() == 45
 
 
 def test_every_target_image_gets_a_label(run, feature_set):
@@ -45,15 +81,43 @@ def test_the_count_is_the_confusion_of_the_recommended_pipeline(run):
     confusion = np.array(results["counted"]["confusion"])
     assert confusion.sum() == results["counted"]["labelled"] == 45
     assert np.trace(confusion) / 45 == pytest.approx(results["counted"]["recommended"])
+    by_class = {row["class"]: row for row in results["classes"]}
+    assert by_class["elm"]["right"] == pytest.approx(confusion[1, 1] / confusion[1].sum())
+    before = found.source_only.predict(found.task.X_target)
+    assert by_class["elm"]["source_only_share"] == pytest.approx(np.mean(before == 1))
 
 
 def test_the_page_is_whole_and_asks_nothing_of_the_network(run):
     _, results, folder = run
     page = (folder / "report.html").read_text()
-    assert not re.search(r"(src|href)\s*=|url\(|@import|<script", page)
+    assert not re.search(r"url\(|@import|https?:", page)
+    assert set(re.findall(r"href=\"(.)", page)) == {"#"}
+    assert not re.search(r"(?<!data-)src\s*=\s*\"(?!data:)", page)
+    assert "default-src 'none'" in page
     assert results["recommendation"]["sentence"] in page
     assert page.count("<tr") >= 3 + 4 + 3 + 3
     assert "not used" in page
+    for anchor in re.findall(r"href=\"#(\w+)\"", page):
+        assert f'id="{anchor}"' in page
+
+
+def test_headings_are_in_order_and_tables_have_captions(run):
+    page = (run[2] / "report.html").read_text()
+    levels = [int(level) for level in re.findall(r"<h(\d)", page)]
+    assert levels[0] == 1
+    assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert page.count("<table") == page.count("<caption") > 3
+    assert page.count("<svg") == page.count('role="img" aria-label="') + page.count('aria-hidden="true">')
+
+
+def test_the_answer_comes_first_and_says_how_sure_it_is(run):
+    found, results, folder = run
+    page = (folder / "report.html").read_text()
+    order = [page.index(f'id="{name}"') for name in ("answer", "race", "confusion", "classes", "calibration")]
+    order += [page.index(f'id="{name}"') for name in ("plane", "images", "grid", "again")]
+    assert order == sorted(order)
+    assert results["sureness"]["sentence"].split(".")[0] in page
+    assert found.table["low"][found.chosen] <= results["recommendation"]["score"]
 
 
 def test_without_target_labels_nothing_is_counted(tmp_path):
@@ -65,24 +129,76 @@ def test_without_target_labels_nothing_is_counted(tmp_path):
     assert results["counted"] is None
     assert all(row["target_accuracy"] is None for row in results["candidates"])
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "Counted" not in page
+    assert "ounted" not in re.sub(r"<style>.*</style>", "", page, flags=re.S)
     assert "not used" not in page
+    assert "Left out: to say whether the model is as often right as it is sure" in page
 
 
 def test_names_from_strangers_are_escaped(tmp_path):
     X, y, labels = blobs()
-    evil = np.array(["<script>alert(1)</script>", "b & c", 'd"'])
+    evil = np.array(["<script>alert(1)</script>", "b & c", 'd"onload="x'])
     features = write_feature_set(tmp_path / "f", X, evil[labels], np.where(y == -1, "<b>t</b>", "s"))
-    write_report(race(load_task(features, "s", "<b>t</b>"), QUICK), features, tmp_path / "run")
+    manifest = features.manifest.assign(path=[f"<i>{i}.png" for i in range(len(y))])
+    features.write_manifest(manifest)
+    named = [Recipe("<u>mine</u>", QUICK[1].pipeline, {"svc__C": [1.0, 2.0]}), *QUICK]
+    found = race(load_task(features, "s", "<b>t</b>"), named)
+    write_report(found, features, tmp_path / "run", command="<em>x")
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "<script>" not in page
-    assert "<b>t" not in page
+    assert page.count("<script>") == 1
+    assert "alert(1)" not in re.search(r"<script>(.*)</script>", page, re.S).group(1)
+    for raw in ("<b>t", "<i>", "<u>mine", "<em>x", 'd"onload'):
+        assert raw not in page, raw
     assert "&lt;script&gt;" in page
+    assert "share of &lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "Race from" in repr(found)
+    assert "<u>" not in found._repr_html_()
+
+
+def test_a_score_that_is_no_share_has_its_own_scale(feature_set, tmp_path):
+    found = race(load_task(feature_set, "day", "night"), SURE, scorer="entropy")
+    assert (found.table["score"] < 0).all()
+    results = write_report(found, feature_set, tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert results["score"]["name"] == "entropy"
+    assert "The entropy of " in results["sureness"]["sentence"]
+    assert "Block: the score" in page
+    assert 'class="counted" cx' not in page
+
+
+def test_labels_that_the_guard_used_are_not_counted(feature_set, tmp_path):
+    task, labels = draw_target_labels(load_task(feature_set, "day", "night"), 10)
+    results = write_report(race(task, QUICK, target_labels=labels), feature_set, tmp_path / "run")
+    assert results["recommendation"]["target_labels_used"] == 10
+    assert results["counted"]["labelled"] == 35
+    assert pd.read_csv(tmp_path / "run" / "predictions.csv")["used_by_guard"].sum() == 10
+    assert (
+        "labels of 10 target images were used by the guard" in (tmp_path / "run" / "report.html").read_text()
+    )
+
+
+def test_the_page_says_how_far_apart_the_domains_are(run, tmp_path):
+    found, results, folder = run
+    rows = {row["measure"]: row for row in results["similarity"]["rows"]}
+    task = found.task
+    alone = compare_domains(task.X[task.is_source], task.X_target, task.classes[task.y[task.is_source]])
+    assert list(rows) == alone["measure"].tolist()
+    assert rows["mean shift"]["value"] == alone["value"][0] > 2 * rows["mean shift"]["yardstick"]
+    assert "by target labels" not in str(rows)
+    page = (folder / "report.html").read_text()
+    assert all(escape(row["meaning"]) in page for row in rows.values())
+
+
+def test_domains_too_small_to_compare_are_said_to_be(tmp_path):
+    X, y, labels = blobs(60, 6)
+    names = np.array(["a", "b", "c"])[labels]
+    features = write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "t", "s"))
+    results = write_report(race(load_task(features, "s", "t"), QUICK), features, tmp_path / "run")
+    assert results["similarity"]["rows"] == []
+    assert "8" in results["similarity"]["notes"][0]
+    assert "Note: " in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_failed_candidate_is_shown_with_its_error(feature_set, tmp_path):
-    from ftransfer.pipeline import Recipe
-
     broken = Recipe("broken", QUICK[1].pipeline, {"svc__C": [-1.0]})
     write_report(
         race(load_task(feature_set, "day", "night"), [*QUICK, broken]), feature_set, tmp_path / "run"
@@ -92,8 +208,41 @@ def test_a_failed_candidate_is_shown_with_its_error(feature_set, tmp_path):
         assert list(csv.DictReader(file))[-1]["score"] == ""
 
 
+def test_a_page_without_a_source_only_candidate_is_whole(feature_set, tmp_path):
+    broken = Recipe("plain", QUICK[0].pipeline, {"svc__C": [-1.0]})
+    results = write_report(
+        race(load_task(feature_set, "day", "night"), [broken, QUICK[1]]), feature_set, tmp_path / "run"
+    )
+    assert results["sureness"] is None
+    assert results["counted"]["source_only"] is None
+    assert "source_only_share" not in results["classes"][0]
+    assert "Only scale" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_sixty_classes_and_sixty_candidates_stay_under_five_megabytes(tmp_path):
+    X, y, labels = blobs(600, 600, 16, 60)
+    names = np.array([f"a class with quite a long name, number {i:02d}" for i in range(60)])
+    features = write_feature_set(tmp_path / "f", X, names[labels], np.where(y == -1, "t", "s"))
+    settings = {"logistic__C": np.logspace(-4, 1, 30)}
+    recipes = [
+        Recipe("plain", AdaptationPipeline([("logistic", LogisticRegression(max_iter=3))]), settings),
+        Recipe(
+            "scaled",
+            AdaptationPipeline([("scale", DomainScaler()), ("logistic", LogisticRegression(max_iter=3))]),
+            settings,
+        ),
+    ]
+    results = write_report(race(load_task(features, "s", "t"), recipes), features, tmp_path / "run")
+    assert len(results["candidates"]) == 60
+    assert sum(f.stat().st_size for f in (tmp_path / "run").iterdir()) < 5e6
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Of 60 classes, the 40 that take part in the most mistakes are shown" in page
+    assert "the other 48 are grey" in page
+
+
 def test_a_run_replaces_a_run_but_nothing_else(run, tmp_path):
-    _, _, folder = run
+    folder = shutil.copytree(run[2], tmp_path / "run")
     assert start_run(folder) == folder
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("x")
@@ -101,3 +250,277 @@ def test_a_run_replaces_a_run_but_nothing_else(run, tmp_path):
         start_run(tmp_path / "thesis")
     with pytest.raises(FtransferError, match="cannot write to /proc/nothing"):
         start_run("/proc/nothing")
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def test_the_calibration_error_is_the_mean_gap_weighted_by_the_bins():
+    sure = np.array([0.55, 0.55, 0.95, 0.95, 0.95, 1.0])
+    right = np.array([True, False, True, True, True, True])
+    found = calibration(sure, right)
+    assert found["error"] == pytest.approx((2 * abs(0.55 - 0.5) + 4 * abs(0.9625 - 1)) / 6)
+    assert [b["count"] for b in found["bins"]] == [0] * 5 + [2, 0, 0, 0, 4]
+    assert found["bins"][0]["right"] is None
+
+
+def test_calibration_is_counted_only_where_there_are_probabilities(feature_set, tmp_path, run):
+    found, results, folder = run
+    calibrated = results["counted"]["calibration"]
+    assert sum(b["count"] for b in calibrated["bins"]) == 45
+    assert calibrated["right"] == pytest.approx(results["counted"]["recommended"])
+    model = Model.load(folder / "model.skops")
+    assert results["temperature"] == pytest.approx(model.temperature)
+    probability = model.describe(found.task.X_target)["probability"]
+    assert calibrated["mean_probability"] == pytest.approx(probability.mean())
+    assert pd.read_csv(folder / "predictions.csv")["probability"].tolist() == pytest.approx(
+        probability.tolist()
+    )
+    # this one has neither probabilities nor a decision function
+    mute = OutputCodeClassifier(LogisticRegression(), code_size=3, random_state=0)
+    recipes = [
+        Recipe("mute", AdaptationPipeline([("mute", mute)])),
+        Recipe("scaled", make_pipeline(DomainScaler(), mute)),
+    ]
+    results = write_report(
+        race(load_task(feature_set, "day", "night"), recipes), feature_set, tmp_path / "mute"
+    )
+    assert results["counted"]["calibration"] is None
+    page = (tmp_path / "mute" / "report.html").read_text()
+    assert "gives no probabilities" in page
+    assert "does not say how sure it is" in page
+
+
+def test_the_commonest_mistakes_come_first():
+    confusion = np.array([[5, 3, 0], [1, 9, 0], [0, 7, 0]])
+    found = most_confused(confusion, ["a", "b", "c"])
+    assert [(f["label"], f["predicted"], f["count"]) for f in found] == [
+        ("c", "b", 7),
+        ("a", "b", 3),
+        ("b", "a", 1),
+    ]
+    assert found[1]["share"] == 3 / 8
+    assert most_confused(np.diag([1, 2]), ["a", "b"]) == []
+
+
+def test_a_curve_takes_the_best_of_the_other_parameters_and_is_in_order():
+    rows = [
+        ({"C": 10, "k": None}, 0.9),
+        ({"C": 2, "k": "b"}, 0.8),
+        ({"C": 10, "k": "b"}, 0.7),
+        ({"C": 2, "k": None}, 0.1),
+    ]
+    table = pd.DataFrame(rows, columns=["params", "score"]).assign(pipeline="p", target_accuracy=0.5)
+    by_c, by_k = curves(table)
+    assert [(p["value"], p["score"]) for p in by_c["points"]] == [(2, 0.8), (10, 0.9)]
+    assert [(p["value"], p["score"]) for p in by_k["points"]] == [(None, 0.9), ("b", 0.8)]
+    assert curves(table.iloc[:1]) == []
+
+
+def ranked(**columns):
+    table = pd.DataFrame(
+        {"pipeline": ["a", "b"], "adaptation": ["CORAL", "source only"], "score": [0.6, 0.5]}
+    )
+    return table.assign(**({"low": 0.4, "high": 0.7, "beats_source_only": [0.97, 0.0]} | columns))
+
+
+def test_how_sure_is_said_by_the_share_of_draws_that_beat_source_only():
+    assert sureness(ranked(), 0, "score")["words"] == "sure"
+    assert sureness(ranked(beats_source_only=[0.6, 0.0]), 0, "score")["words"] == "not sure"
+    stay = sureness(ranked(beats_source_only=[0.15, 0.0]), 1, "score")
+    assert stay["words"] == "fairly sure"
+    assert "the best of the others, a, is not above source only in 85.0%" in stay["sentence"]
+    assert sureness(ranked(low=np.nan), 0, "score") is None
+    assert sureness(ranked(adaptation="CORAL"), 0, "score") is None
+
+
+def test_numbers_become_what_json_holds():
+    given = {
+        "a": np.float32(0.5),
+        "b": [np.int64(2), np.nan],
+        "c": SVC(C=2.0),
+        "d": np.bool_(True),
+        1: (None, "x"),
+    }
+    assert plain(given) == {"a": 0.5, "b": [2, None], "c": "SVC(C=2.0)", "d": True, "1": [None, "x"]}
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def luminance(colour):
+    channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722], linear
+
+
+def contrast(a, b):
+    """Contrast ratio of the Web Content Accessibility Guidelines 2.2."""
+    light, dark = sorted((luminance(a)[0], luminance(b)[0]), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def mixed(a, b, share):
+    values = [round(share * int(a[i : i + 2], 16) + (1 - share) * int(b[i : i + 2], 16)) for i in (1, 3, 5)]
+    return "#" + "".join(f"{v:02x}" for v in values)
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_text_and_marks_stand_out_in_both_themes(run, theme):
+    page = (run[2] / "report.html").read_text()
+    themes = re.findall(r":root \{(.*?)\}", page, re.S)
+    colours = dict(re.findall(r"--(\w+): (#\w{6})", themes[theme]))
+    for ground in (colours["paper"], colours["panel"]):
+        for ink in ("ink", "soft", "mark", "good", "bad"):
+            assert contrast(colours[ink], ground) >= 4.5, (ink, ground)
+    for mark in (colours["base"], colours["other"], *(pair[theme] for pair in HUES)):
+        assert contrast(mark, colours["paper"]) >= 3.0, mark
+    assert contrast(colours["ink"], mixed(colours["mark"], colours["panel"], 0.45)) >= 4.5
+
+
+@pytest.mark.parametrize("hues", list(zip(*HUES, strict=True)))
+def test_hues_differ_for_colour_blind_readers_as_much_as_those_of_okabe_and_ito(hues):
+    # Machado, Oliveira, Fernandes, "A physiologically-based model for simulation of color vision deficiency", 2009
+    protan = [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ]
+    deutan = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]]
+    lms = [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566]]
+    lms += [[0.0883024619, 0.2817188376, 0.6299787005]]
+    lab = [[0.2104542553, 0.793617785, -0.0040720468], [1.9779984951, -2.428592205, 0.4505937099]]
+    lab += [[0.0259040371, 0.7827717662, -0.808675766]]
+
+    def least_distance(colours):
+        linear = np.array([luminance(c)[1] for c in colours])
+        nearest = []
+        for seen in (linear @ np.array(protan).T, linear @ np.array(deutan).T):
+            oklab = np.cbrt(seen.clip(0, 1) @ np.array(lms).T) @ np.array(lab).T
+            gaps = np.linalg.norm(oklab[:, None] - oklab[None], axis=2)
+            nearest.append(gaps[~np.eye(len(gaps), dtype=bool)].min())
+        return min(nearest)
+
+    okabe_ito = ["#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"]
+    assert len(set(hues)) == 12
+    assert least_distance(hues) >= 0.95 * least_distance(okabe_ito)
+
+
+def test_the_plane_shows_both_domains_and_says_how_far_they_mix(run):
+    found = run[0]
+    plane = draw_plane(found)
+    assert [points.shape for points in plane.points] == [(105, 2), (105, 2)]
+    assert found.task.is_source[plane.rows].sum() == 60
+    assert plane.mixing_expected == pytest.approx(2 * 60 * 45 / (105 * 104))
+    assert plane.mixing[0] < plane.mixing[1]
+    np.testing.assert_array_equal(draw_plane(found).points, plane.points)
+
+
+def test_a_pipeline_without_a_map_shows_the_same_points_with_its_labels(feature_set, tmp_path):
+    from ftransfer import PseudoLabelled
+
+    pseudo = Recipe("pseudo", AdaptationPipeline([("pseudo", PseudoLabelled(structured=False))]))
+    found = race(load_task(feature_set, "day", "night"), [*SURE, pseudo])
+    found.chosen = int(found.table.index[found.table["pipeline"] == "pseudo"][0])
+    found.pipeline = pseudo.pipeline.fit(found.task.X, found.task.y)
+    assert len(draw_plane(found).points) == 1
+    write_report(found, feature_set, tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "pseudo does not map the features, so the points are the same" in page
+
+
+def test_a_sample_is_half_of_each_domain_where_both_have_as_many():
+    is_source = np.arange(5000) < 3000
+    rows = sample(is_source, 0)
+    assert len(rows) == len(set(rows)) == 1000
+    assert is_source[rows].sum() == 500
+    few = sample(np.arange(5000) < 100, 0)
+    assert (few < 100).sum() == 100
+    assert len(few) == 1000
+
+
+@pytest.mark.parametrize("X", [np.arange(12.0)[:, None], np.zeros((12, 3)), np.eye(12)])
+def test_odd_features_are_laid_out_too(X):
+    points = lay_out(X, 0)
+    assert points.shape == (12, 2)
+    assert np.isfinite(points).all()
+
+
+def test_mixing_is_the_share_of_neighbours_from_the_other_domain():
+    X = np.random.default_rng(0).normal(size=(400, 3))
+    is_source = np.arange(400) < 200
+    assert mixing(X, is_source) == pytest.approx(0.5, abs=0.05)
+    X[is_source] += 100
+    assert mixing(X, is_source) == 0
+
+
+# ---------------------------------------------------------------- thumbnails
+
+
+def test_the_surest_of_each_class_in_turn_and_the_least_sure():
+    sure = np.r_[np.linspace(0.9, 0.8, 30), np.linspace(0.7, 0.6, 30)]
+    chosen = choose(sure, np.repeat([0, 1], 30))
+    assert chosen["most"].tolist() == [0, 30, 1, 31, 2, 32, 3, 33, 4, 34, 5, 35]
+    assert chosen["least"].tolist() == list(range(59, 47, -1))
+    few = choose(sure[:5], np.zeros(5, dtype=int))
+    assert sorted([*few["most"], *few["least"]]) == [0, 1, 2, 3, 4]
+
+
+def test_a_thumbnail_is_a_small_picture_of_the_very_image(tmp_path):
+    draw(tmp_path / "a.png", 1, seed=0, size=(400, 300))
+    digest = hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest()
+    uri = thumbnail(str(tmp_path), "a.png", digest)
+    assert uri.startswith("data:image/jpeg;base64,")
+    assert len(uri) < 12_000
+    assert thumbnail(str(tmp_path), "a.png", "0" * 64) is None
+    assert thumbnail(str(tmp_path), "gone.png", digest) is None
+    assert thumbnail(str(tmp_path / "b"), "../a.png", digest) is None
+    assert thumbnail(str(tmp_path), str(tmp_path / "a.png"), digest) is None
+    assert thumbnail("torchvision:CIFAR10:train:/x", "00001", digest) is None
+    (tmp_path / "text.png").write_text("no image")
+    digest = hashlib.sha256(b"no image").hexdigest()
+    assert thumbnail(str(tmp_path), "text.png", digest) is None
+
+
+def test_a_thumbnail_stands_upright(tmp_path):
+    import base64
+    import io
+
+    from PIL import Image
+
+    image = Image.new("RGB", (200, 100))
+    exif = image.getexif()
+    exif[0x0112] = 6  # the camera was turned
+    image.save(tmp_path / "a.jpg", exif=exif)
+    digest = hashlib.sha256((tmp_path / "a.jpg").read_bytes()).hexdigest()
+    uri = thumbnail(str(tmp_path), "a.jpg", digest)
+    assert Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).size == (48, 96)
+
+
+def test_images_that_are_gone_are_counted_on_the_page(run):
+    page = (run[2] / "report.html").read_text()
+    assert "24 images are left out: they are no longer where they were" in page
+    assert "<img" not in page
+
+
+# ---------------------------------------------------------------- notebooks
+
+
+def test_a_race_shows_its_answer_and_table_in_a_notebook(run):
+    found = run[0]
+    shown = found._repr_html_()
+    assert found.sentence in shown
+    assert shown.count("<tr") == 1 + 3
+    assert "nothing was fitted or chosen by it" in shown
+
+
+def test_a_pipeline_says_in_a_notebook_which_steps_read_the_target():
+    X, y, _ = blobs()
+    pipeline = make_pipeline(DomainScaler(), None, CORAL(), SVC())
+    assert "Read the target rows (y == -1): DomainScaler, CORAL." in pipeline._repr_html_()
+    assert pipeline._repr_mimebundle_()["text/html"].count("Read the target rows") == 1
+    block = pipeline.fit(X, y)._sk_visual_block_()
+    assert hasattr(block.estimators[2], "sources_")
+    assert "Fitted on the source only." in make_pipeline(SVC())._repr_html_()
+    with sklearn.config_context(display="text"):
+        assert "text/html" not in pipeline._repr_mimebundle_()

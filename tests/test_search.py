@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +17,7 @@ from ftransfer import (
     race,
 )
 from ftransfer.pipeline import AdaptationPipeline, Recipe
-from ftransfer.search import adaptation, recommend, with_baselines
+from ftransfer.search import _thinned, adaptation, with_baselines
 
 QUICK = [
     Recipe("plain", AdaptationPipeline([("svc", SVC())]), {"svc__C": [1.0, 10.0]}),
@@ -89,27 +91,70 @@ def test_adaptations_are_named_by_the_steps_that_read_the_target():
     assert adaptation(make_pipeline(SubspaceAlignment(), CORAL(), SVC())) == "SubspaceAlignment + CORAL"
 
 
-def candidates(source_only, scaled, adapted, noise):
-    rng = np.random.default_rng(0)
-    rows = [("a", "source only", source_only), ("b", "per-domain scaling", scaled), ("c", "CORAL", adapted)]
-    table = pd.DataFrame(rows, columns=["pipeline", "adaptation", "score"])
-    table["resampled"] = [score + noise * rng.normal(size=200) for score in table["score"]]
-    return table.sort_values("score", ascending=False).reset_index(drop=True)
+@pytest.fixture(scope="module")
+def shifted_task(tmp_path_factory):
+    X, y, labels = blobs(n_source=150, n_target=120, shift=8.0)
+    folder = tmp_path_factory.mktemp("search") / "f"
+    names = np.array(["a", "b", "c"])[labels]
+    return load_task(write_feature_set(folder, X, names, np.where(y == -1, "t", "s")), "s", "t")
 
 
-@pytest.mark.parametrize(
-    ("scores", "noise", "answer"),
-    [
-        ((0.5, 0.6, 0.7), 0.01, "Adapt with CORAL: c."),
-        ((0.5, 0.6, 0.61), 0.01, "Scale each domain by itself and leave it at that: b."),
-        ((0.5, 0.4, 0.7), 0.01, "Adapt with CORAL: c."),
-        ((0.5, 0.51, 0.52), 0.2, "Do not adapt: a"),
-        ((0.7, 0.6, 0.5), 0.01, "Do not adapt: a"),
-    ],
-)
-def test_a_step_is_taken_only_where_it_is_worth_more_than_its_error(scores, noise, answer):
-    table = candidates(*scores, noise)
-    chosen, sentence, reason = recommend(table)
-    assert sentence.startswith(answer)
-    assert sentence.split(": ")[1][0] == table["pipeline"][chosen]
-    assert "standard error" in reason
+@pytest.mark.parametrize("search", ["grid", "random", "halving", "bayesian"])
+@pytest.mark.parametrize("scorer", ["consistency", "ensemble"])
+def test_every_search_adapts_to_a_shifted_target(shifted_task, search, scorer):
+    if search == "bayesian":
+        pytest.importorskip("optuna", reason="Optuna is not installed: the extra [bayesian]")
+        if scorer == "ensemble":
+            with pytest.raises(FtransferError, match="so it cannot guide a Bayesian search"):
+                race(shifted_task, QUICK, search=search, scorer=scorer)
+            return
+    found = race(shifted_task, QUICK, search=search, scorer=scorer, n_trials=6, jobs=2)
+    assert found.table["adaptation"][found.chosen] != "source only"
+    assert found.table["target_accuracy"][found.chosen] > 0.9
+    assert {"source only", "per-domain scaling"} <= set(found.table["adaptation"])
+
+
+def test_halving_says_how_many_settings_it_tried_on_how_many_rows(shifted_task):
+    recipe = Recipe("aligned", QUICK[2].pipeline, {"coral__ridge": [10.0**p for p in range(-3, 6)]})
+    found = race(shifted_task, [*QUICK[:2], recipe], search="halving", jobs=1)
+    assert "successive halving: 12 settings on 33% of the rows, then " in found.task.notes[-1]
+    assert 3 <= len(found.table) < 12
+
+
+def test_a_budget_ends_the_race_but_tries_every_step_of_the_guard(shifted_task):
+    recipe = Recipe("aligned", QUICK[2].pipeline, {"coral__ridge": np.logspace(-2, 2, 50).tolist()})
+    found = race(shifted_task, [*QUICK[:2], recipe], budget=1e-9, jobs=1)
+    assert set(found.table["adaptation"]) == {"source only", "per-domain scaling", "CORAL"}
+    assert len(found.table) == 3
+    assert "the budget of time was used up: 50 settings were not tried" in found.task.notes
+    ended = race(shifted_task, [*QUICK[:2], recipe], search="halving", budget=1e-9, jobs=1)
+    assert len(ended.table) >= 2
+
+
+def test_progress_reaches_what_was_announced(shifted_task):
+    for search, budget in (("grid", None), ("halving", None), ("grid", 1e-9)):
+        announced, done = [], []
+        race(
+            shifted_task,
+            QUICK,
+            search=search,
+            budget=budget,
+            jobs=1,
+            announce=announced.append,
+            progress=done.append,
+        )
+        assert sum(done) == announced[0]
+
+
+def test_fewer_rows_keep_domains_and_classes_in_proportion_and_groups_whole(shifted_task):
+    groups = pd.array([f"g{i // 3}" for i in range(270)], dtype="string")
+    task = replace(shifted_task, rows=shifted_task.rows.assign(group=groups))
+    some, more = _thinned(task, 1 / 9), _thinned(task, 1 / 3)
+    for thin, share in ((some, 1 / 9), (more, 1 / 3)):
+        for domain in (-1, 1):
+            left, of = (thin.sample_domain == domain).sum(), (task.sample_domain == domain).sum()
+            assert abs(left - share * of) <= 10
+        assert (thin.rows["group"].value_counts() == 3).all()
+        assert len(thin.answers.codes) == (thin.sample_domain < 0).sum()
+        assert set(thin.y) == set(task.y)
+    assert set(some.rows["path"]) <= set(more.rows["path"])

@@ -57,6 +57,10 @@ for name, steps in pipelines.items():
         "as ours": bool(np.array_equal(with_domain, ours.predict(X_target))),
         "without sample_domain": bool(np.array_equal(with_domain, skadas.predict(X_target))),
         "accuracy": float(np.mean(with_domain == of_target)),
+        "source rows as ours": bool(np.array_equal(
+            skadas.predict(X[source], sample_domain=domain[source], allow_source=True),
+            ours.predict_source(X[source], sample_domain=domain[source]),
+        )),
     }
 
 steps = DomainScaler(), CORAL(), logistic
@@ -113,6 +117,7 @@ def results():
 def test_our_steps_predict_in_skadas_pipeline_what_they_predict_in_ours(results, name):
     assert results[name]["as ours"]
     assert results[name]["without sample_domain"]
+    assert results[name]["source rows as ours"]
     assert results[name]["accuracy"] > 0.7  # chance is 1 / 3
 
 

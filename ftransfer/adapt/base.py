@@ -26,6 +26,7 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
 
     # with metadata routing switched on, sample_domain is asked for without the user's doing
     __metadata_request__fit = {"sample_domain": True}
+    __metadata_request__transform = {"sample_domain": True}
 
     def fit(self, X, y, *, sample_domain=None):
         """Learn the maps from source and target rows.
@@ -63,18 +64,23 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
         X, domain = self._fit(X, y, sample_domain)
         return self._by_domain(X, domain)
 
-    def transform(self, X):
-        """Map rows of the target domain.
+    def transform(self, X, *, sample_domain=None):
+        """Map rows of the target domain, or each row by the domain that is named for it.
 
         Parameters
         ----------
         X : array of shape (n_samples, n_features)
+        sample_domain : array of shape (n_samples,), int, optional
+            Positive for a source, as in `fit`; negative for the target. Default: all are target rows.
 
         Returns
         -------
         array of shape (n_samples, n_features_out)
         """
-        return self._map_target(self._check(X))
+        X = self._check(X)
+        if sample_domain is None:
+            return self._map_target(X)
+        return self._by_domain(X, self._known(sample_domain, len(X)))
 
     def transform_source(self, X, *, sample_domain=None):
         """Map rows of the source, such as held-out ones, by the source's map.
@@ -97,14 +103,17 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
                     f"needs sample_domain, the source of each row"
                 )
             sample_domain = np.full(len(X), self.sources_[0])
+        return self._by_domain(X, self._known(sample_domain, len(X)))
+
+    def _known(self, sample_domain, n_samples):
         domain = np.asarray(sample_domain)
         strange = np.setdiff1d(domain[domain > 0], self.sources_)
-        if len(domain) != len(X) or strange.size:
+        if len(domain) != n_samples or strange.size:
             raise FtransferError(
                 f"sample_domain names a source for each row of X: fitted on {self.sources_.tolist()}, "
-                f"{len(X)} rows; given {np.unique(domain).tolist()}, {len(domain)} rows"
+                f"{n_samples} rows; given {np.unique(domain).tolist()}, {len(domain)} rows"
             )
-        return self._by_domain(X, domain)
+        return domain
 
     def _fit(self, X, y, sample_domain):
         self._validate_params()
@@ -119,7 +128,7 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
     def _learn(self, X, y, domain):
         """Learn from checked rows; only a method that needs the labels overrides this."""
         sources = {code: X[domain == code] for code in self.sources_.tolist()}
-        target = X[domain < 0] if (domain < 0).any() else X
+        target = X[domain < 0] if (domain < 0).any() else X.copy()
         self._fit_domains(sources, target)
 
     def _by_domain(self, X, domain):
@@ -235,6 +244,12 @@ def is_unlabelled(y: np.ndarray) -> np.ndarray:
     if y.dtype.kind == "f" and (nan := np.isnan(rows).any(axis=1)).any():
         return nan
     return (rows == -1).all(axis=1)
+
+
+def content_order(X) -> np.ndarray:
+    """Order rows by their bytes, so that what is drawn from them does not depend on the order they came in."""
+    rows = np.ascontiguousarray(X)
+    return rows.view(f"V{rows.itemsize * rows.shape[1]}").ravel().argsort(kind="stable")
 
 
 def domain_codes(domain, target) -> np.ndarray:

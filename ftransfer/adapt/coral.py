@@ -3,11 +3,11 @@
 from numbers import Real
 
 import numpy as np
-from scipy.linalg import eigh
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ftransfer.adapt.base import DomainAdapter
+from ftransfer.adapt.spectrum import decompose
 
 
 class CORAL(OneToOneFeatureMixin, DomainAdapter):
@@ -70,28 +70,26 @@ class CORAL(OneToOneFeatureMixin, DomainAdapter):
         self.center = center
 
     def _fit_domains(self, sources, target):
-        self.target_mean_ = target.mean(axis=0, dtype=np.float64).astype(target.dtype)
-        self._color = _covariance_power(target - self.target_mean_, self.ridge, 0.5)
-        self.source_mean_, self._whiten, self._dense = {}, {}, {}
+        spectrum = decompose(target)
+        self.target_mean_ = spectrum.mean
+        self._color = _CovariancePower(spectrum, self.ridge, 0.5)
+        self.source_mean_, self._align = {}, {}
         for code, rows in sources.items():
-            mean = rows.mean(axis=0, dtype=np.float64).astype(rows.dtype)
-            self.source_mean_[code] = mean
-            self._whiten[code] = _covariance_power(rows - mean, self.ridge, -0.5)
-            if min(len(rows), len(target)) >= rows.shape[1]:
-                # more rows than features on both sides: one matrix is less work than two factorised ones
-                identity = np.eye(rows.shape[1], dtype=rows.dtype)
-                self._dense[code] = _apply(self._color, _apply(self._whiten[code], identity))
+            spectrum = decompose(rows)
+            self.source_mean_[code] = spectrum.mean
+            whiten = _CovariancePower(spectrum, self.ridge, -0.5)
+            # more rows than features on both sides: one matrix is less work than two one after the other
+            both = whiten.dense is not None and self._color.dense is not None
+            self._align[code] = (whiten, whiten.dense @ self._color.dense if both else None)
 
     def _map_source(self, X, domain):
         mean = self.source_mean_[domain]
-        return self._align(X - mean, domain) + (
-            self.target_mean_ if self.center else self._align(mean, domain)
-        )
+        centre = self.target_mean_ if self.center else self._aligned(mean[None], domain)
+        return self._aligned(X - mean, domain) + centre
 
-    def _align(self, rows, domain):
-        if domain in self._dense:
-            return rows @ self._dense[domain]
-        return _apply(self._color, _apply(self._whiten[domain], rows))
+    def _aligned(self, rows, domain):
+        whiten, both = self._align[domain]
+        return self._color(whiten(rows)) if both is None else rows @ both
 
     def _map_target(self, X):
         return X.copy()
@@ -116,43 +114,48 @@ def coral(source, target, *, ridge=1.0, center=True):
     return CORAL(ridge=ridge, center=center).fit_transform(X, y)[: len(source)]
 
 
-def _covariance_power(centred, ridge, power):
-    """Write ``(cov + ridge I)^power`` as ``ridge^power I + F diag(h) F^T``; `power` is 1/2 or -1/2.
+class _CovariancePower:
+    """``(cov + ridge I)^power`` of some rows, for a power of 1/2 or -1/2; called with rows, it multiplies them.
 
-    Returns ``(ridge^power, F, h)``: F of shape (n_features, rank).
+    With U w U^T the decomposition of the centred rows' scatter ``C C^T``, or ``C^T C`` where there are no
+    fewer rows than features, and a the covariance's scale, the eigenvalues are ``(a w + ridge)^power``.
     """
-    n, d = centred.shape
-    inner = centred @ centred.T if n < d else centred.T @ centred  # the smaller of the two
-    a, m = _ledoit_wolf(centred, inner) if ridge == "ledoit-wolf" else (1.0 / max(n - 1, 1), float(ridge))
-    if n < d:
-        # Gram form: centred centred^T = U w U^T, F = centred^T U, so F^T F = w and no w is divided by
-        w, U = eigh(inner, driver="evd")  # all eigenvectors are wanted: divide and conquer is the fastest
-        w = np.maximum(w.astype(np.float64), 0.0)
-        F = centred.T @ U
+
+    def __init__(self, spectrum, ridge, power):
+        n, d = spectrum.rows.shape
+        w, U, dtype = spectrum.values, spectrum.vectors, spectrum.rows.dtype
+        a, m = _ledoit_wolf(spectrum) if ridge == "ledoit-wolf" else (1.0 / max(n - 1, 1), float(ridge))
+        self.dense = self.centred = None
+        if n >= d:
+            half = U * ((a * w + m) ** (power / 2)).astype(dtype)
+            self.dense = half @ half.T  # numpy computes such a product at half the price
+            return
         root = np.sqrt(a * w + m)
-        h = a / (root + np.sqrt(m)) if power > 0 else -a / (root * np.sqrt(m) * (root + np.sqrt(m)))
-    else:
-        w, F = eigh(inner, driver="evd")
-        w = np.maximum(w.astype(np.float64), 0.0)
-        root = np.sqrt(a * w + m)
-        h = a * w / (root + np.sqrt(m)) if power > 0 else -a * w / (root * np.sqrt(m) * (root + np.sqrt(m)))
-    return m**power, F, h.astype(centred.dtype)
+        # ((a w + m)^power - m^power) / w without a difference of near numbers, nor a division by w
+        excess = a / (root + np.sqrt(m)) / (1.0 if power > 0 else -root * np.sqrt(m))
+        self.centred, self.vectors, self.factor = spectrum.centred, U, dtype.type(m**power)
+        self.excess, self.root = excess.astype(dtype), root.astype(dtype)
+        self.whitens = power < 0
+
+    def __call__(self, X):
+        if self.dense is not None:
+            return X @ self.dense
+        U = self.vectors
+        if self.whitens and np.array_equal(X, self.centred):
+            # f(C^T C) acts on C itself from the left, as f(C C^T): one product less for the rows of the fit
+            return ((U / self.root) @ U.T) @ X
+        return X * self.factor + ((((X @ self.centred.T) @ U) * self.excess) @ U.T) @ self.centred
 
 
-def _ledoit_wolf(centred, inner):
-    """Return a and m such that ``a centred^T centred + m I`` is the shrunk covariance (that divides by n)."""
-    n, d = centred.shape
-    mean_variance = float(np.trace(inner, dtype=np.float64)) / n / d
-    squares = float(np.sum(np.square(inner, dtype=np.float64))) / n**2  # of the covariance's entries
-    lengths = np.sum(np.square(centred, dtype=np.float64), axis=1)
+def _ledoit_wolf(spectrum):
+    """Return a and m such that ``a C^T C + m I`` is the shrunk covariance (that divides by n)."""
+    n, d = spectrum.rows.shape
+    mean_variance = float(spectrum.values.sum()) / n / d
+    squares = float(np.sum(spectrum.values**2)) / n**2  # of the covariance's entries
+    lengths = np.sum(np.square(spectrum.centred, dtype=np.float64), axis=1)
     spread = squares / d - mean_variance**2  # of the eigenvalues
     noise = min((np.mean(lengths**2) - squares) / (n * d), spread)
     share = noise / spread if spread > 0 else 1.0
     # never nothing: the ridge keeps the inverse root finite
     share = min(max(share, 1e-6), 1.0)
     return (1 - share) / n, share * mean_variance or 1.0
-
-
-def _apply(operator, X):
-    factor, F, h = operator
-    return X * X.dtype.type(factor) + ((X @ F) * h) @ F.T

@@ -8,8 +8,8 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils._param_validation import Interval
 
 from ftransfer.adapt.base import DomainAdapter
-from ftransfer.adapt.subspace import _principal_axes
-from ftransfer.adapt.tca import clip_components, column_signs
+from ftransfer.adapt.spectrum import column_signs, decompose
+from ftransfer.adapt.tca import clip_components
 
 
 class GeodesicFlowKernel(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
@@ -120,7 +120,7 @@ def _turning(angles):
 
 def _spanned_axes(centred, k):
     """Return at most k orthonormal principal axes: those along which the rows vary."""
-    axes = _principal_axes(centred, k)[1]
+    axes = decompose(centred, k).axes[:, :k]
     spread = np.linalg.norm(centred @ axes, axis=0)
     rank = max(1, int((spread > 1e-7 * spread.max()).sum()))
     return np.linalg.qr(axes[:, :rank])[0]

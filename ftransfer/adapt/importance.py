@@ -17,7 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
-from ftransfer.adapt.base import is_unlabelled, read_domain, warn_of_no_target
+from ftransfer.adapt.base import content_order, is_unlabelled, read_domain, warn_of_no_target
 from ftransfer.errors import FtransferError
 
 FARTHEST = 14.0  # bound on a log-odds of the domains: beyond it a probability is one in single precision
@@ -174,7 +174,12 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
                 + ("" if self.calibrate else "; calibrate=True does with a decision_function")
             )
         folds = StratifiedKFold(min(self.cv, smaller), shuffle=True, random_state=0)
-        score = cross_val_predict(classifier, X, target.astype(int), cv=folds, method=method)
+        order = content_order(X)
+        out_of_fold = cross_val_predict(
+            classifier, X[order], target[order].astype(int), cv=folds, method=method
+        )
+        score = np.empty_like(out_of_fold)
+        score[order] = out_of_fold
         if method == "predict_proba":
             nearest = expit(-FARTHEST)
             score = logit(np.clip(score[:, 1].astype(np.float64), nearest, 1 - nearest))

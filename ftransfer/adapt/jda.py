@@ -9,7 +9,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils._param_validation import HasMethods, Interval
 
 from ftransfer.adapt.base import SharedMapAdapter, is_unlabelled
-from ftransfer.adapt.tca import clip_components, column_signs, leading_components
+from ftransfer.adapt.spectrum import column_signs
+from ftransfer.adapt.tca import clip_components, leading_components
 
 
 class JointDistributionAdaptation(ClassNamePrefixFeaturesOutMixin, SharedMapAdapter):

@@ -4,12 +4,11 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from scipy.linalg import eigh, eigvalsh
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
-from sklearn.utils._param_validation import Interval
-from sklearn.utils.extmath import svd_flip
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ftransfer.adapt.base import DomainAdapter
+from ftransfer.adapt.spectrum import decompose
 
 
 class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
@@ -20,10 +19,11 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
 
     Parameters
     ----------
-    n_components : int or float, default=40
+    n_components : int, float or "auto", default=40
         Number of principal components of either domain. More than both domains have (rows less one, or
         features) is lowered to what they have, with a warning. A float between 0 and 1 is a share of
-        variance: as many as keep that share in every domain.
+        variance: as many as keep that share in every domain. "auto" takes as many as stand out from noise in
+        any domain, see the Notes.
 
     Attributes
     ----------
@@ -41,10 +41,18 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
     -----
     The rotated axes suit linear and kernel classifiers; forests, which split along axes, gain less.
 
+    "auto" counts the eigenvalues of a domain's covariance above ``v (1 + sqrt(n_features / n_samples))^2``
+    with v the mean variance of a feature: the largest that rows of pure noise would have (the edge of
+    Marchenko and Pastur's law). The paper bounds the number by a stability of the axes instead, with a
+    constant that is left to the user; with the paper's own choice of it (1e5) that gave 3 to 15 components on
+    frozen features where more were better, but for one case.
+
     References
     ----------
     Fernando, Habrard, Sebban, Tuytelaars, "Unsupervised visual domain adaptation using subspace
     alignment", ICCV 2013, equations 1 to 3: ``X_S P_S (P_S^T P_T)`` against ``X_T P_T``.
+
+    Marchenko, Pastur, "Distribution of eigenvalues for some sets of random matrices", 1967.
 
     Examples
     --------
@@ -59,7 +67,11 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
     """
 
     _parameter_constraints = {
-        "n_components": [Interval(Integral, 1, None, closed="left"), Interval(Real, 0, 1, closed="neither")]
+        "n_components": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Real, 0, 1, closed="neither"),
+            StrOptions({"auto"}),
+        ]
     }
 
     def __init__(self, n_components=40):
@@ -69,23 +81,27 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
         rows = min(len(target), *(len(s) for s in sources.values()))
         most = max(1, min(rows - 1, target.shape[1]))
         wanted = self.n_components
-        if wanted < 1:
-            wanted = max(_count_for_share(each, wanted) for each in (target, *sources.values()))
-        self.n_components_ = min(wanted, most)
-        if self.n_components_ < self.n_components:
+        if wanted == "auto" or wanted < 1:  # both need to know all of the variance
+            domains = [decompose(each) for each in (*sources.values(), target)]
+            wanted = max(_count(each, wanted) for each in domains)
+        else:
+            domains = [decompose(each, min(wanted, most)) for each in (*sources.values(), target)]
+        self.n_components_ = k = min(wanted, most)
+        if k < wanted:
             warnings.warn(
                 f"n_components={self.n_components} is more than the domains allow; {most} are used (the "
                 f"smallest has {rows} rows, of {target.shape[1]} features)",
                 UserWarning,
                 stacklevel=5,
             )
-        self.target_mean_, self.target_components_ = _principal_axes(target, self.n_components_)
+        self.target_mean_ = domains[-1].mean
+        self.target_components_ = domains[-1].axes[:, :k].copy()
         self.source_mean_, self.source_components_, self._aligned = {}, {}, {}
-        for code, rows in sources.items():
-            self.source_mean_[code], axes = _principal_axes(rows, self.n_components_)
-            self.source_components_[code] = axes
+        for code, spectrum in zip(sources, domains, strict=False):
+            self.source_mean_[code] = spectrum.mean
+            self.source_components_[code] = axes = spectrum.axes[:, :k].copy()
             self._aligned[code] = axes @ (axes.T @ self.target_components_)
-        self._n_features_out = self.n_components_
+        self._n_features_out = k
 
     def _map_source(self, X, domain):
         return (X - self.source_mean_[domain]) @ self._aligned[domain]
@@ -94,30 +110,11 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
         return (X - self.target_mean_) @ self.target_components_
 
 
-def _count_for_share(rows, share):
-    """Return how many leading components keep this share of the variance."""
-    centred = rows - rows.mean(axis=0, dtype=np.float64)
-    inner = centred @ centred.T if len(rows) < rows.shape[1] else centred.T @ centred
-    kept = np.cumsum(np.maximum(eigvalsh(inner)[::-1], 0.0))
-    return int(np.searchsorted(kept, share * kept[-1]) + 1)
-
-
-def _principal_axes(rows, k):
-    """Return the mean and the k leading principal axes (n_features, k) of rows, by the smaller Gram matrix."""
-    mean = rows.mean(axis=0, dtype=np.float64).astype(rows.dtype)
-    centred = rows - mean
-    n, d = centred.shape
-    size = min(n, d)
-    chosen = [size - k, size - 1]
-    if n < d:
-        w, U = eigh(centred @ centred.T, subset_by_index=chosen)
-        axes = centred.T @ U
-        # a direction without variance has no axis: it stays zero and contributes nothing
-        length = np.linalg.norm(axes, axis=0)
-        axes = axes / np.where(
-            length > np.finfo(rows.dtype).eps * max(length.max(), 1e-30) * n, length, np.inf
-        )
-    else:
-        w, axes = eigh(centred.T @ centred, subset_by_index=chosen)
-    axes = axes[:, ::-1]
-    return mean, np.ascontiguousarray(svd_flip(None, axes.T, u_based_decision=False)[1].T, dtype=rows.dtype)
+def _count(spectrum, wanted):
+    """Return how many leading components keep a share of the variance, or stand out from noise ("auto")."""
+    if wanted == "auto":
+        n, d = spectrum.rows.shape
+        edge = spectrum.values.sum() / d * (1 + np.sqrt(d / n)) ** 2
+        return max(1, int((spectrum.values > edge).sum()))
+    kept = np.cumsum(spectrum.values)
+    return int(np.searchsorted(kept, wanted * kept[-1]) + 1)

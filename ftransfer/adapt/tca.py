@@ -10,7 +10,8 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ftransfer.adapt.base import SharedMapAdapter
+from ftransfer.adapt.base import SharedMapAdapter, content_order
+from ftransfer.adapt.spectrum import column_signs
 
 
 class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, SharedMapAdapter):
@@ -125,7 +126,7 @@ class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, SharedMapAdapte
         if n <= self.n_landmarks:
             return self._solve(rbf_kernel(rows, gamma=self.gamma_), signs)
         chosen = check_random_state(self.random_state).choice(n, self.n_landmarks, replace=False)
-        self.landmarks_ = rows[np.sort(chosen)]
+        self.landmarks_ = rows[content_order(rows)[np.sort(chosen)]]
         w, U = eigh(rbf_kernel(self.landmarks_, gamma=self.gamma_))
         kept = w > 1e-10 * w[-1]  # directions below are rounding errors
         root = U[:, kept] / np.sqrt(w[kept])
@@ -190,9 +191,3 @@ def clip_components(wanted, most, stacklevel):
             stacklevel=stacklevel,
         )
     return min(wanted, most)
-
-
-def column_signs(weights):
-    """Return -1 for each column whose largest entry is negative, else 1."""
-    largest = np.take_along_axis(weights, np.abs(weights).argmax(axis=0)[None], axis=0)[0]
-    return np.where(largest < 0, -1.0, 1.0)

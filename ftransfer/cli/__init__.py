@@ -1,6 +1,7 @@
 """The command line: options, one library call, one echo."""
 
 import sys
+from keyword import iskeyword
 
 import click
 
@@ -10,8 +11,13 @@ from ftransfer.errors import FtransferError, unknown
 COMMANDS = {
     "extract": "Turn images into a feature set with a frozen CNN.",
     "fit": "Race adaptation pipelines from source to target; write report and model.",
+    "compare": "Say how far apart domains are, before any transfer.",
+    "predict": "Label new images with the model of a run.",
     "demo": "Go the whole way offline on the embedded digits.",
     "info": "Say what is in a feature set or a run folder.",
+    "export": "Write a feature set as Parquet, npz or CSV.",
+    "import": "Make a feature set of embeddings that were made elsewhere.",
+    "finetune": "Train a backbone further on labelled images; write a checkpoint for extract.",
     "backbones": "List the backbones that extract can run.",
 }
 
@@ -25,6 +31,7 @@ class Commands(click.Group):
     def get_command(self, ctx, name):
         if name not in COMMANDS:
             return None
+        name += "_" * iskeyword(name)
         module = __import__(f"ftransfer.cli.{name}", fromlist=[name])
         return getattr(module, name)
 
@@ -48,7 +55,7 @@ class Commands(click.Group):
             ctx.exit(130)
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException | str) -> str:
     """Join a message to one line, whatever a file name in it holds."""
     return " ".join(str(error).split())
 

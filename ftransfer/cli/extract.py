@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 
 import click
 
+from ftransfer.cli import one_line
 from ftransfer.cli.progress import progress_bar
 
 
@@ -28,11 +30,32 @@ from ftransfer.cli.progress import progress_bar
     multiple=True,
     help="Node of the graph; may be repeated.  [default: classifier's input]",
 )
+@click.option(
+    "--adapt-bn",
+    multiple=True,
+    metavar="DOMAIN",
+    help="Embed this domain by batch-norm statistics of its own images; may be repeated.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
+@click.option(
+    "--tier",
+    type=click.Choice(["exact", "fast"]),
+    default="exact",
+    show_default=True,
+    help="fast: bfloat16 and cheaper resizing; says how far it drifts.",
+)
 @click.option("--batch-size", default="auto", show_default=True, help="Images in a forward pass.")
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode.  [default: usable cores]")
+@click.option("--views", type=click.IntRange(1), default=1, show_default=True, help="Views of each image.")
+@click.option(
+    "--augment",
+    default="flip,crop,color",
+    show_default=True,
+    help="What makes them: flip, crop, color, channel-shuffle.",
+)
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @click.option("--allow-outside", is_flag=True, help="Let a table name images outside its folder.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def extract(
     images,
@@ -42,11 +65,16 @@ def extract(
     backbone,
     weights,
     layers,
+    adapt_bn,
     device,
+    tier,
     batch_size,
     workers,
+    views,
+    augment,
     strict,
     allow_outside,
+    dry_run,
     as_json,
 ):
     """Turn IMAGES into the feature set OUT with a frozen CNN.
@@ -57,14 +85,31 @@ def extract(
     """
     if batch_size != "auto" and not (batch_size.isdigit() and int(batch_size) > 0):
         raise click.BadParameter("a positive whole number, or auto", param_hint="--batch-size")
+    if adapt_bn and dry_run:
+        raise click.UsageError(
+            "--dry-run cannot say what --adapt-bn would do: the recipe names what it finds"
+        )
     from ftransfer.backbone import PHOTO_HINT, Backbone
     from ftransfer.extract import extract_features
     from ftransfer.images import find_images, looks_like_photographs
+    from ftransfer.plan import plan_extraction
+    from ftransfer.views import describe_views
 
+    made = describe_views(views, augment)
     table = find_images(images, domain=domain, labels=labels, allow_outside=allow_outside)
-    network = Backbone(backbone, weights, layers, device)
+    network = Backbone(backbone, weights, layers, device, tier)
     if not network.sees_photographs and looks_like_photographs(table):
         click.echo(f"warning: {PHOTO_HINT}", err=True)
+    if dry_run:
+        recipe = network.recipe | ({"views": made} if made else {})
+        with progress_bar(len(table), " images", "reading") as bar:
+            plan = plan_extraction(table, out, recipe, progress=bar.update)
+        click.echo(json.dumps({"out": str(out), **asdict(plan)}) if as_json else f"{out}: {plan}")
+        return
+    if adapt_bn:
+        from ftransfer.finetune import extract_adapted
+
+        extract_features = partial(extract_adapted, domains=adapt_bn)
     with progress_bar(len(table), " images", f"{backbone} on {network.device}") as bar:
         features = extract_features(
             table,
@@ -73,6 +118,7 @@ def extract(
             batch_size=batch_size if batch_size == "auto" else int(batch_size),
             workers=workers,
             strict=strict,
+            views=made,
             progress=bar.update,
         )
     if as_json:
@@ -89,11 +135,17 @@ def describe(features, out) -> str:
         f"{out}: {did.images} images, {features.width} numbers each "
         f"({did.computed} computed, {did.reused} already there or the same picture twice{rate})"
     ]
+    if did.drift:
+        lines.append(
+            f"fast against exact on {did.drift['images']} images: centred cosine {did.drift['centred_cosine']:.4f}, "
+            f"{did.drift['neighbour_overlap']:.0%} of the nearest neighbours the same"
+        )
     if did.replaced:
         lines.append(f"{did.replaced} images of the same domains in another folder were replaced by these")
+    lines += features.set_aside
     if did.failed:
         lines.append(f"{len(did.failed)} could not be read and are marked so in the manifest:")
-        lines += [f"  {path}: {reason}" for path, reason in did.failed[:10]]
+        lines += [f"  {one_line(path)}: {reason}" for path, reason in did.failed[:10]]
         lines += [f"  and {len(did.failed) - 10} more"] if len(did.failed) > 10 else []
     for domain, rows in features.complete.query("status == 'ok'").groupby("domain"):
         labelled = rows["label"].notna().sum()

@@ -1,6 +1,7 @@
 """ftransfer fit."""
 
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -8,10 +9,30 @@ from pathlib import Path
 import click
 
 from ftransfer.cli.progress import progress_bar
+from ftransfer.errors import unknown
+
+
+class Duration(click.ParamType):
+    """A time such as 90, 90s, 5m or 2h, in seconds."""
+
+    name = "time"
+
+    def convert(self, value, param, ctx):
+        """Turn text into seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        number, unit = (value[:-1], value[-1]) if value[-1:] in "smh" else (value, "s")
+        try:
+            seconds = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+        except (ValueError, KeyError):
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            self.fail(f"'{value}' is no time; write 90s, 5m or 2h", param, ctx)
+        return seconds
 
 
 @click.command()
-@click.argument("features")
+@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
 @click.option("--source", required=True, help="Domain with labels; several with commas: photo,cartoon.")
 @click.option("--target", required=True, help="Domain that the labels are carried to.")
 @click.option(
@@ -23,41 +44,120 @@ from ftransfer.cli.progress import progress_bar
     show_default=True,
     help="strict: both domains have the same; shared: those that both have; all; or some by name: mug,bike.",
 )
+@click.option(
+    "--scorer",
+    default="consistency",
+    show_default=True,
+    help="Score that needs no target labels: consistency, circular, source_accuracy, importance_weighted, "
+    "deep_embedded, entropy, information, neighbourhood_density, mixval or ensemble.",
+)
+@click.option(
+    "--target-labels",
+    metavar="FILE",
+    help="CSV with path and label of a few target images, for the guard alone; they are not counted.",
+)
+@click.option(
+    "--use-target-labels",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Let the guard use N of the target's labels in FEATURES, drawn at random; they are not counted.",
+)
+@click.option(
+    "--search",
+    default="grid",
+    show_default=True,
+    help="grid: every setting; random: some of them; halving: all on few rows, the better ones on more; bayesian: "
+    "those that Optuna proposes.",
+)
+@click.option(
+    "--trials",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Settings that a random or bayesian search tries.  [default: as many as the grid has]",
+)
+@click.option("--budget", type=Duration(), help="Time after which no further setting is begun: 90s, 5m, 2h.")
 @click.option("--out", help="Run folder.  [default: runs/SOURCE-to-TARGET]")
 @click.option("--jobs", type=click.IntRange(1), help="Candidates fitted at once.  [default: usable cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-def fit(features, source, target, pipelines, classes, out, jobs, as_json):
+def fit(features, source, target, pipelines, classes, out, jobs, as_json, **options):
     """Race adaptation pipelines on FEATURES from SOURCE to TARGET; write report and model.
 
-    Labels of the target are never used to fit or to choose. Where the feature set has some, they are
-    counted at the end and shown beside.
+    Several feature sets of the same images are joined: what several backbones know, side by side.
+
+    Labels of the target are never used to fit or to choose, but for a few that the guard is given. Where the feature
+    set has others, they are counted at the end and shown beside.
     """
-    results, folder = run_fit(features, source, target, pipelines, classes, out, jobs)
+    results, folder = run_fit(features, source, target, pipelines, classes, out, jobs, **options)
     click.echo(json.dumps(results) if as_json else describe(results, folder))
 
 
-def run_fit(features, source, target, pipelines=(), classes="strict", out=None, jobs=None, command=None):
+def run_fit(
+    features,
+    source,
+    target,
+    pipelines=(),
+    classes="strict",
+    out=None,
+    jobs=None,
+    command=None,
+    scorer="consistency",
+    target_labels=None,
+    use_target_labels=None,
+    search="grid",
+    trials=None,
+    budget=None,
+):
     """Load the task, race, and write the run folder; return the results and the folder."""
-    from ftransfer.features import FeatureSet
+    from ftransfer.guard import draw_target_labels, read_target_labels
+    from ftransfer.join import open_features
     from ftransfer.pipeline import load_recipe
-    from ftransfer.report import start_run, write_report
+    from ftransfer.report import PARTS, start_run, write_report
+    from ftransfer.scoring import load_scorer
     from ftransfer.search import race
+    from ftransfer.strategy import STRATEGIES
     from ftransfer.task import load_task
 
-    feature_set = FeatureSet(features)
+    if target_labels and use_target_labels:
+        raise click.UsageError(
+            "--target-labels and --use-target-labels are two ways to give the guard labels"
+        )
+    load_scorer(scorer)  # names that are wrong are said before anything is read
+    if search not in STRATEGIES:
+        raise unknown("search", search, STRATEGIES, plural="searches")
+    feature_set = open_features(features)
     recipes = [load_recipe(p) for p in pipelines]
     sources = [name.strip() for name in source.split(",") if name.strip()]
     if classes not in ("strict", "shared", "all"):
         classes = [name.strip() for name in classes.split(",") if name.strip()]
     task = load_task(feature_set, sources, target, classes=classes)
+    labels = None
+    if target_labels:
+        task, labels = read_target_labels(task, target_labels)
+    elif use_target_labels:
+        task, labels = draw_target_labels(task, use_target_labels)
     folder = start_run(out or Path("runs") / f"{'+'.join(sources)}-to-{target}".replace("/", "_"))
     try:
         with progress_bar(0, " settings", f"{'+'.join(sources)} to {target}") as bar:
-            result = race(task, recipes, jobs=jobs, progress=bar.update, announce=bar.reset)
+            result = race(
+                task,
+                recipes,
+                scorer=scorer,
+                search=search,
+                n_trials=trials,
+                budget=budget,
+                journal=folder / "running",
+                target_labels=labels,
+                jobs=jobs,
+                progress=bar.update,
+                announce=bar.reset,
+            )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted: {features} is as it was, {folder} holds no results") from None
+        raise KeyboardInterrupt(
+            f"interrupted: what was found so far is kept in {folder}; the same command goes on from there"
+        ) from None
     command = command or shlex.join(["ftransfer", *sys.argv[1:]])
-    return write_report(result, feature_set, folder, command=command), folder
+    with progress_bar(PARTS, " parts", "report") as bar:
+        return write_report(result, feature_set, folder, command=command, progress=bar.update), folder
 
 
 def describe(results, folder) -> str:

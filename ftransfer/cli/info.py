@@ -1,6 +1,7 @@
 """ftransfer info."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -10,10 +11,24 @@ from ftransfer.errors import FtransferError
 
 @click.command()
 @click.argument("folder")
+@click.option(
+    "--verify", is_flag=True, help="Read every byte of a feature set; exit with 1 if anything is wrong."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def info(folder, as_json):
-    """Say what is in FOLDER: a feature set or a run."""
+@click.pass_context
+def info(ctx, folder, verify, as_json):
+    """Say what is in FOLDER: a feature set or a run.
+
+    --verify checks each part's bytes against the checksum that is its name, and that each image of the manifest
+    has a sound embedding. The images themselves are not read.
+    """
     folder = Path(folder)
+    if verify:
+        from ftransfer.features import FeatureSet
+
+        found = FeatureSet(folder).verify()
+        click.echo(json.dumps(asdict(found)) if as_json else f"{folder}: {found}")
+        ctx.exit(1 if found.wrong else 0)
     if (folder / "results.json").is_file():
         found = _run(folder)
     elif (folder / "running").is_file():
@@ -52,7 +67,10 @@ def _feature_set(folder) -> dict:
     found = {
         "backbone": f"{features.recipe['backbone']}, layer {'+'.join(x['name'] for x in features.recipe['layers'])}",
         "weights": features.recipe["weights"],
-        "width": f"{features.width} numbers an image, {features.recipe['dtype']}",
+        "width": f"{features.width} numbers an image, {features.recipe['dtype']}"
+        + (
+            f", of {features.n_views} views: {', '.join(features.views['augment'])}" if features.views else ""
+        ),
         "parts": f"{len(features.parts())} with {len(features.done())} embeddings",
         "images": f"{len(manifest)}",
     }

@@ -1,0 +1,334 @@
+"""Time the extraction of images side by side with a DataLoader loop and with thingsvision.
+
+    python benchmarks/extract.py                                       # 2,000 images; takes half an hour
+    python benchmarks/extract.py --photographs FOLDER --repeats 3
+    python benchmarks/extract.py --thingsvision ENVIRONMENT/bin/python  # thingsvision wants its own environment
+    python benchmarks/extract.py --memory                              # peak memory at 2,000 and 200,000 images
+
+All get the same JPEG files, 640 x 480 of about 99 KB each, made from the photographs of a folder or else from
+smooth noise, and networks with the same untrained weights. Each runs in a process of its own; they take turns. The
+clock starts when torch is imported and the network is built, and stops when the features are there: conversion of
+the network, reading, hashing and writing of parts are in our time.
+
+Columns: images a second of wall time; images a second of processor time, that of child processes in it; the ratio
+of the latter to the DataLoader loop's in the same round, median with least and most; the difference from the
+DataLoader loop's features: relative (the largest |a - b| / |b| of a row), and the mean centred cosine.
+
+* DataLoader: what one would write by hand, `torch.utils.data.DataLoader` with a worker a core, batches of 32 and
+  the network in eager mode with torch's default threads.
+* decode only, forward only: our own two halves by themselves, as ceilings.
+"""
+
+import argparse
+import io
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIZE, BYTES = (640, 480), 99_000
+DISTINCT = 64  # pictures; further files have the same pixels and other bytes
+OURS = ["exact", "fast"]
+CONTENDERS = [
+    "DataLoader",
+    "thingsvision",
+    *OURS,
+    *(f"{half} only, {t}" for t in OURS for half in ("decode", "forward")),
+]
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=2000, metavar="N")
+    parser.add_argument(
+        "--repeats", type=int, default=1, metavar="N", help="rounds; in each, all take their turn"
+    )
+    parser.add_argument("--models", nargs="+", default=["resnet18", "resnet50"], metavar="NAME")
+    parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="what the images are made from")
+    parser.add_argument("--thingsvision", metavar="PYTHON", help="an interpreter that has thingsvision")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory instead")
+    parser.add_argument("--counts", type=int, nargs="+", default=[2000, 200_000], help="images for --memory")
+    parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        return run(*options.run)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.memory:
+            return measure_memory(Path(folder), options.counts)
+        compare(Path(folder), options)
+
+
+def compare(folder: Path, options):
+    write_images(folder / "images" / "all", options.images, options.photographs)
+    size = statistics.mean(f.stat().st_size for f in (folder / "images" / "all").iterdir())
+    print(f"{options.images} JPEGs of {SIZE[0]} x {SIZE[1]}, {size / 1000:.0f} KB; {os.cpu_count()} cores\n")
+    print(
+        f"{'network':<12}{'':<24}{'images/s':>9}{'per CPU s':>11}{'ratio':>7}{'':18}{'relative':>9}{'cosine':>9}"
+    )
+    for model in options.models:
+        results = {name: [] for name in CONTENDERS}
+        for _ in range(options.repeats):
+            for name in CONTENDERS:
+                results[name].append(in_own_process(name, model, folder, options.thingsvision))
+                print(f"{model}, {name}: {results[name][-1]}", file=sys.stderr, flush=True)
+        for name, rounds in results.items():
+            print(
+                f"{model:<12}{name:<24}{describe(rounds, results['DataLoader'], options.images)}", flush=True
+            )
+
+
+def describe(rounds, baseline, images):
+    if "skipped" in rounds[0]:
+        return f" skipped: {rounds[0]['skipped']}"
+    wall, cpu = (images / statistics.median(r[k] for r in rounds) for k in ("wall", "cpu"))
+    ratios = [b["cpu"] / r["cpu"] for r, b in zip(rounds, baseline, strict=True)]
+    text = f"{wall:9.1f}{cpu:11.1f}{statistics.median(ratios):7.2f} ({min(ratios):.2f} to {max(ratios):.2f})".ljust(
+        45
+    )
+    if "file" in rounds[0] and rounds is not baseline:
+        from ftransfer.fidelity import centred_cosine
+        from ftransfer.runtime import relative_difference
+
+        found, expected = np.load(rounds[0]["file"]), np.load(baseline[0]["file"])
+        text += f"{relative_difference(found, expected):9.1e}{centred_cosine(expected, found):9.5f}"
+    return text
+
+
+def in_own_process(name, model, folder, thingsvision):
+    python = sys.executable
+    if name == "thingsvision":
+        if thingsvision is None:
+            return {"skipped": "name an interpreter that has it: --thingsvision PYTHON"}
+        python = thingsvision
+    command = [
+        python,
+        "-W",
+        "ignore",
+        __file__,
+        "--run",
+        name,
+        model,
+        str(folder / "images"),
+        str(folder / name),
+    ]
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode:
+        sys.exit(f"{name} with {model} failed:\n{result.stderr}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def run(name, model, images, out):
+    """Run one contender in this process; print its seconds as JSON."""
+    half, _, tier = name.partition(" only, ")
+    contender = {"decode": decode_only, "forward": forward_only, "DataLoader": loader_loop}.get(half, extract)
+    contender = thingsvision_loop if name == "thingsvision" else contender
+    go = contender(model, sorted(Path(images).rglob("*.jpg")), tier or name, out)
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    features = go()
+    answer = {"wall": time.perf_counter() - wall, "cpu": cpu_seconds() - cpu}
+    if features is not None:
+        answer["file"] = f"{out}-{model}.npy"
+        np.save(answer["file"], features)
+    print(json.dumps(answer))
+
+
+def cpu_seconds():
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def loader_loop(model, files, tier, out):
+    import torch
+
+    from ftransfer import Backbone
+
+    backbone = Backbone(model, "random", device="cpu")
+
+    class Images(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(files)
+
+        def __getitem__(self, i):
+            with Image.open(files[i]) as image:
+                return backbone.preset(image.convert("RGB"))
+
+    def go():
+        rows = []
+        with torch.inference_mode():
+            for batch in torch.utils.data.DataLoader(Images(), batch_size=32, num_workers=os.cpu_count()):
+                (output,) = backbone.network(batch).values()
+                rows.append(output.numpy())
+        return np.concatenate(rows)
+
+    return go
+
+
+def thingsvision_loop(model, files, tier, out):
+    from thingsvision import get_extractor
+    from thingsvision.utils.data import DataLoader, ImageDataset
+
+    extractor = get_extractor(model_name=model, source="torchvision", device="cpu", pretrained=False)
+    backend = extractor.get_backend()
+
+    def go():
+        data = ImageDataset(
+            root=str(files[0].parent.parent),
+            out_path=out,
+            backend=backend,
+            transforms=extractor.get_transformations(),
+        )
+        batches = DataLoader(dataset=data, batch_size=32, backend=backend)
+        extractor.extract_features(
+            batches=batches, module_name="avgpool", flatten_acts=True, output_type="ndarray"
+        )
+
+    return go  # its weights are other random ones: only its time is compared
+
+
+def extract(model, files, tier, out):
+    from ftransfer import Backbone, extract_features, find_images
+
+    backbone = Backbone(model, "random", device="cpu", tier=tier)
+
+    def go():
+        with tempfile.TemporaryDirectory() as folder:
+            features = extract_features(find_images(files[0].parent, domain="all"), folder, backbone)
+            return features.load(features.complete)
+
+    return go
+
+
+def decode_only(model, files, tier, out):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from ftransfer import Backbone
+    from ftransfer.images import decode
+
+    backbone = Backbone(model, "random", device="cpu", tier=tier)
+
+    def go():
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(
+                lambda f: backbone.pixels(decode(f.read_bytes(), backbone.reduce_to)) is None, files
+            ):
+                pass
+
+    return go
+
+
+def forward_only(model, files, tier, out):
+    from ftransfer import Backbone
+    from ftransfer.runtime import lanes, make_runtime
+
+    runtime = make_runtime(Backbone(model, "random", device="cpu", tier=tier), len(files))
+    batches = -(-len(files) // runtime.batch_size)
+
+    def go():
+        with lanes(runtime) as pool:
+            list(pool.map(runtime, [runtime.buffer()] * batches))
+
+    return go
+
+
+# ---------------------------------------------------------------- images
+
+
+def write_images(folder: Path, count: int, photographs: Path | None) -> None:
+    """Write `count` files; beyond the first few the pixels repeat, with some bytes after the end of the image."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    found = sorted(f for f in photographs.rglob("*.jpg")) if photographs else []
+    if photographs and not found:
+        sys.exit(f"no .jpg in {photographs}")
+    contents = []
+    for i in range(min(count, DISTINCT)):
+        if found:
+            image = Image.open(found[i * len(found) // DISTINCT]).convert("RGB").resize(SIZE)
+            pixels = np.asarray(image) + rng.normal(
+                0, 6, (SIZE[1], SIZE[0], 1)
+            )  # the grain that resizing took
+        else:
+            pixels = smooth_noise(rng)
+        contents.append(jpeg(pixels))
+    for i in range(count):
+        (folder / f"{i:07d}.jpg").write_bytes(contents[i % DISTINCT] + i.to_bytes(4, "big"))
+
+
+def smooth_noise(rng) -> np.ndarray:
+    """Sum noise of all scales, as photographs have it."""
+    pixels = rng.normal(0, 5, (SIZE[1], SIZE[0], 3))
+    for step in (4, 8, 16, 32, 64, 128):
+        for c in range(3):
+            coarse = rng.normal(0, 4 * step**0.5, (SIZE[1] // step + 1, SIZE[0] // step + 1))
+            pixels[..., c] += np.asarray(
+                Image.fromarray(coarse.astype(np.float32)).resize(SIZE, Image.BICUBIC)
+            )
+    return pixels + 128
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    """Compress to the largest quality within `BYTES`."""
+    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    low, high = 5, 98
+    while low <= high:
+        middle = (low + high) // 2
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=middle)
+        low, high = (middle + 1, high) if buffer.tell() <= BYTES else (low, middle - 1)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=max(high, 5))
+    return buffer.getvalue()
+
+
+# ---------------------------------------------------------------- memory
+
+MEMORY_PROGRAM = """
+import sys, resource
+from ftransfer import Backbone, extract_features, find_images
+table = find_images(sys.argv[1], domain="all")
+backbone = Backbone("small_cnn", "random", device="cpu")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+extract_features(table, sys.argv[2], backbone)
+print(before // 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def measure_memory(folder: Path, counts):
+    """Extract images of 32 x 32 with small_cnn; print the peak of resident memory."""
+    print(f"{'images':>9}{'MB before':>11}{'MB at peak':>12}")
+    rng = np.random.default_rng(0)
+    for count in counts:
+        images = folder / f"{count}"
+        for i in range(count):
+            file = images / f"{i // 1000:04d}" / f"{i:07d}.ppm"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"P6 32 32 255\n" + rng.bytes(3072))
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            MEMORY_PROGRAM,
+            str(images),
+            str(folder / f"{count}-out"),
+        ]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            sys.exit(result.stderr)
+        before, peak = map(int, result.stdout.split())
+        print(f"{count:9d}{before:11d}{peak:12d}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

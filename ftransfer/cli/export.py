@@ -1,0 +1,28 @@
+"""ftransfer export."""
+
+from pathlib import Path
+
+import click
+
+FORMATS = ("parquet", "npz", "csv")
+
+
+@click.command()
+@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@click.option(
+    "--format", "kind", type=click.Choice(["parquet", "npz", "csv"]), help="[default: by --out, else parquet]"
+)
+@click.option("--out", help="File; replaced if it is there.  [default: FEATURES.FORMAT]")
+def export(features, kind, out):
+    """Write FEATURES as one table of paths, labels, domains and embeddings; several are joined.
+
+    Every tool reads it, and ftransfer import reads it back.
+    """
+    from ftransfer.convert import export_features
+    from ftransfer.join import open_features
+
+    suffix = Path(out).suffix[1:].lower() if out else ""
+    kind = kind or (suffix if suffix in FORMATS else "parquet")
+    file = Path(out) if out else Path(f"{Path(features[0]).resolve()}.{kind}")
+    rows = export_features(open_features(features), file, kind)
+    click.echo(f"{file}: {rows} rows")

@@ -1,0 +1,213 @@
+"""ftransfer finetune."""
+
+import json
+from pathlib import Path
+
+import click
+
+from ftransfer.cli.progress import progress_bar
+from ftransfer.errors import FtransferError, unknown
+
+
+class Names(click.ParamType):
+    """Names with commas between them."""
+
+    name = "names"
+
+    def convert(self, value, param, ctx):
+        """Turn text into a tuple."""
+        return value if isinstance(value, tuple) else tuple(n.strip() for n in value.split(",") if n.strip())
+
+
+@click.command()
+@click.argument("images")
+@click.option(
+    "--out", required=True, help="The checkpoint, .safetensors; .json and .html are written beside it."
+)
+@click.option(
+    "--domain", "domains", multiple=True, help="Domain that trains; may be repeated.  [default: all]"
+)
+@click.option("--backbone", default="resnet50", show_default=True, help="See ftransfer backbones.")
+@click.option(
+    "--weights",
+    default="DEFAULT",
+    show_default=True,
+    help="What to start from: DEFAULT, a name (IMAGENET1K_V1), a file, or random, which is from nothing.",
+)
+@click.option(
+    "--take", type=Names(), default="", help="Layers to take from them: layer1,layer2.  [default: all]"
+)
+@click.option("--freeze-until", metavar="LAYER", help="Leave all layers up to this one as they are.")
+@click.option(
+    "--unfreeze-every",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Train the head alone first, and one block more after every N epochs.",
+)
+@click.option(
+    "--validation", type=float, default=0.2, show_default=True, help="Share that stops the training."
+)
+@click.option(
+    "--test", type=float, default=0.0, show_default=True, help="Share of each domain that only counts."
+)
+@click.option("--labels-per-class", type=click.IntRange(1), help="Take so many images of each class.")
+@click.option(
+    "--label-column",
+    "labels",
+    multiple=True,
+    help="Column of a table with labels; several give several heads.",
+)
+@click.option(
+    "--rules",
+    type=Names(),
+    default="",
+    help="Vary training images: flip,shift,zoom,colour,channels,grey,invert,erase.",
+)
+@click.option("--rules-from", metavar="CHECKPOINT", help="The rules that this checkpoint was trained with.")
+@click.option("--teacher", help="Backbone whose embedding is learned as well: distillation.")
+@click.option("--teacher-weights", default="DEFAULT", show_default=True, help="As --weights.")
+@click.option(
+    "--adapt-bn",
+    is_flag=True,
+    help="Train nothing: re-estimate batch-norm statistics on the images of --domain. Needs no labels.",
+)
+@click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
+@click.option(
+    "--patience",
+    type=click.IntRange(0),
+    default=5,
+    show_default=True,
+    help="Epochs without progress.",
+)
+@click.option("--batch-size", type=click.IntRange(2), default=32, show_default=True)
+@click.option("--optimizer", default="adamw", show_default=True, help="adamw or sgd.")
+@click.option("--learning-rate", type=float, help="Of the head and fresh layers.  [default: 0.001, sgd 0.03]")
+@click.option(
+    "--taken-rate", type=float, default=0.1, show_default=True, help="Of taken layers, as a part of that."
+)
+@click.option("--class-weights", default="none", show_default=True, help="none, or balanced.")
+@click.option(
+    "--precision", default="float32", show_default=True, help="float32, or bfloat16 where it is faster."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
+@click.option("--allow-outside", is_flag=True, help="Let a table name images outside its folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_outside, as_json, **options):
+    """Train a backbone further on the labelled images IMAGES; write a checkpoint that extract takes.
+
+    IMAGES is what extract takes. A checkpoint of ftransfer finetune can be the start of another: its head goes on
+    if the classes are the same, else a new one is trained. Stopped and started again, it goes on where it was.
+    """
+    from ftransfer.backbone import Backbone
+    from ftransfer.finetune import (
+        Training,
+        adapt_batch_norm,
+        checkpoint_path,
+        fine_tune,
+        read_about,
+        save_backbone,
+    )
+    from ftransfer.images import find_images
+
+    if rules_from:
+        if not Path(rules_from).is_file():
+            raise FtransferError(f"no checkpoint {rules_from}; --rules-from names one of ftransfer finetune")
+        rules = tuple(read_about(rules_from).get("rules", ()))
+    training = Training(labels=labels or ("label",), rules=rules, **options)
+    one = len(options["domains"]) == 1 and _has_no_domains(images)
+    table = find_images(images, domain=options["domains"][0] if one else None, allow_outside=allow_outside)
+    for column in labels:
+        table[column] = _column(images, column)
+    if adapt_bn:
+        table = table[table["domain"].isin(options["domains"])] if options["domains"] else table
+        checkpoint_path(out)
+        network = Backbone(training.backbone, training.weights, device=device)
+        network.preset = Backbone(training.backbone, "random").preset  # as extract will take the checkpoint
+        with progress_bar(0, "", "") as bar:
+            results = adapt_batch_norm(table, network, progress=_show(bar))
+        save_backbone(network, out, rules=read_about(training.weights).get("rules", []))
+        click.echo(json.dumps(results) if as_json else _describe_adapted(results, out))
+        return
+    try:
+        with progress_bar(0, "", "") as bar:
+            results = fine_tune(table, out, training, device=device, progress=_show(bar))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted: each epoch that was finished is kept beside {out}; the same command goes on from there"
+        ) from None
+    click.echo(json.dumps(results) if as_json else describe(results, out))
+
+
+def _has_no_domains(images: str) -> bool:
+    """Whether IMAGES is <root>/<class>/*, of which --domain names the only domain."""
+    root = Path(images).expanduser()
+    return root.is_dir() and not any(root.glob("*/*/*"))
+
+
+def _column(images: str, column: str):
+    import pandas as pd
+
+    file = Path(images).expanduser()
+    if file.suffix.lower() not in (".csv", ".parquet"):
+        raise FtransferError("--label-column needs a .csv or .parquet table as IMAGES")
+    table = pd.read_csv(file, dtype=str) if file.suffix.lower() == ".csv" else pd.read_parquet(file)
+    if column not in table:
+        raise unknown("label column", column, table.columns)
+    return table[column].astype("string").astype(object).where(table[column].notna(), None)
+
+
+def _show(bar):
+    now = None
+
+    def show(what, done, total):
+        nonlocal now
+        if what != now:
+            now = what
+            bar.reset(total)
+            bar.set_description(what)
+        bar.update(done - bar.n)
+
+    return show
+
+
+def describe(results, out) -> str:
+    """Say in a few lines what was trained, and what it reaches."""
+    out, images, training = Path(out), results["images"], results["training"]
+    best = results["history"][results["best_epoch"] - 1]
+    lines = [
+        f"{out}: {training['backbone']} from {training['weights']}, {images['train']} images, epoch {best['epoch']} "
+        f"of {len(results['history'])} kept"
+    ]
+    for name in ("taken", "fresh", "frozen"):
+        lines.append(f"  {name}: {_blocks(results[name])}")
+    lines.append(
+        f"  head: {'of the checkpoint' if results['head_taken'] else 'new'}, "
+        + ", ".join(f"{len(names)} classes of {task}" for task, names in results["classes"].items())
+    )
+    if "validation_loss" in best and best["validation_accuracy"] is not None:
+        lines.append(f"  validation: {best['validation_accuracy']:.1%} of {images['validation']}")
+    for domain, tasks in results["accuracy"].items():
+        for task, counted in tasks.items():
+            what = f"{domain}, {task}" if len(results["classes"]) > 1 else domain
+            lines.append(f"  {what}: {counted['accuracy']:.1%} of {counted['of']} that trained nothing")
+    if results["unreadable"]:
+        lines.append(f"{len(results['unreadable'])} images could not be read and were left out:")
+        lines += [f"  {path}: {reason}" for path, reason in results["unreadable"][:10]]
+    lines.append(f"curves: {out.with_suffix('.html')}")
+    command = f"ftransfer extract IMAGES --backbone {training['backbone']} --weights {out} --out FEATURES"
+    return "\n".join([*lines, f"next: {command}"])
+
+
+def _describe_adapted(results, out) -> str:
+    end = "" if results["converged"] else f"; the last pass still moved one by {results['changes'][-1]:.1%}"
+    return (
+        f"{out}: statistics of {results['layers']} batch-norm layers from {results['images']} images, in "
+        f"{len(results['changes']) + 1} passes{end}"
+    )
+
+
+def _blocks(modules: list[str]) -> str:
+    """Shorten a list of modules to their outermost names."""
+    return ", ".join(dict.fromkeys(m.split(".")[0] for m in modules)) or "nothing"

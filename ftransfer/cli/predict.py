@@ -1,0 +1,81 @@
+"""ftransfer predict."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ftransfer.cli.progress import progress_bar
+
+
+@click.command()
+@click.argument("run")
+@click.argument("images_or_features")
+@click.option("--out", required=True, help="The table of labels to write, a .csv file.")
+@click.option("--weights", help="The backbone's checkpoint, where it is not in torchvision's cache.")
+@click.option("--features", help="Folder to keep the images' features in.  [default: beside --out]")
+@click.option("--domain", help="Of a feature set with several domains, label this one only.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
+@click.option("--allow-outside", is_flag=True, help="Let a table name images outside its folder.")
+@click.option("--trust", multiple=True, metavar="TYPE", help="A type that the model file may hold besides.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def predict(run, images_or_features, out, weights, features, domain, device, allow_outside, trust, as_json):
+    """Label IMAGES_OR_FEATURES with the model of RUN.
+
+    RUN is a run folder of ftransfer fit, or its model.skops. IMAGES_OR_FEATURES is what extract takes
+    (a folder of images however deep, a table, a data set of torchvision) or one image; or a feature set.
+    The images should be like those of the run's target. Stopped and started again, it goes on where it was.
+    """
+    from ftransfer.model import Model
+    from ftransfer.predict import DOMAIN, check_recipe, write_predictions
+
+    out = Path(out)
+    model = Model.load(run, trusted=trust)
+    if (Path(images_or_features) / "recipe.json").is_file():
+        from ftransfer.features import FeatureSet
+
+        feature_set = FeatureSet(images_or_features)
+    else:
+        folder = features or out.with_suffix(".features")
+        feature_set = _extract(model, images_or_features, folder, weights, device, allow_outside)
+        domain = DOMAIN
+    note = check_recipe(model.recipe, feature_set.recipe, str(feature_set.folder))
+    if note:
+        click.echo(f"note: {note}", err=True)
+    try:
+        with progress_bar(len(feature_set.manifest), " labels", "predict") as bar:
+            did = write_predictions(model, feature_set, out, domain=domain, progress=bar.update)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted: {out} is as it was, and the features are in {feature_set.folder}; "
+            f"the same command goes on from there"
+        ) from None
+    if as_json:
+        click.echo(json.dumps({"out": str(out), "features": str(feature_set.folder), **asdict(did)}))
+    else:
+        click.echo(describe(did, out))
+
+
+def _extract(model, images, folder, weights, device, allow_outside):
+    from ftransfer.extract import extract_features
+    from ftransfer.predict import find_backbone, find_new_images
+
+    table = find_new_images(images, allow_outside=allow_outside)
+    backbone = find_backbone(model.recipe, model.origin, weights, device)
+    with progress_bar(len(table), " images", f"{backbone.name} on {backbone.device}") as bar:
+        return extract_features(table, folder, backbone, progress=bar.update)
+
+
+def describe(did, out) -> str:
+    """Say in a few lines how many images got which label."""
+    lines = [f"{out}: {did.images - did.failed} images labelled"]
+    lines += [f"  {label}: {n}" for label, n in sorted(did.labels.items(), key=lambda item: -item[1])[:20]]
+    lines += [f"  and {len(did.labels) - 20} more classes"] if len(did.labels) > 20 else []
+    if did.far:
+        lines.append(
+            f"{did.far} of them lie far from what the model was fitted on (column far): look at these"
+        )
+    if did.failed:
+        lines.append(f"{did.failed} could not be read and have no label (column error)")
+    return "\n".join(lines)

@@ -1,0 +1,145 @@
+"""How far a prediction can be trusted: a calibrated probability, and a distance to what was trained on.
+
+Neither uses a target label. The probability is calibrated by one temperature on held-out source rows
+(Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks", ICML 2017, section 4.2); on another
+domain it is an estimate. The distance is that to the k-th nearest training row, rows scaled to unit length
+(Sun, Ming, Zhu, Li, "Out-of-distribution detection with deep nearest neighbors", ICML 2022, section 3), for
+each domain relative to its own rows' distances to one another.
+"""
+
+import warnings
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedKFold
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
+
+FOLDS = 3
+MOST_ROWS = 2000  # of the source to fit the temperature; of all domains to measure distances to
+NEIGHBOURS = 5
+WITHIN = 0.99  # share of a domain's own rows that lie within its limit
+
+
+def fit_temperature(pipeline, X, y, sample_domain, random_state=0) -> float | None:
+    """Find the temperature that makes the probabilities of held-out source rows most likely.
+
+    Parameters
+    ----------
+    pipeline : AdaptationPipeline
+    X : array of shape (n_samples, n_features)
+    y : array of shape (n_samples,)
+        Labels of the source rows, -1 on target rows, which take part in every fit.
+    sample_domain : array of shape (n_samples,), int
+
+    Returns
+    -------
+    float, or None where the pipeline has neither probabilities nor a decision function, a class has fewer
+    than three rows, or a fit on two thirds of the source fails.
+    """
+    method = _method(pipeline)
+    rng = np.random.default_rng(random_state)
+    source = rng.permutation(np.flatnonzero(sample_domain > 0))[:MOST_ROWS]
+    target = np.flatnonzero(sample_domain < 0)
+    known, counts = np.unique(y[source], return_counts=True)
+    if method is None or len(known) < 2 or counts.min() < FOLDS:
+        return None
+    logits, codes = [], []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of fits on fewer rows; that on all rows has warned already
+            for train, test in StratifiedKFold(FOLDS).split(source, y[source]):
+                rows, held_out = np.r_[source[train], target], source[test]
+                fitted = clone(pipeline).fit(X[rows], y[rows], sample_domain=sample_domain[rows])
+                domain = sample_domain[held_out]
+                values = fitted.predict_source(X[held_out], sample_domain=domain, method=method)
+                logits.append(_logits(values, method))
+                codes.append(np.searchsorted(fitted.classes_, y[held_out]))
+    except (ValueError, ArithmeticError, np.linalg.LinAlgError):
+        return None
+    logits, codes = np.vstack(logits), np.concatenate(codes)
+
+    def surprise(log_temperature):
+        each = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return -each[np.arange(len(codes)), codes].mean()
+
+    return float(np.exp(minimize_scalar(surprise, bounds=(-5, 5), method="bounded").x))
+
+
+def probability(pipeline, X, predicted, temperature: float | None) -> np.ndarray:
+    """Estimate how likely each predicted label of a target row is right.
+
+    Without a temperature it is the pipeline's own probability; NaN where it has none.
+    """
+    method = _method(pipeline)
+    if method is None or (temperature is None and method != "predict_proba"):
+        return np.full(len(X), np.nan)
+    logits = _logits(getattr(pipeline, method)(X), method)
+    column = np.searchsorted(pipeline.classes_, predicted)
+    return softmax(logits / (temperature or 1.0), axis=1)[np.arange(len(logits)), column]
+
+
+def _method(pipeline) -> str | None:
+    return next((m for m in ("predict_proba", "decision_function") if hasattr(pipeline, m)), None)
+
+
+def _logits(values, method) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    if method == "predict_proba":
+        return np.log(values.clip(1e-6, 1))  # a forest says 0 where it means seldom
+    return np.c_[-values, values] / 2 if values.ndim == 1 else values
+
+
+class Familiar:
+    """Measure how far rows lie from the domains that were trained on.
+
+    Parameters
+    ----------
+    domains : list of array of shape (n_rows, n_features), float32
+        Rows of each domain, of unit length.
+    limits : list of float
+        For each domain the distance to the `NEIGHBOURS`-th nearest within which 99 % of its own rows lie.
+    """
+
+    def __init__(self, domains, limits):
+        self.domains, self.limits = domains, limits
+
+    @classmethod
+    def of(cls, X, sample_domain, random_state=0) -> "Familiar":
+        """Keep a sample of the rows of each domain, and learn its limit."""
+        rng = np.random.default_rng(random_state)
+        codes = np.unique(sample_domain)
+        domains, limits = [], []
+        for code in codes:
+            rows = rng.permutation(np.flatnonzero(sample_domain == code))[: MOST_ROWS // len(codes)]
+            unit = normalize(X[np.sort(rows)].astype(np.float32))
+            if len(unit) > NEIGHBOURS:
+                own = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(unit).kneighbors()[0]
+                domains.append(unit)
+                limits.append(float(max(np.quantile(own[:, -1], WITHIN), 1e-6)))
+        return cls(domains, limits)
+
+    def check(self, width: int) -> None:
+        """Raise ValueError where this is not what `of` gives for rows of that width."""
+        for rows, limit in zip(self.domains, self.limits, strict=True):
+            fits = isinstance(rows, np.ndarray) and rows.ndim == 2 and rows.shape[1] == width
+            if not fits or len(rows) <= NEIGHBOURS or rows.dtype != np.float32 or not np.isfinite(rows).all():
+                raise ValueError("the rows that it measures distances to are damaged")
+            if not (isinstance(limit, float) and 0 < limit < np.inf):
+                raise ValueError("its limits of distance are no positive numbers")
+
+    def distance(self, X) -> np.ndarray:
+        """Measure the distance of each row to the nearest domain; above 1.0 it lies outside of all.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,); NaN where no domain had more than `NEIGHBOURS` rows.
+        """
+        unit = normalize(np.asarray(X, dtype=np.float32))
+        found = np.full(len(unit), np.nan)
+        for rows, limit in zip(self.domains, self.limits, strict=True):
+            near = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(rows).kneighbors(unit)[0]
+            found = np.fmin(found, near[:, -1] / limit)
+        return found

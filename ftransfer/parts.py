@@ -1,0 +1,218 @@
+"""The files of a feature set: written whole or not at all, one writer at a time, named by their content.
+
+A part is an Arrow IPC file with the columns ``sha256`` (of an image's bytes) and ``embedding``. Its name is the
+SHA-256 of its own bytes, so that whoever reads all of it can tell whether they are those that were written; its
+schema's metadata holds the digest of the recipe, so that a part that strayed into another folder counts for nothing.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from binascii import unhexlify
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ftransfer.errors import FtransferError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+SUFFIX = ".arrow"
+RECIPE = b"ftransfer.recipe"  # key in the metadata of a part's schema
+
+
+class Damaged(ValueError):
+    """A part that cannot be read, or whose bytes are not those that were written; the message says which."""
+
+
+def write_part(folder: Path, sha256: list[str], embeddings: np.ndarray, recipe: str) -> Path:
+    """Write rows as one part, and return its file.
+
+    Parameters
+    ----------
+    folder : Path
+    sha256 : list of n str
+        Hexadecimal SHA-256 of each image's bytes.
+    embeddings : ndarray of shape (n, width), float32
+    recipe : str
+        From `digest_recipe`.
+    """
+    keys = pa.array([bytes.fromhex(h) for h in sha256], pa.binary(32))
+    flat = pa.array(np.ascontiguousarray(embeddings, dtype=np.float32).ravel())
+    rows = pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
+    table = pa.table({"sha256": keys, "embedding": rows}).replace_schema_metadata({RECIPE: recipe})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    content = sink.getvalue()
+    file = folder / (hashlib.sha256(content).hexdigest() + SUFFIX)
+    write_whole(file, content)
+    return file
+
+
+def read_part(file: Path, width: int, recipe: str) -> tuple[pa.Array, np.ndarray]:
+    """Map a part from disk, without reading its rows.
+
+    Returns
+    -------
+    keys : Array of n ``fixed_size_binary[32]``
+    embeddings : ndarray of shape (n, width), float32
+
+    Raises
+    ------
+    Damaged
+        If it is torn, or no part of this recipe.
+    OSError
+        If the file system refuses it.
+    """
+    try:
+        with pa.memory_map(str(file)) as source:
+            reader = pa.ipc.open_file(source)
+            if reader.num_record_batches != 1:
+                raise Damaged(f"of {reader.num_record_batches} batches, not one")
+            table = reader.get_batch(0)  # a table's chunks would have to be combined, which copies even one
+        table.validate()
+        keys, rows = table.column("sha256"), table.column("embedding")
+    except Damaged:
+        raise
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        if getattr(
+            error, "errno", None
+        ):  # the file system's own error; Arrow's for a torn file has no number
+            raise
+        raise Damaged(f"torn ({str(error).splitlines()[0][:100]})") from None
+    if keys.type != pa.binary(32) or rows.type != pa.list_(pa.float32(), width):
+        raise Damaged(f"of another shape ({keys.type}, {rows.type})")
+    if (table.schema.metadata or {}).get(RECIPE, recipe.encode()) != recipe.encode():
+        raise Damaged("of another recipe")
+    return keys, rows.flatten().to_numpy(zero_copy_only=True).reshape(len(keys), width)
+
+
+def check_part(file: Path) -> bool:
+    """Read every byte of a part; return whether its name tells its content, as older releases' names do not.
+
+    Raises
+    ------
+    Damaged
+        If the bytes are not those that were written.
+    """
+    if len(file.stem) != 64:
+        return False
+    with open(file, "rb") as source:
+        if hashlib.file_digest(source, "sha256").hexdigest() != file.stem:
+            raise Damaged("not the bytes that were written")
+    return True
+
+
+def digest_recipe(recipe: dict) -> str:
+    """Name a recipe by its content, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+# ---------------------------------------------------------------- rows by their hashes
+
+
+def pack_hashes(sha256) -> pa.Array:
+    """Turn hexadecimal hashes into an array of 32 bytes each."""
+    text = pa.array(sha256, pa.string())
+    text = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+    text = text.cast(pa.binary()).cast(pa.binary(64))  # refuses another length
+    digits = memoryview(text.buffers()[1])[64 * text.offset : 64 * (text.offset + len(text))]
+    return pa.Array.from_buffers(pa.binary(32), len(text), [None, pa.py_buffer(unhexlify(digits))])
+
+
+def find_hashes(wanted: pa.Array, keys: pa.Array) -> np.ndarray:
+    """Return where in `keys` each wanted one is, -1 where it is not."""
+    a, b = (
+        np.frombuffer(x.buffers()[1], np.uint64).reshape(-1, 4)[x.offset :][: len(x)] for x in (wanted, keys)
+    )
+    first = pd.Index(b[:, 0])  # found four times as fast as whole hashes, and they do as a rule
+    if len(b) and first.is_unique:
+        where = first.get_indexer(a[:, 0])
+        if (b[where] == a)[where >= 0].all():
+            return where
+    return pc.index_in(wanted, value_set=keys).fill_null(-1).to_numpy(zero_copy_only=False)
+
+
+def blocks(into: np.ndarray, source: np.ndarray, size: int) -> Iterator[tuple]:
+    """Cut two arrays of row numbers into pairs of blocks; 5, 6, 7, ... become slices, which are not copied twice."""
+
+    def cut(numbers):
+        if len(numbers) and (np.diff(numbers) == 1).all():
+            first, end = int(numbers[0]), int(numbers[-1]) + 1
+            return [slice(i, min(i + size, end)) for i in range(first, end, size)]
+        return [numbers[i : i + size] for i in range(0, len(numbers), size)]
+
+    return zip(cut(into), cut(source), strict=True)
+
+
+# ---------------------------------------------------------------- whole or not at all, one at a time
+
+
+@contextmanager
+def writing(folder: Path):
+    """Turn what the file system refuses into an error that a user can mend."""
+    try:
+        yield
+    except OSError as error:
+        raise FtransferError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+@contextmanager
+def locked(folder: Path):
+    """Let one process at a time write to a folder; the others wait. Yields whether the lock holds.
+
+    The kernel gives the lock back when a process ends, however it ends. It holds between processes of one
+    machine, and over NFS as far as client and server support locks; where there are none (Windows, some network
+    file systems), rows of two writers are still never torn, but the last one to write the manifest wins.
+    """
+    with open(folder / ".lock", "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            held = True
+        except (AttributeError, OSError):
+            held = False
+        yield held
+
+
+@contextmanager
+def whole(file: Path):
+    """Open a file for writing aside; flush it to disk and rename: it appears whole or not at all."""
+    aside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with open(aside, "wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(aside, file)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # elsewhere a folder cannot be flushed
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_whole(file: Path, content) -> None:
+    """Write bytes, or an iterator of them, to a file that appears whole or not at all."""
+    with whole(file) as out:
+        for piece in content if isinstance(content, Iterator) else [content]:
+            out.write(piece)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed had written aside; only for who holds the folder's lock."""
+    for aside in folder.glob(".*." + "[0-9a-f]" * 8):
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,221 @@
+"""Label new images with a model: the backbone that its recipe names, the same extraction, a table of labels."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from ftransfer.errors import FtransferError, unknown
+from ftransfer.features import FeatureSet, _difference, write_whole, writing
+from ftransfer.images import COLUMNS, SUFFIXES, find_images
+
+CHUNK = 8192  # rows that are predicted at a time
+DOMAIN = "new"  # of images that a model labels
+
+
+@dataclass
+class Labelled:
+    """What `write_predictions` did.
+
+    Attributes
+    ----------
+    images, failed, far : int
+        Rows written; those of images that could not be read; those that lie far from what was trained on.
+    labels : dict of str to int
+        How many images got each label.
+    """
+
+    images: int = 0
+    failed: int = 0
+    far: int = 0
+    labels: dict[str, int] = field(default_factory=dict)
+
+
+def find_new_images(location, *, allow_outside=False) -> pd.DataFrame:
+    """List images without labels: a folder however deep, a table, a data set of torchvision, or one file."""
+    path = Path(str(location)).expanduser()
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        return _table([path])
+    return find_images(location, domain=DOMAIN, labels=False, allow_outside=allow_outside)
+
+
+def _table(paths) -> pd.DataFrame:
+    table = pd.DataFrame({"root": "", "path": [str(p) for p in paths], "label": None, "domain": DOMAIN})
+    return table[COLUMNS].astype(object)
+
+
+def find_backbone(recipe: dict, origin="", weights=None, device="auto"):
+    """Build the backbone that a recipe names, its weights found by the hash of their values.
+
+    Parameters
+    ----------
+    recipe : dict
+        Of a feature set or a `Model`.
+    origin : str
+        Where the weights came from, as the feature set or the model notes it: where to look first.
+    weights : str or path, optional
+        As `Backbone` takes it. Default: what `origin` names, then published weights that torchvision has
+        in its cache.
+    device : str
+
+    Raises
+    ------
+    FtransferError
+        If no weights of that hash are found, or the rest of the recipe differs.
+    """
+    from ftransfer.backbone import Backbone, list_backbones
+
+    name, wanted = recipe.get("backbone"), recipe.get("weights")
+    if name not in list_backbones():
+        raise FtransferError(
+            f"the model's features were made by the backbone {str(name)[:100]}, unknown here"
+        )
+    layers, tried = [layer["name"] for layer in recipe["layers"]], []
+    for each in [weights] if weights else _candidates(name, origin):
+        backbone = Backbone(name, each, layers, device, recipe.get("tier", "exact"))
+        if backbone.recipe["weights"] == wanted:
+            check_recipe(recipe, backbone.recipe, f"a backbone with the weights {each}")
+            return backbone
+        tried.append(f"{each} is {backbone.recipe['weights'][:19]}...")
+    raise FtransferError(
+        f"the model wants weights of {name} with the hash {str(wanted)[:19]}...{origin and f', from {origin}'}; "
+        f"{'; '.join(tried) or 'none are in the cache'}; give the checkpoint that the features were made with: "
+        f"--weights FILE"
+    )
+
+
+def _candidates(name: str, origin: str) -> list[str]:
+    """Name the weights that may be meant: what the origin says, and what torchvision has in its cache."""
+    import torch.hub
+    from torchvision.models import get_model_weights
+
+    if name == "small_cnn":
+        return ["random", "DEFAULT"] if origin.startswith("random") else ["DEFAULT", "random"]
+    published = list(get_model_weights(name))
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    named = [w.name for w in published if origin.endswith(f".{w.name}")]
+    cached = [w.name for w in published if (cache / w.url.rsplit("/", 1)[1]).is_file()]
+    random = ["random"] if origin.startswith("random") else []
+    return list(dict.fromkeys([*named, *random, *cached]))
+
+
+def check_recipe(wanted: dict, given: dict, what: str) -> str:
+    """Refuse features of another recipe than the model's, with the difference named.
+
+    Returns
+    -------
+    str
+        A note where only the decoder differs, which moves a pixel by a grey level or two; else empty.
+    """
+    differs = recipe_difference({**given, "decoder": None}, {**wanted, "decoder": None})
+    if differs:
+        raise FtransferError(f"{what} is of another recipe than the model: {differs}")
+    if given.get("decoder") == wanted.get("decoder"):
+        return ""
+    return (
+        f"these images were decoded by {given.get('decoder')}, the model's by {wanted.get('decoder')}: "
+        f"features may differ a little"
+    )
+
+
+def recipe_difference(given: dict, wanted: dict) -> str:
+    """Name what differs between the features that are there and those that a model takes."""
+    return _difference(given, wanted, words=("there", "in the model"))
+
+
+def embed(model, images, *, weights=None, device="auto") -> np.ndarray:
+    """Embed images as the model's recipe says; see `Model.predict`."""
+    from ftransfer.extract import extract_features
+
+    backbone = _backbone(json.dumps(model.recipe), model.origin, weights and str(weights), device)
+    with tempfile.TemporaryDirectory() as folder:
+        if isinstance(images, list):
+            table = _table([_file(image, Path(folder), i) for i, image in enumerate(images)])
+        else:
+            table = find_new_images(images)
+        features = extract_features(table, Path(folder) / "features", backbone)
+        if features.summary.failed:
+            path, reason = features.summary.failed[0]
+            raise FtransferError(f"{path} cannot be read: {reason}")
+        return features.load(features.complete)
+
+
+@lru_cache(maxsize=1)
+def _backbone(recipe: str, origin: str, weights: str | None, device: str):
+    return find_backbone(json.loads(recipe), origin, weights, device)
+
+
+def _file(image, folder: Path, i: int):
+    """Name the file of an image; one in memory is written to a file, pixel for pixel."""
+    if not isinstance(image, Image.Image):
+        return image
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("CMYK", "F", "HSV", "LAB", "YCbCr"):  # PNG cannot hold these
+        image = image.convert("RGB")
+    image.save(folder / f"{i}.png")
+    return folder / f"{i}.png"
+
+
+def write_predictions(
+    model, features: FeatureSet, out, *, domain=None, progress: Callable[[int], None] = lambda n: None
+) -> Labelled:
+    """Label every image of a feature set, part by part, into a CSV file that appears whole or not at all.
+
+    Parameters
+    ----------
+    model : Model
+    features : FeatureSet
+        Of the model's recipe.
+    out : str or path
+        The columns: ``root, path``, those of `Model.describe`, and ``error``, why an image has no label.
+    domain : str, optional
+        Take the images of this domain only.
+    progress : callable
+        Called with the number of images written since the last call.
+
+    Raises
+    ------
+    FtransferError
+        If the features are of another recipe, are not complete, or the file cannot be written.
+    """
+    check_recipe(model.recipe, features.recipe, str(features.folder))
+    manifest = features.complete
+    if domain is not None:
+        domains = sorted(manifest["domain"].unique())
+        if domain not in domains:
+            raise unknown("domain", domain, domains)
+        manifest = manifest[manifest["domain"] == domain]
+    did = Labelled()
+
+    def pieces():
+        for start in range(0, len(manifest), CHUNK):
+            rows = manifest.iloc[start : start + CHUNK]
+            table = _describe(model, features, rows)
+            did.images += len(table)
+            did.failed += int(table["label"].isna().sum())
+            did.far += int(table["far"].sum())
+            for label, count in table["label"].value_counts().items():
+                did.labels[label] = did.labels.get(label, 0) + count
+            yield table.to_csv(index=False, header=start == 0).encode("utf-8", "backslashreplace")
+            progress(len(table))
+
+    out = Path(out)
+    with writing(out):
+        write_whole(out, pieces())
+    return did
+
+
+def _describe(model, features: FeatureSet, rows: pd.DataFrame) -> pd.DataFrame:
+    table = rows[["root", "path"]].reset_index(drop=True)
+    known = np.flatnonzero(rows["status"] == "ok")
+    told = pd.DataFrame(columns=["label", "probability", "distance", "far"], dtype=object)
+    if len(known):
+        told = model.describe(features.load(rows.iloc[known])).set_index(known)
+    table = table.join(told).assign(error=rows["error"].to_numpy())
+    return table.astype({"far": "Int64"})

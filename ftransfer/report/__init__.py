@@ -1,0 +1,85 @@
+"""The run folder: a self-contained HTML page, and CSV, JSON and the model beside it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from ftransfer.errors import FtransferError
+from ftransfer.features import FeatureSet, write_whole, writing
+from ftransfer.report.numbers import Findings, plain, setting
+from ftransfer.report.page import draw_page
+from ftransfer.search import Race
+
+__all__ = ["PARTS", "setting", "start_run", "write_report"]
+
+PARTS = 3  # the numbers, the page, the files
+
+
+def start_run(folder) -> Path:
+    """Make the run folder, before the work is done for it.
+
+    Raises
+    ------
+    FtransferError
+        If it holds something else than a run, or cannot be written.
+    """
+    folder = Path(folder)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {p.name for p in folder.iterdir()}
+        if names and "results.json" not in names and not names <= {"running"}:
+            raise FtransferError(
+                f"{folder} is not empty and no run folder ({', '.join(sorted(names)[:3])}); name another: --out"
+            )
+        (folder / "running").touch()  # the journal of a race that has not ended yet, or was stopped
+    return folder
+
+
+def write_report(
+    race: Race,
+    features: FeatureSet,
+    folder,
+    *,
+    command: str = "",
+    progress: Callable[[int], None] = lambda n: None,
+) -> dict:
+    """Write the page, its numbers as CSV and JSON, the predicted labels and the model into the run folder.
+
+    Parameters
+    ----------
+    race : Race
+    features : FeatureSet
+        What the task was taken from.
+    folder : str or path
+        The run folder; a former run in it is replaced.
+    command : str
+        What would give this again, for the page.
+    progress : callable
+        Called with 1 for each of the `PARTS` that are done.
+
+    Returns
+    -------
+    dict, as in results.json
+    """
+    folder = start_run(folder)
+    found = Findings(race, features)
+    results = found.results(command)
+    progress(1)
+    page = draw_page(found, results)
+    progress(1)
+    tables = {
+        "results.csv": race.table.assign(params=race.table["params"].map(lambda p: json.dumps(plain(p)))),
+        "classes.csv": pd.DataFrame(results["classes"]),
+        "predictions.csv": found.predictions(),
+    }
+    with writing(folder):
+        for name, table in tables.items():
+            write_whole(folder / name, table.to_csv(index=False).encode())
+        found.model.save(folder / "model.skops")
+        write_whole(folder / "report.html", page.encode())
+        write_whole(folder / "results.json", json.dumps(results).encode())
+        (folder / "running").unlink()
+    progress(1)
+    return results

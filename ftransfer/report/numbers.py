@@ -1,0 +1,316 @@
+"""The numbers of a run: all that the page shows, as plain data for results.json and the tables beside it."""
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+
+from ftransfer.errors import FtransferError
+from ftransfer.features import FeatureSet
+from ftransfer.model import Model
+from ftransfer.search import BASELINES, Race
+from ftransfer.similarity import compare_domains
+
+CALIBRATION_BINS = 10
+MOST_CONFUSIONS = 10
+SIMILARITY_ROWS = 300  # of each domain
+# share of the resamples in which the recommended candidate must beat source only to be called so
+SURENESS = ((0.99, "very sure"), (0.95, "sure"), (0.8, "fairly sure"), (0.0, "not sure"))
+
+
+class Findings:
+    """What a race found, counted out.
+
+    Parameters
+    ----------
+    race : Race
+    features : FeatureSet
+        What the task was taken from.
+
+    Attributes
+    ----------
+    recommendation : dict
+        The answer, as in results.json.
+    model : Model
+    probability : ndarray of shape (n_target,), or None
+        How sure the model is of each target row, calibrated on held-out source rows; None where it does not say.
+    predicted : ndarray of shape (n_target,), int
+        Class of each target row by the recommended pipeline.
+    before : ndarray of shape (n_target,), int, or None
+        The same by the best source-only pipeline; None if there is none.
+    """
+
+    def __init__(self, race: Race, features: FeatureSet):
+        self.race, self.task = race, race.task
+        self.recommendation = self._recommendation()
+        chosen_by = {**self.recommendation, "score_name": race.scorer.name}
+        self.model = Model.of(race.pipeline, race.task, features, chosen_by)
+        self.features = features
+        self.predicted = race.pipeline.predict(self.task.X_target)
+        self.before = None if race.source_only is None else race.source_only.predict(self.task.X_target)
+        probability = self.model.describe(self.task.X_target)["probability"].to_numpy(float)
+        self.probability = None if np.isnan(probability).any() else probability
+
+    def _recommendation(self) -> dict:
+        race, best = self.race, self.race.table.iloc[self.race.chosen]
+        numbers = best[["pipeline", "params", "adaptation", "score", "low", "high"]].to_dict()
+        used = 0 if race.target_labels is None else (race.target_labels != -1).sum()
+        said = {"adapt": race.adapt, "sentence": race.sentence, "reason": race.reason}
+        return plain({**numbers, **said, "target_labels_used": used})
+
+    def predictions(self) -> pd.DataFrame:
+        """One row a target image: ``root, path, label, probability``."""
+        rows = self.task.rows.loc[~self.task.is_source, ["root", "path"]].reset_index(drop=True)
+        probability = np.nan if self.probability is None else self.probability
+        table = rows.assign(label=self.task.classes[self.predicted], probability=probability)
+        if self.race.target_labels is not None:
+            table["used_by_guard"] = self.race.target_labels != -1
+        return table
+
+    def results(self, command: str) -> dict:
+        """Put everything together, as in results.json."""
+        race, task, recipe = self.race, self.task, self.features.recipe
+        best = race.table.iloc[race.chosen]
+        return plain(
+            {
+                "format": 2,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "command": command,
+                "versions": {"ftransfer": version("ftransfer"), "python": platform.python_version()}
+                | {name: version(name) for name in ("scikit-learn", "numpy", "torch", "torchvision")},
+                "task": {
+                    "features": str(self.features.folder),
+                    "sources": list(task.sources),
+                    "target": task.target,
+                    "classes": task.classes,
+                    "n_source": int(task.is_source.sum()),
+                    "n_target": len(self.predicted),
+                    "n_features": task.X.shape[1],
+                    "notes": task.notes,
+                    "backbone": recipe.get("backbone"),
+                    "weights": recipe.get("weights"),
+                    "layers": "+".join(layer["name"] for layer in recipe["layers"]),
+                },
+                "recipe": recipe,
+                "score": {
+                    "name": race.scorer.name,
+                    "meaning": race.scorer.meaning,
+                    "uses_target_labels": False,
+                },
+                "recommendation": self.recommendation,
+                "sureness": sureness(race.table, race.chosen, race.scorer.name.replace("_", " ")),
+                "temperature": self.model.temperature,
+                "counted": self._counted(best) if task.answers else None,
+                "classes": self._classes(),
+                "candidates": race.table.to_dict("records"),
+                "curves": curves(race.table),
+                "similarity": self._similarity(),
+            }
+        )
+
+    def _similarity(self) -> dict:
+        """Say how far apart the domains are, on so few rows that it takes seconds; or why that cannot be said."""
+        task = self.task
+        names = task.classes[task.y[task.is_source]]
+        try:
+            table = compare_domains(task.X[task.is_source], task.X_target, names, max_rows=SIMILARITY_ROWS)
+        except FtransferError as problem:
+            return {"notes": [str(problem)], "rows": []}
+        return {"notes": table.attrs["notes"], "rows": table.to_dict("records")}
+
+    def _counted(self, best) -> dict:
+        task, codes = self.task, self.task.answers.codes
+        known = codes != -1
+        plain_one = best_source_only(self.race.table)
+        confusion = np.zeros((len(task.classes),) * 2, dtype=int)
+        np.add.at(confusion, (codes[codes >= 0], self.predicted[codes >= 0]), 1)
+        counted = {
+            "labelled": known.sum(),
+            "of_other_classes": (codes == -2).sum(),
+            "recommended": best["target_accuracy"],
+            "source_only": None if plain_one is None else plain_one["target_accuracy"],
+            "source_only_pipeline": None if plain_one is None else plain_one["pipeline"],
+            "confusion": confusion,
+            "most_confused": most_confused(confusion, task.classes),
+            "calibration": None,
+        }
+        if self.probability is not None:
+            counted["calibration"] = calibration(self.probability[known], (self.predicted == codes)[known])
+        against = (
+            f", against {plain_one['target_accuracy']:.1%} for {plain_one['pipeline']}, the best source-only "
+            f"pipeline by the same score"
+            if plain_one is not None
+            else ""
+        )
+        counted["sentence"] = (
+            f"Counted afterwards on the target's own labels, which nothing was fitted or chosen by: "
+            f"{best['target_accuracy']:.1%} right{against}."
+        )
+        return counted
+
+    def _classes(self) -> list[dict]:
+        """One row a class: its share of the source, of the predictions by source only and by the chosen one."""
+        task, k = self.task, len(self.task.classes)
+        of_source = np.bincount(task.y[task.is_source], minlength=k)
+        after = np.bincount(self.predicted, minlength=k)
+        table = pd.DataFrame({"class": task.classes, "source_share": of_source / of_source.sum()})
+        table["predicted"], table["share"] = after, after / after.sum()
+        if self.before is not None:
+            table["source_only_share"] = np.bincount(self.before, minlength=k) / after.sum()
+        if task.answers:
+            codes = task.answers.codes
+            labelled = np.bincount(codes[codes >= 0], minlength=k)
+            table["labelled"] = labelled
+            for name, labels in (("right", self.predicted), ("source_only_right", self.before)):
+                if labels is not None:
+                    right = np.bincount(codes[labels == codes], minlength=k)
+                    table[name] = np.divide(right, labelled, out=np.full(k, np.nan), where=labelled > 0)
+        return table.to_dict("records")
+
+
+def best_source_only(table: pd.DataFrame) -> pd.Series | None:
+    """Take the best source-only candidate of the ranked table, if one could be scored."""
+    rows = table[(table["adaptation"] == BASELINES[0]) & table["score"].notna()]
+    return None if rows.empty else rows.iloc[0]
+
+
+def sureness(table: pd.DataFrame, chosen: int, score_name: str) -> dict | None:
+    """Say in words how sure the answer is, by the bootstrap of the score against source only.
+
+    Returns
+    -------
+    dict ``share, words, sentence``; None where there is no source-only candidate to compare with.
+    """
+    best, plain_one = table.iloc[chosen], best_source_only(table)
+    if plain_one is None or best[["low", "beats_source_only"]].isna().any():
+        return None
+
+    def with_interval(row):
+        return f"{row['pipeline']} {row['score']:.3f} (95% interval {row['low']:.3f} to {row['high']:.3f})"
+
+    if best["adaptation"] == BASELINES[0]:
+        others = table[(table["adaptation"] != BASELINES[0]) & table["beats_source_only"].notna()]
+        if others.empty:
+            return None
+        rival = others.iloc[0]
+        share = 1 - rival["beats_source_only"]
+        said = f"the best of the others, {rival['pipeline']}, is not above source only"
+        versus = rival
+    else:
+        share, versus = best["beats_source_only"], plain_one
+        said = f"{best['pipeline']} is above source only"
+    words = next(words for least, words in SURENESS if share >= least)
+    sentence = (
+        f"When the images are drawn anew, {said} in {share:.1%} of the draws. The {score_name} of "
+        f"{with_interval(best)}; of {with_interval(versus)}. This says how firm the score is; the score itself is a "
+        f"stand-in for the share of right labels."
+    )
+    return {"share": share, "words": words, "sentence": sentence}
+
+
+def most_confused(confusion, classes) -> list[dict]:
+    """List the commonest mistakes, the commonest first."""
+    wrong = confusion * (1 - np.eye(len(confusion), dtype=int))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS]
+    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    return [
+        {
+            "label": classes[i],
+            "predicted": classes[j],
+            "count": wrong[i, j],
+            "share": wrong[i, j] / confusion[i].sum(),
+        }
+        for i, j in pairs
+        if wrong[i, j]
+    ]
+
+
+def calibration(probability, right) -> dict:
+    """Compare how sure the model is with how often it is right.
+
+    Parameters
+    ----------
+    probability : array of shape (n_samples,)
+        Of the predicted class.
+    right : array of shape (n_samples,), bool
+
+    Returns
+    -------
+    dict with ``error``, the expected calibration error (Guo, Pleiss, Sun, Weinberger, "On calibration of modern
+    neural networks", ICML 2017, equation 3), and ``bins`` of equal width: ``low, high, count, sure, right``,
+    the last two None in an empty bin.
+    """
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    which = np.clip(np.digitize(probability, edges) - 1, 0, CALIBRATION_BINS - 1)
+    bins, error = [], 0.0
+    for b in range(CALIBRATION_BINS):
+        inside = which == b
+        row = {"low": edges[b], "high": edges[b + 1], "count": inside.sum(), "sure": None, "right": None}
+        if inside.any():
+            row |= {"sure": probability[inside].mean(), "right": right[inside].mean()}
+            error += inside.mean() * abs(row["sure"] - row["right"])
+        bins.append(row)
+    return {"error": error, "mean_probability": probability.mean(), "right": right.mean(), "bins": bins}
+
+
+def curves(table: pd.DataFrame) -> list[dict]:
+    """Follow the score over each parameter of each recipe's grid, the other parameters at their best.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Ranked candidates.
+
+    Returns
+    -------
+    list of dict ``pipeline, parameter, points``; a point is ``value, score, target_accuracy`` of the best
+    candidate with that value.
+    """
+    found = []
+    scored = table[table["score"].notna()]
+    for name, rows in scored.groupby("pipeline", sort=False):
+        for parameter in dict.fromkeys(key for params in rows["params"] for key in params):
+            points = {}
+            for row in rows.to_dict("records"):
+                if parameter in row["params"]:
+                    value = row["params"][parameter]
+                    point = {k: row[k] for k in ("score", "target_accuracy")}
+                    points.setdefault(str(value), {"value": value, **point})
+            if len(points) > 1:
+                points = sorted(points.values(), key=lambda p: _in_order(p["value"]))
+                found.append({"pipeline": name, "parameter": parameter, "points": points})
+    return found
+
+
+def _in_order(value):
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return (0, value, "") if number else (1, 0, str(value))
+
+
+def setting(params: dict) -> str:
+    """Write parameters as people read them: the last part of each name and its value."""
+    return ", ".join(f"{key.rsplit('__', 1)[-1]} {brief(value)}" for key, value in params.items())
+
+
+def brief(value) -> str:
+    """Write a value; a number with many digits with four of them."""
+    text = str(value)
+    return f"{value:.4g}" if isinstance(value, float) and len(text) > 8 else text
+
+
+def plain(value):
+    """Turn into what JSON holds: numpy's numbers into Python's, NaN into None, an estimator into its text."""
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -1,0 +1,66 @@
+"use strict";
+// Conveniences only: the page is complete without them.
+
+// A click on a column's head sorts a table; rows without a value stay last.
+for (const table of document.querySelectorAll("table.sortable")) {
+  table.querySelectorAll("thead th").forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") !== "descending";
+      table.querySelectorAll("thead th").forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const body = table.tBodies[0];
+      const value = (row) => row.cells[column].textContent.trim();
+      const compare = (a, b) => {
+        const [x, y] = [value(a), value(b)];
+        if (!x || !y) return !x - !y;
+        const both = parseFloat(x.replace("−", "-")) - parseFloat(y.replace("−", "-"));
+        const order = Number.isNaN(both) ? x.localeCompare(y) : both;
+        return down ? -order : order;
+      };
+      body.append(...[...body.rows].sort(compare));
+    });
+  });
+}
+
+// A long table gets a field that hides the rows without the words in it.
+for (const table of document.querySelectorAll("table.sortable")) {
+  if (table.tBodies[0].rows.length < 16) continue;
+  const field = document.createElement("input");
+  field.type = "search";
+  field.placeholder = "Filter rows";
+  field.setAttribute("aria-label", `Filter rows of: ${table.caption.textContent}`);
+  table.parentElement.before(field);
+  field.addEventListener("input", () => {
+    for (const row of table.tBodies[0].rows) {
+      row.hidden = !row.textContent.toLowerCase().includes(field.value.toLowerCase());
+    }
+  });
+}
+
+// A click on a class in the legend of the pictures shows it alone.
+for (const item of document.querySelectorAll(".legend [data-class]")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.setAttribute("aria-pressed", "false");
+  button.append(...item.childNodes);
+  item.append(button);
+  button.addEventListener("click", () => {
+    const on = button.getAttribute("aria-pressed") !== "true";
+    for (const other of document.querySelectorAll(".legend button")) other.setAttribute("aria-pressed", "false");
+    button.setAttribute("aria-pressed", String(on));
+    for (const svg of document.querySelectorAll("svg.points")) {
+      svg.classList.toggle("alone", on);
+      for (const mark of svg.querySelectorAll("[class]")) {
+        mark.classList.toggle("on", on && mark.classList.contains(item.dataset.class));
+      }
+    }
+  });
+}
+
+addEventListener("beforeprint", () => {
+  for (const part of document.querySelectorAll("details")) part.open = true;
+});

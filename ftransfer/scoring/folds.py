@@ -1,0 +1,54 @@
+"""Folds for cross-validation on rows of two domains."""
+
+from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, StratifiedKFold
+
+
+class DomainKFold(BaseCrossValidator):
+    """Split into folds that hold both domains, the classes of the source, and whole groups.
+
+    The target rows (``y == -1``) are dealt out like a class, so that each fold holds source and target rows in
+    proportion: an adapter always has a target to fit on, and a scorer always has rows of either kind.
+
+    Parameters
+    ----------
+    n_splits : int >= 2, default=5
+    random_state : int, default=0
+        Rows are shuffled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ftransfer import DomainKFold
+    >>> y = np.array([0, 0, 1, 1, -1, -1, -1, -1])
+    >>> for train, test in DomainKFold(2).split(np.zeros((8, 1)), y):
+    ...     print(y[train], y[test])
+    [ 0  1 -1 -1] [ 0  1 -1 -1]
+    [ 0  1 -1 -1] [ 0  1 -1 -1]
+    """
+
+    def __init__(self, n_splits=5, *, random_state=0):
+        self.n_splits = n_splits
+        self.random_state = random_state
+
+    def split(self, X, y, groups=None):
+        """Yield the rows to fit on and the rows to hold out, fold by fold.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+        y : array of shape (n_samples,)
+            Labels of the source rows, -1 on target rows.
+        groups : array of shape (n_samples,), optional
+            Rows of one group are never on both sides.
+
+        Yields
+        ------
+        train, test : ndarray of int
+        """
+        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+        folds = kind(self.n_splits, shuffle=True, random_state=self.random_state)
+        yield from folds.split(X, y, groups)
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        """Return the number of folds."""
+        return self.n_splits

@@ -1,0 +1,81 @@
+"""Several views of an image: the plain one first, then some that keep the label, the same in every run.
+
+They carry a rule over as added source rows: that a class does not depend on where in the image, in which direction
+or in which colours it is seen.
+"""
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from ftransfer.errors import FtransferError, unknown
+
+
+def _flip(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Mirror left and right, every other time."""
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image
+
+
+def _crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Cut out a part of half to all of the area, its sides in the image's proportion times 3/4 to 4/3."""
+    area, stretch = rng.uniform(0.5, 1.0), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)) / 2)
+    sides = np.minimum(np.sqrt(area) * np.array([stretch, 1 / stretch]), 1.0)
+    width, height = np.maximum(np.round(sides * image.size), 1).astype(int)
+    left, top = rng.integers(0, image.width - width + 1), rng.integers(0, image.height - height + 1)
+    return image.crop((int(left), int(top), int(left + width), int(top + height)))
+
+
+def _color(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Change brightness, contrast and saturation by up to 40 %."""
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        image = enhance(image).enhance(rng.uniform(0.6, 1.4))
+    return image
+
+
+def _channel_shuffle(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Put the colour channels into another order."""
+    orders = [(0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+    channels = image.split()
+    return Image.merge("RGB", [channels[i] for i in orders[rng.integers(len(orders))]])
+
+
+AUGMENTATIONS = {"flip": _flip, "crop": _crop, "color": _color, "channel-shuffle": _channel_shuffle}
+
+
+def describe_views(count: int, augment="flip,crop,color") -> dict | None:
+    """Make the entry of the recipe; None for the plain image alone.
+
+    Parameters
+    ----------
+    count : int
+        Views of each image, the plain one among them.
+    augment : str
+        Names out of ``flip``, ``crop``, ``color`` and ``channel-shuffle``, with commas: what is done to each of the
+        others, in this order.
+    """
+    names = [name.strip() for name in augment.split(",") if name.strip()]
+    for name in names:
+        if name not in AUGMENTATIONS:
+            raise unknown("augmentation", name, AUGMENTATIONS)
+    if count > 1 and not names:
+        raise FtransferError(f"{count} views need an augmentation: {', '.join(AUGMENTATIONS)}")
+    return {"count": count, "augment": names, "release": 1} if count > 1 else None
+
+
+def make_views(image: Image.Image, sha256: str, views: dict | None) -> list[Image.Image]:
+    """Return the views of an RGB image.
+
+    Parameters
+    ----------
+    image : Image, RGB
+    sha256 : str
+        Hash of the image's bytes, the seed: the same image has the same views wherever and whenever.
+    views : dict, optional
+        From `describe_views`.
+    """
+    made = [image]
+    for number in range(1, views["count"] if views else 1):
+        rng, view = np.random.default_rng([number, int(sha256, 16)]), image
+        for name in views["augment"]:
+            view = AUGMENTATIONS[name](view, rng)
+        made.append(view)
+    return made

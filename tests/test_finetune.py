@@ -1,0 +1,518 @@
+"""Training a backbone further: what moves, what does not, and that a kill changes nothing."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torchvision import models
+
+from ftransfer import (
+    Backbone,
+    FtransferError,
+    Training,
+    adapt_batch_norm,
+    extract_adapted,
+    find_images,
+    fine_tune,
+    save_backbone,
+)
+from ftransfer.cli import main
+from ftransfer.finetune.augment import RULES, vary
+from ftransfer.finetune.data import split_rows
+from ftransfer.finetune.network import Network, checkpoint
+
+SMALL = {"backbone": "small_cnn", "batch_size": 8, "epochs": 2, "validation": 0.25}
+QUICK = {"patience": 0, "learning_rate": 0.01, "taken_rate": 1.0}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny layers gain nothing from threads, which on a busy machine wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def table(pictures):
+    return find_images(pictures)
+
+
+def train(table, out, **settings):
+    return fine_tune(table, out, Training(**SMALL | settings))
+
+
+def moved(before, after):
+    """Name the modules whose weights differ between two states."""
+    return {k.rpartition(".")[0] for k in before if not torch.equal(before[k].float(), after[k].float())}
+
+
+def start(weights="DEFAULT"):
+    return Backbone("small_cnn", weights).network.state_dict()
+
+
+def test_extract_takes_the_checkpoint_and_embeds_as_the_trained_network_does(table, tmp_path):
+    out = tmp_path / "tuned.safetensors"
+    train(table, out)
+    backbone = Backbone("small_cnn", out)
+    network = Network("small_cnn", out, {"label": ["ash", "elm", "oak"]})
+    network.train(False)
+    pixels = backbone.preprocess(Image.open(tmp_path / "pictures/day/ash/0.png").convert("RGB"))[None]
+    with torch.no_grad():
+        expected = network.embed(pixels).numpy()
+    np.testing.assert_array_equal(backbone.embed(pixels), expected)
+    assert moved(start(), backbone.network.state_dict())
+    assert backbone.recipe["weights"] != Backbone("small_cnn").recipe["weights"]
+
+
+def test_the_checkpoint_loads_into_the_published_architecture_with_its_head(tmp_path):
+    network = Network("resnet18", "random", {"label": ["ash", "elm", "oak"]})
+    (tmp_path / "a.safetensors").write_bytes(checkpoint(network.backbone, network.state()))
+    model = models.resnet18(num_classes=3)
+    model.load_state_dict(load_file(tmp_path / "a.safetensors"))
+    images = torch.rand(2, 3, 64, 64)
+    network.train(False)
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(images), network.heads[0](network.embed(images)))
+
+
+def test_a_network_learns_classes_it_can_see_and_counts_them_on_rows_that_trained_nothing(table, tmp_path):
+    results = train(table, tmp_path / "a.safetensors", domains=("day",), epochs=12, **QUICK)
+    assert results["accuracy"]["night"]["label"] == {"right": 12, "of": 12, "accuracy": 1.0}
+    assert set(results["accuracy"]) == {"night"}
+    assert results["images"] == {"train": 9, "validation": 3, "test": 12}
+    losses = [row["loss"] for row in results["history"]]
+    assert losses[-1] < losses[0] / 2
+    assert json.loads((tmp_path / "a.json").read_text())["history"] == results["history"]
+    page = (tmp_path / "a.html").read_text()
+    assert page.count("<polyline") == 4
+    assert "12 of 12" in page
+
+
+def test_frozen_layers_keep_weights_and_statistics_and_the_others_do_not(table, tmp_path):
+    results = train(table, tmp_path / "a.safetensors", freeze_until="block2")
+    changed = moved(start(), load_file(tmp_path / "a.safetensors"))
+    assert changed == {m for m in results["taken"] if m.startswith("block3")}
+    assert results["frozen"][-1].startswith("block2")
+    assert len(results["frozen"]) == 14
+
+
+@pytest.mark.parametrize("layer", ["features.9", "features.6.squeeze", "features.12.expand3x3"])
+def test_what_is_frozen_is_computed_once_with_the_same_result(layer, tmp_path):
+    torch.manual_seed(0)
+    file = tmp_path / "squeezenet.safetensors"
+    save_file(models.squeezenet1_1().state_dict(), file)
+    network = Network("squeezenet1_1", file, {"label": ["a", "b"]}, freeze_until=layer)
+    assert network.trunk is not None
+    network.train(False)
+    images = torch.rand(2, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            network.embed(network.trunk(images)).numpy(), network.backbone.embed(images), rtol=1e-5, atol=1e-6
+        )
+    trained = [k for k, p in network.extractor.named_parameters() if p.requires_grad]
+    assert all(network.modules.index(k.rpartition(".")[0]) >= len(network.frozen) for k in trained)
+
+
+def test_the_cut_comes_before_a_shortcut_that_goes_round_the_frozen_layer():
+    network = Network("resnet18", "random", {"label": ["a", "b"]}, freeze_until="layer2.0.conv1")
+    used = {n.target for n in network.trunk.graph.nodes if n.op == "call_module"}
+    assert "layer1.1.conv2" in used
+    assert not any(name.startswith("layer2") for name in used)
+    network.train(True)
+    assert not network.extractor.get_submodule("layer1.0.bn1").training
+    assert network.extractor.get_submodule("layer2.0.bn1").training
+
+
+def test_only_chosen_layers_are_taken_from_the_source_and_the_rest_is_fresh(table, tmp_path):
+    results = train(
+        table, tmp_path / "a.safetensors", take=("stem", "block1"), freeze_until="block1", epochs=1
+    )
+    assert {m.split(".")[0] for m in results["taken"]} == {"stem", "block1"}
+    assert {m.split(".")[0] for m in results["fresh"]} == {"block2", "block3"}
+    network = Network("small_cnn", "DEFAULT", {"label": ["a"]}, take=("stem", "block1"))
+    state = network.extractor.state_dict()
+    assert {m.split(".")[0] for m in moved(start(), state)} == {"block2", "block3"}
+    assert {m.split(".")[0] for m in moved(start("random"), state)} == {"stem", "block1"}
+
+
+def test_a_source_of_ten_classes_gives_its_layers_to_a_target_of_others(table, tmp_path):
+    ten = table.assign(label=[str(i % 10) for i in range(len(table))])
+    train(ten, tmp_path / "ten.safetensors", validation=0)
+    results = train(table, tmp_path / "three.safetensors", weights=str(tmp_path / "ten.safetensors"))
+    assert not results["head_taken"]
+    assert results["fresh"] == []
+    assert load_file(tmp_path / "ten.safetensors")["fc.weight"].shape == (10, 192)
+    assert load_file(tmp_path / "three.safetensors")["fc.weight"].shape == (3, 192)
+
+
+def test_the_head_goes_on_where_the_classes_are_the_same(table, tmp_path):
+    source, target = (tmp_path / f"{n}.safetensors" for n in ("source", "target"))
+    first = train(table, source, domains=("day",), test=0.25, epochs=12, **QUICK)
+    assert set(first["accuracy"]) == {"day", "night"}
+    second = train(table, target, domains=("night",), test=0.25, weights=str(source), epochs=1)
+    assert second["head_taken"]
+    assert {d: a["label"]["of"] for d, a in second["accuracy"].items()} == {"day": 3, "night": 3}
+    assert second["history"][0]["accuracy"] > 0.9  # a new head would begin at a third
+
+
+def test_blocks_open_one_after_another_from_the_head_down(table, tmp_path, monkeypatch):
+    seen = []
+    freeze = Network.freeze
+    monkeypatch.setattr(Network, "freeze", lambda self, f: (seen.append(set(f)), freeze(self, f))[1])
+    results = train(table, tmp_path / "a.safetensors", freeze_until="stem", unfreeze_every=1, epochs=4)
+    closed = [{m.split(".")[0] for m in frozen} for frozen in seen[1:]]
+    assert closed == [
+        {"stem", "block1", "block2", "block3"},
+        {"stem", "block1", "block2"},
+        {"stem", "block1"},
+        {"stem"},
+    ]
+    assert len(results["history"]) == 4
+
+
+class Killed(BaseException):
+    """Stands for whatever ends a process."""
+
+
+@pytest.mark.parametrize(
+    "settings", [{"rules": ("flip", "channels")}, {"freeze_until": "stem", "unfreeze_every": 1}]
+)
+def test_a_training_that_is_killed_and_goes_on_ends_with_the_same_bytes(table, tmp_path, settings):
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    settings = {**SMALL, "epochs": 4, "optimizer": "sgd", **settings}
+    expected = fine_tune(table, whole, Training(**settings))
+    steps = []
+
+    def stop(what, done, total):
+        steps.append(what)
+        if what == "epoch 3 of 4":
+            raise Killed
+
+    with pytest.raises(Killed):
+        fine_tune(table, parts, Training(**settings), progress=stop)
+    assert not parts.exists()
+    with pytest.raises(FtransferError, match="stopped, with other settings .*epochs 4, not 5"):
+        fine_tune(table, parts, Training(**settings | {"epochs": 5}))
+    with pytest.raises(FtransferError, match=r"other settings \(images\); give the same"):
+        fine_tune(table.iloc[:-1], parts, Training(**settings))
+    results = fine_tune(table, parts, Training(**settings), progress=lambda what, *_: steps.append(what))
+    assert steps.count("epoch 1 of 4") < 2 * steps.count("epoch 4 of 4")
+    assert [row["loss"] for row in results["history"]] == [row["loss"] for row in expected["history"]]
+    assert whole.read_bytes() == parts.read_bytes()
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_a_kill_after_the_last_epoch_costs_nothing(table, tmp_path, monkeypatch):
+    settings = {**SMALL, "freeze_until": "block2", "domains": ("day",)}
+    expected = fine_tune(table, tmp_path / "whole.safetensors", Training(**settings))
+    monkeypatch.setattr("ftransfer.finetune.train._Run.count", lambda *_: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        fine_tune(table, tmp_path / "parts.safetensors", Training(**settings))
+    monkeypatch.undo()
+    steps = []
+    results = fine_tune(
+        table,
+        tmp_path / "parts.safetensors",
+        Training(**settings),
+        progress=lambda what, *_: steps.append(what),
+    )
+    assert not [what for what in steps if what.startswith("epoch")]
+    assert results["accuracy"] == expected["accuracy"]
+    assert (tmp_path / "parts.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_training_stops_early_and_keeps_the_best_epoch(table, tmp_path):
+    results = train(table, tmp_path / "a.safetensors", epochs=30, patience=2, learning_rate=1e-9)
+    merit = [(r["validation_accuracy"], -r["validation_loss"]) for r in results["history"]]
+    assert results["best_epoch"] == 1 + merit.index(max(merit))
+    full = train(table, tmp_path / "b.safetensors", epochs=8, patience=2, learning_rate=0.05)
+    assert len(full["history"]) <= max(8, full["best_epoch"] + 2)
+
+
+def test_labels_of_several_columns_give_several_heads_on_one_backbone(table, tmp_path):
+    table["light"] = table["domain"].where(table.index % 5 > 0, None)  # some rows lack one label
+    results = train(table, tmp_path / "a.safetensors", labels=("label", "light"), test=0.25, epochs=6)
+    assert results["classes"] == {"label": ["ash", "elm", "oak"], "light": ["day", "night"]}
+    state = load_file(tmp_path / "a.safetensors")
+    assert state["fc.label.weight"].shape == (3, 192)
+    assert state["fc.light.weight"].shape == (2, 192)
+    assert Backbone("small_cnn", tmp_path / "a.safetensors").width == 192
+    assert set(results["accuracy"]["day"]) == {"label", "light"}
+    again = train(
+        table, tmp_path / "b.safetensors", labels=("label", "light"), weights=str(tmp_path / "a.safetensors")
+    )
+    assert again["head_taken"]
+
+
+def test_balanced_classes_weigh_the_same_whatever_their_rows(table, tmp_path):
+    few = table[(table["label"] != "ash") | (table.index % 4 == 0)]
+    a = train(few, tmp_path / "a.safetensors", validation=0, epochs=1, learning_rate=1e-12)
+    b = train(
+        few, tmp_path / "b.safetensors", validation=0, epochs=1, learning_rate=1e-12, class_weights="balanced"
+    )
+    assert a["history"][0]["loss"] != b["history"][0]["loss"]
+
+
+def test_a_student_comes_nearer_to_what_its_teacher_says_without_any_label(table, tmp_path):
+    unlabelled = table.assign(label=None)
+    results = train(
+        unlabelled, tmp_path / "a.safetensors", weights="random", teacher="small_cnn", epochs=8, validation=0
+    )
+    losses = [row["loss"] for row in results["history"]]
+    assert losses[-1] < 0.8 * losses[0]
+    assert results["classes"] == {"label": []}
+    assert Backbone("small_cnn", tmp_path / "a.safetensors").width == 192
+
+
+def test_bfloat16_trains_and_keeps_float32_weights(table, tmp_path):
+    results = train(table, tmp_path / "a.safetensors", precision="bfloat16", epochs=1)
+    assert np.isfinite(results["history"][0]["loss"])
+    assert load_file(tmp_path / "a.safetensors")["stem.0.weight"].dtype == torch.float32
+
+
+# ---------------------------------------------------------------- rules
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_varies_images_by_its_seed_and_stays_in_range(rule):
+    images = torch.rand(16, 3, 12, 12, generator=torch.Generator().manual_seed(5))
+    varied, again, other = (vary(images, [rule], torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert varied.shape == images.shape
+    assert varied.min() >= 0
+    assert varied.max() <= 1
+    assert torch.equal(varied, again)
+    assert not torch.equal(varied, other)
+    assert not torch.equal(varied, images)
+
+
+def test_channels_are_permuted_and_nothing_else():
+    images = torch.rand(30, 3, 4, 4)
+    varied = vary(images, ["channels"], torch.Generator().manual_seed(0))
+    torch.testing.assert_close(varied.sort(dim=1).values, images.sort(dim=1).values)
+    assert len({tuple(v.mean(dim=(1, 2)).argsort().tolist()) for v in varied}) == 6
+
+
+def test_rules_of_a_source_checkpoint_are_applied_to_the_target(pictures, tmp_path):
+    source, target = tmp_path / "source.safetensors", tmp_path / "target.safetensors"
+    train(find_images(pictures), source, domains=("day",), rules=("channels", "flip"), epochs=1)
+    result = run(
+        pictures,
+        "--domain",
+        "night",
+        "--out",
+        target,
+        "--rules-from",
+        source,
+        "--epochs",
+        1,
+        "--backbone",
+        "small_cnn",
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(target.with_suffix(".json").read_text())["training"]["rules"] == ["channels", "flip"]
+
+
+# ---------------------------------------------------------------- rows
+
+
+def test_a_row_is_for_the_same_use_whatever_other_rows_there_are_in_other_domains():
+    table = pd.DataFrame({"path": [f"{i}.png" for i in range(200)], "label": list("ab") * 100, "domain": "x"})
+    settings = {"validation": 0.25, "test": 0.2, "seed": 3}
+    use = split_rows(table, "label", **settings)
+    assert [(use == name).sum() for name in ("test", "validation", "train")] == [40, 40, 120]
+    assert (pd.crosstab(table["label"], use).nunique() == 1).all()
+    both = pd.concat([table.assign(domain="y"), table], ignore_index=True)
+    order = np.random.default_rng(0).permutation(len(both))
+    mixed = np.empty(len(both), dtype=object)
+    mixed[order] = split_rows(both.iloc[order], "label", **settings)
+    assert (mixed[200:] == use).all()
+    few = split_rows(table, "label", **settings | {"labels_per_class": 5})
+    assert [(few == name).sum() for name in ("test", "validation", "train", "")] == [40, 2, 8, 150]
+
+
+# ---------------------------------------------------------------- batch norm
+
+
+@pytest.mark.parametrize("batch", [1000, 5])
+def test_adapted_statistics_are_those_of_one_batch_of_all_images(table, tmp_path, monkeypatch, batch):
+    monkeypatch.setattr("ftransfer.finetune.batchnorm.BATCH", batch)
+    night = table[table["domain"] == "night"]
+    backbone = Backbone("small_cnn")
+    found = adapt_batch_norm(night, backbone, tolerance=1e-5)
+    save_backbone(backbone, tmp_path / "adapted.safetensors")
+    assert (found["layers"], found["images"], found["unreadable"]) == (10, 12, [])
+    adapted = Backbone("small_cnn", tmp_path / "adapted.safetensors")
+    assert adapted.recipe == backbone.recipe != Backbone("small_cnn").recipe
+    network = Backbone("small_cnn").network
+    files = [tmp_path / "pictures" / p for p in night["path"]]
+    pixels = torch.stack([adapted.preprocess(Image.open(f).convert("RGB")) for f in files])
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.train()
+    expected = adapted.pool(adapted.layers[0], network(pixels)[adapted.layers[0]])
+    np.testing.assert_allclose(adapted.embed(pixels), expected.numpy(), rtol=1e-3, atol=1e-3)
+    state = adapted.network.state_dict()
+    changed = {k.rpartition(".")[2] for k, v in start().items() if not torch.equal(v, state[k])}
+    assert changed - {"num_batches_tracked"} == {"running_mean", "running_var"}
+
+
+def test_the_order_of_the_images_does_not_change_adapted_statistics(table):
+    a, b = Backbone("small_cnn"), Backbone("small_cnn")
+    adapt_batch_norm(table, a)
+    adapt_batch_norm(table.assign(label=None).iloc[::-1], b)
+    assert a.recipe == b.recipe
+
+
+def test_each_domain_is_embedded_by_its_own_statistics_into_one_feature_set(table, tmp_path):
+    features = extract_adapted(table, tmp_path / "f", Backbone("small_cnn"), ["night"])
+    assert (features.summary.images, features.summary.computed) == (24, 24)
+    night, plain = Backbone("small_cnn"), Backbone("small_cnn")
+    adapt_batch_norm(table[table["domain"] == "night"], night)
+    assert features.recipe == plain.recipe | {"batch_norm": {"night": night.recipe["weights"]}}
+    for domain, backbone in (("day", plain), ("night", night)):
+        rows = features.manifest[features.manifest["domain"] == domain]
+        files = [tmp_path / "pictures" / p for p in rows["path"]]
+        pixels = torch.stack([backbone.preprocess(Image.open(f).convert("RGB")) for f in files])
+        np.testing.assert_allclose(features.load(rows), backbone.embed(pixels), rtol=1e-4, atol=1e-5)
+    again = extract_adapted(table, tmp_path / "f", Backbone("small_cnn"), ["night"])
+    assert (again.summary.computed, again.summary.reused) == (0, 24)
+
+
+def test_a_picture_of_two_domains_cannot_have_two_statistics(pictures, table, tmp_path):
+    (pictures / "night/oak/0.png").write_bytes((pictures / "day/oak/0.png").read_bytes())
+    with pytest.raises(
+        FtransferError, match=r"oak/0.png and night/oak/0.png are the same picture in two domains"
+    ):
+        extract_adapted(table, tmp_path / "f", Backbone("small_cnn"), ["night"])
+
+
+def test_the_command_line_adapts_batch_norm(pictures, tmp_path):
+    result = run(
+        pictures,
+        "--out",
+        tmp_path / "a.safetensors",
+        "--backbone",
+        "small_cnn",
+        "--adapt-bn",
+        "--domain",
+        "day",
+    )
+    assert result.exit_code == 0, result.output
+    assert "a.safetensors: statistics of 10 batch-norm layers from 12 images, in " in result.output
+    command = ["extract", pictures, "--out", tmp_path / "f", "--backbone", "small_cnn", "--adapt-bn"]
+    done = CliRunner().invoke(main, [str(c) for c in [*command, "day", "--adapt-bn", "night"]])
+    assert done.exit_code == 0, done.output
+    assert "24 images, 192 numbers each (24 computed" in done.output
+    assert "did you mean 'night'" in CliRunner().invoke(main, [str(c) for c in [*command, "nigth"]]).output
+
+
+def test_a_backbone_without_batch_norm_says_so(table):
+    with pytest.raises(FtransferError, match="squeezenet1_1 has no batch norm"):
+        adapt_batch_norm(table, Backbone("squeezenet1_1", "random"))
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"freeze_until": "blok2"}, "no layer 'blok2'; did you mean 'block2'"),
+        ({"take": ("stem", "nothing")}, "no layer 'nothing'; layers with weights of small_cnn found: stem"),
+        ({"domains": ("dya",)}, "no domain 'dya'; did you mean 'day'"),
+        ({"labels": ("colour",)}, "no label column 'colour'"),
+        ({"rules": ("flips",)}, "no rule 'flips'; did you mean 'flip'"),
+        ({"optimizer": "adam"}, "no optimizer 'adam'; did you mean 'adamw'"),
+        ({"validation": 1.5}, "validation is a share from 0 to below 1, not 1.5"),
+        ({"teacher": "resnet18", "teacher_weights": "random"}, "sees 224 pixels a side, the student 32"),
+    ],
+)
+def test_mistakes_are_named(table, tmp_path, settings, message):
+    with pytest.raises(FtransferError, match=message):
+        train(table, tmp_path / "a.safetensors", **settings)
+
+
+def test_unlabelled_images_cannot_train(table, tmp_path):
+    with pytest.raises(FtransferError, match="no labelled images to train on in day, night"):
+        train(table.assign(label=None), tmp_path / "a.safetensors")
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(table, tmp_path):
+    with pytest.raises(FtransferError, match="loss of epoch 1 is not finite; a lower learning rate"):
+        train(table, tmp_path / "a.safetensors", optimizer="sgd", learning_rate=1e20, taken_rate=1)
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+# ---------------------------------------------------------------- the command
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["finetune", *map(str, arguments)])
+
+
+def test_the_command_trains_and_extract_takes_what_it_wrote(pictures, tmp_path):
+    (pictures / "day" / "ash" / "0.png").write_bytes(b"junk")
+    out = tmp_path / "a.safetensors"
+    result = run(
+        pictures,
+        "--out",
+        out,
+        "--backbone",
+        "small_cnn",
+        "--domain",
+        "day",
+        "--epochs",
+        1,
+        "--freeze-until",
+        "block1",
+    )
+    assert result.exit_code == 0, result.output
+    assert "small_cnn from DEFAULT, " in result.output
+    assert "  frozen: stem, block1\n  head: new, 3 classes of label\n" in result.output
+    assert "of 12 that trained nothing" in result.output
+    assert "1 images could not be read" in result.output
+    command = [
+        "extract",
+        pictures,
+        "--backbone",
+        "small_cnn",
+        "--weights",
+        out,
+        "--out",
+        tmp_path / "features",
+    ]
+    done = CliRunner().invoke(main, [str(c) for c in command])
+    assert done.exit_code == 0, done.output
+
+
+def test_the_command_reads_label_columns_of_a_table(pictures, tmp_path):
+    table = find_images(pictures)
+    table["light"] = table["domain"]
+    table.drop(columns="root").to_csv(pictures / "table.csv", index=False)
+    columns = ("--label-column", "label", "--label-column", "light")
+    small = ("--out", tmp_path / "a.safetensors", "--backbone", "small_cnn", "--epochs", 1)
+    result = run(pictures / "table.csv", *small, *columns, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["classes"] == {"label": ["ash", "elm", "oak"], "light": ["day", "night"]}
+    assert (
+        "no label column 'ligth'; did you mean 'light'"
+        in run(pictures / "table.csv", *small, "--label-column", "ligth").output
+    )
+    assert "needs a .csv or .parquet table" in run(pictures, *small, "--label-column", "light").output
+
+
+def test_one_folder_of_classes_is_one_domain_with_a_name(pictures, tmp_path):
+    small = ("--out", tmp_path / "a.safetensors", "--backbone", "small_cnn", "--epochs", 1)
+    assert "--domain NAME" in run(pictures / "day", *small).output
+    assert run(pictures / "day", *small, "--domain", "day").exit_code == 0
+    assert (
+        "written as .safetensors"
+        in run(pictures, "--out", tmp_path / "a.pth", "--backbone", "small_cnn").output
+    )

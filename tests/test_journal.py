@@ -1,0 +1,122 @@
+"""A killed race goes on from its journal."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import blobs, write_feature_set
+from sklearn.svm import SVC
+
+from ftransfer import CORAL, DomainScaler, FtransferError, load_task, make_pipeline, race, search
+from ftransfer.journal import Journal
+from ftransfer.pipeline import AdaptationPipeline, Recipe
+
+RECIPES = [
+    Recipe("plain", AdaptationPipeline([("svc", SVC())]), {"svc__C": [1.0, 10.0]}),
+    Recipe("scaled", make_pipeline(DomainScaler(), SVC()), {}),
+    Recipe("aligned", make_pipeline(DomainScaler(), CORAL(), SVC()), {"coral__ridge": [1.0, 10.0]}),
+]
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    X, y, labels = blobs(n_source=60, n_target=60, shift=8.0)
+    folder = tmp_path_factory.mktemp("journal") / "f"
+    names = np.array(["a", "b", "c"])[labels]
+    return load_task(write_feature_set(folder, X, names, np.where(y == -1, "t", "s")), "s", "t")
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """Settings that were fitted while racing, in order."""
+    done, fit = [], search._fit
+    monkeypatch.setattr(search, "_fit", lambda task, trial: done.append(trial.params) or fit(task, trial))
+    return done
+
+
+def raced(task, file, **options):
+    return race(task, RECIPES, jobs=1, journal=file, **options)
+
+
+@pytest.mark.parametrize("scorer", ["consistency", "ensemble"])
+def test_a_race_that_goes_on_finds_what_an_undisturbed_one_does(task, tmp_path, fits, monkeypatch, scorer):
+    whole = raced(task, tmp_path / "whole", scorer=scorer)
+    fits.clear()
+
+    def stop(n):
+        if len(fits) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        raced(task, tmp_path / "running", scorer=scorer, progress=stop)
+    first = len(fits)
+    fits.clear()
+    found = raced(task, tmp_path / "running", scorer=scorer)
+    assert len(fits) < len(whole.table) + len(RECIPES) - 1
+    assert first + len(fits) <= len(whole.table) + len(RECIPES)  # the best of each recipe may be fitted again
+    columns = ["pipeline", "params", "score", "target_accuracy", "source_accuracy"]
+    assert found.table[columns].equals(whole.table[columns])
+    assert (found.chosen, found.sentence, found.reason) == (whole.chosen, whole.sentence, whole.reason)
+    np.testing.assert_array_equal(found.pipeline.predict(task.X), whole.pipeline.predict(task.X))
+
+
+def test_a_failure_is_remembered_as_one(task, tmp_path, fits):
+    bad = [*RECIPES, Recipe("bad", make_pipeline(DomainScaler(), SVC()), {"svc__C": [-1.0]})]
+    for _ in range(2):
+        table = race(task, bad, jobs=1, journal=tmp_path / "j").table
+        assert table["error"].str.contains("C").sum() == 1
+        assert table["score"].isna().sum() == 1
+    assert fits.count({"svc__C": -1.0}) == 1
+
+
+@pytest.mark.parametrize("other", [{"scorer": "entropy"}, {"target_labels": "some"}])
+def test_the_journal_of_another_race_is_started_anew(task, tmp_path, fits, other):
+    raced(task, tmp_path / "j")
+    fits.clear()
+    if "target_labels" in other:
+        other = {"target_labels": np.where(np.arange(60) < 5, 0, -1)}
+    raced(task, tmp_path / "j", **other)
+    assert len(fits) == 5
+
+
+def test_an_edited_recipe_is_fitted_again(task, tmp_path, fits):
+    raced(task, tmp_path / "j")
+    fits.clear()
+    edited = [
+        RECIPES[0],
+        RECIPES[1],
+        Recipe("aligned", make_pipeline(CORAL(), SVC()), {"coral__ridge": [1.0]}),
+    ]
+    race(task, edited, jobs=1, journal=tmp_path / "j")
+    assert {"coral__ridge": 1.0} in fits
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "{",
+        "[]",
+        "7",
+        '{"trial": "x"}',
+        '{"trial": "x", "found": {"value": "much"}, "predicted": [], "seconds": 1, "error": ""}',
+        '{"trial": "x", "found": {"a": 3}, "predicted": [], "seconds": 1, "error": ""}',
+        '{"trial": "x", "found": null, "predicted": {}, "seconds": 1, "error": ""}',
+        "\udcff\x00",
+    ],
+)
+def test_a_line_that_cannot_be_read_counts_for_nothing(task, tmp_path, line):
+    raced(task, tmp_path / "j")
+    before = (tmp_path / "j").read_text().splitlines()
+    with open(tmp_path / "j", "a", encoding="utf-8", errors="surrogateescape") as out:
+        out.write(line)
+    journal = Journal(tmp_path / "j", task, "consistency")
+    journal.close()
+    assert len(journal.rows) == len(before) - 1 == 5
+    assert (tmp_path / "j").read_text().splitlines() == before
+    assert all(json.loads(each) for each in before)
+
+
+def test_a_journal_that_cannot_be_written_is_an_error(task, tmp_path):
+    with pytest.raises(FtransferError, match="cannot write to"):
+        Journal(tmp_path / "nowhere" / "j", task, "consistency")

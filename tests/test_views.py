@@ -1,0 +1,121 @@
+import hashlib
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images, load_task
+from ftransfer.cli import main
+from ftransfer.images import decode, read_bytes
+from ftransfer.scoring import DomainKFold
+from ftransfer.views import AUGMENTATIONS, describe_views, make_views
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8))
+ONE, OTHER = (hashlib.sha256(name).hexdigest() for name in (b"one", b"other"))
+
+
+def same(a, b):
+    return a.size == b.size and a.tobytes() == b.tobytes()
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return Backbone("small_cnn")
+
+
+@pytest.fixture
+def viewed(pictures, tmp_path, backbone):
+    return extract_features(
+        find_images(pictures), tmp_path / "f", backbone, batch_size=7, views=describe_views(3)
+    )
+
+
+@pytest.mark.parametrize("augment", [*AUGMENTATIONS, ",".join(AUGMENTATIONS)])
+def test_an_image_has_the_same_views_in_every_run_and_another_image_others(augment):
+    views = describe_views(9, augment)
+    first, again, other = (make_views(NOISE, key, views) for key in (ONE, ONE, OTHER))
+    assert same(first[0], NOISE)
+    assert all(same(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(same(a, b) for a, b in zip(first, other, strict=True))
+    assert len({view.tobytes() for view in first}) > 1
+
+
+def test_a_shuffle_of_channels_keeps_each_and_a_crop_is_part_of_the_image():
+    for view in make_views(NOISE, ONE, describe_views(6, "channel-shuffle"))[1:]:
+        channels = [channel.tobytes() for channel in view.split()]
+        assert sorted(channels) == sorted(channel.tobytes() for channel in NOISE.split())
+        assert not same(view, NOISE)
+    for view in make_views(NOISE, ONE, describe_views(6, "crop"))[1:]:
+        assert 0.45 <= view.width * view.height / (30 * 40) <= 1
+    tiny = Image.new("RGB", (1, 1))
+    assert all(
+        view.size == (1, 1) for view in make_views(tiny, ONE, describe_views(4, ",".join(AUGMENTATIONS)))
+    )
+
+
+def test_one_view_is_the_image_as_it_is_and_wrong_names_are_refused():
+    assert describe_views(1) is None
+    assert make_views(NOISE, ONE, None) == [NOISE]
+    with pytest.raises(FtransferError, match="no augmentation 'flipp'; did you mean 'flip'"):
+        describe_views(2, "flipp")
+    with pytest.raises(FtransferError, match="2 views need an augmentation"):
+        describe_views(2, "")
+
+
+def test_each_row_holds_the_views_of_its_picture_the_plain_one_first(viewed, pictures, tmp_path, backbone):
+    rows = viewed.complete
+    plain = extract_features(find_images(pictures), tmp_path / "plain", backbone)
+    np.testing.assert_allclose(viewed.load(rows), plain.load(plain.complete), rtol=1e-4, atol=1e-5)
+    assert viewed.recipe == plain.recipe
+    for i in (0, 23):
+        row = rows.loc[i]
+        made = make_views(decode(read_bytes(row["root"], row["path"])), row["sha256"], describe_views(3))
+        for view, image in enumerate(made):
+            embedded = backbone.embed(backbone.preprocess(image)[None])[0]
+            np.testing.assert_allclose(viewed.load(rows, view=view)[i], embedded, rtol=1e-4, atol=1e-5)
+    assert viewed.verify().wrong == []
+
+
+def test_other_views_are_another_recipe(viewed, pictures, backbone):
+    again = extract_features(find_images(pictures), viewed.folder, backbone, views=describe_views(3))
+    assert again.summary.computed == 0
+    for views in (None, describe_views(4), describe_views(3, "flip")):
+        with pytest.raises(FtransferError, match="holds another recipe: views"):
+            extract_features(find_images(pictures), viewed.folder, backbone, views=views)
+
+
+def test_a_task_has_all_views_of_the_source_and_the_target_as_it_is(viewed):
+    task = load_task(viewed, "day", "night")
+    rows = viewed.complete
+    day, night = rows[rows["domain"] == "day"], rows[rows["domain"] == "night"]
+    parts = [viewed.load(day, view=view) for view in range(3)]
+    np.testing.assert_array_equal(task.X, np.concatenate([*parts, viewed.load(night)]))
+    assert (
+        task.y.tolist()
+        == [0] * 4 + [1] * 4 + [2] * 4 + task.y[12:24].tolist() + task.y[:12].tolist() + [-1] * 12
+    )
+    assert len(task.rows) == len(task.X) == 48
+    assert "3 views of each source image, the target's images as they are" in task.notes
+    groups = task.rows["group"].to_numpy()
+    for train, test in DomainKFold(3).split(task.X, task.y, groups):
+        assert not set(groups[train]) & set(groups[test])
+
+
+def test_a_batch_that_holds_no_image_is_refused(pictures, tmp_path, backbone):
+    with pytest.raises(FtransferError, match="a batch of 2 holds no image with 3 views; raise --batch-size"):
+        extract_features(
+            find_images(pictures), tmp_path / "f", backbone, batch_size=2, views=describe_views(3)
+        )
+
+
+def test_the_command_line_makes_views(pictures, tmp_path):
+    command = ["extract", str(pictures), "--out", str(tmp_path / "f"), "--backbone", "small_cnn"]
+    command += ["--views", "2", "--augment", "flip,channel-shuffle"]
+    result = CliRunner().invoke(main, [*command, "--dry-run"])
+    assert "24 would be computed" in result.output
+    assert CliRunner().invoke(main, command).exit_code == 0
+    features = FeatureSet(tmp_path / "f")
+    assert features.views == {"count": 2, "augment": ["flip", "channel-shuffle"], "release": 1}
+    assert "0 would be computed, 24 are there" in CliRunner().invoke(main, [*command, "--dry-run"]).output
+    assert "2 views" in CliRunner().invoke(main, ["info", str(tmp_path / "f")]).output
