@@ -296,8 +296,9 @@ class _Run:
         """Wait for the part that is being written; its images are done from then on."""
         if self.part is None:
             return
-        (hashes, future), self.part = self.part, None
-        future.result()
+        hashes, future = self.part
+        future.result()  # Ctrl-C may fall here: the part is asked for again before it is said what was kept
+        self.part = None
         self.summary.computed += len(hashes)
         self.done.update(hashes)
         for sha256 in hashes:

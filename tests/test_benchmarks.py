@@ -13,6 +13,8 @@ from scipy.io import savemat
 
 from ftransfer import list_scorers, load_task, race
 
+pytestmark = pytest.mark.slow  # each starts a program of its own
+
 METHODS = ["1-NN", "TCA", "JDA", "CORAL+SVM", "GFK"]
 
 
@@ -81,7 +83,6 @@ def test_published_says_that_a_folder_does_not_exist(tmp_path):
     assert result.stderr == f"no folder at {tmp_path / 'nowhere'}\n"
 
 
-@pytest.mark.slow
 def test_methods_prints_pairs_and_sorted_means_of_every_method_and_classifier(tmp_path):
     X, y, labels = blobs(n_features=50)
     names = np.array(["ash", "elm", "oak"])[labels]
@@ -112,7 +113,6 @@ def test_methods_names_the_folder_that_is_no_feature_set(tmp_path):
 
 
 @pytest.mark.skipif(find_spec("skada") is None, reason='skada is not installed: pip install "skada==0.6"')
-@pytest.mark.slow
 def test_adapt_speed_prints_seconds_and_ratios_with_one_thread_and_with_all():
     result = run("adapt_speed.py", "--quick", "--repeats", 1)
     assert result.returncode == 0, result.stderr
@@ -135,7 +135,6 @@ def test_adapt_speed_names_its_cases_where_none_is_meant():
 
 
 @pytest.mark.skipif(find_spec("skada") is None, reason='skada is not installed: pip install "skada==0.6"')
-@pytest.mark.slow
 def test_race_speed_prints_seconds_of_both_and_their_ratio(tmp_path):
     X, y, labels = blobs(n_source=200, n_target=150, n_features=100, shift=5.0)
     names = np.array(["ash", "elm", "oak"])[labels]
@@ -162,7 +161,6 @@ def test_race_speed_prints_seconds_of_both_and_their_ratio(tmp_path):
     assert float(ratio) > 0
 
 
-@pytest.mark.slow
 def test_selection_chooses_as_a_race_does_and_counts_against_source_only_and_the_oracle(tmp_path):
     X, y, labels = blobs(n_features=20, shift=5.0)
     names = np.array(["ash", "elm", "oak"])[labels]
@@ -247,7 +245,6 @@ def test_loading_is_timed_case_by_case():
     assert all(float(line.split()[-1]) > 0 for line in lines[2:])
 
 
-@pytest.mark.slow
 def test_confidence_is_counted_on_held_out_rows_of_every_pair(tmp_path):
     X, y, labels = blobs(n_source=120, n_target=120)
     domains = np.where(y == -1, "night", "day")
@@ -268,7 +265,6 @@ def test_confidence_is_counted_on_held_out_rows_of_every_pair(tmp_path):
         assert float(line[11]) > 50
 
 
-@pytest.mark.slow
 def test_extract_times_every_contender_on_the_same_images_and_compares_their_features():
     result = run("extract.py", "--images", 30, "--models", "small_cnn")
     assert result.returncode == 0, result.stderr
@@ -284,7 +280,6 @@ def test_extract_times_every_contender_on_the_same_images_and_compares_their_fea
     assert 0.99 < float(rows["fast"][-1]) <= 1
 
 
-@pytest.mark.slow
 def test_extract_measures_the_peak_of_memory():
     result = run("extract.py", "--memory", "--counts", 50, 100)
     assert result.returncode == 0, result.stderr
@@ -300,7 +295,6 @@ def test_extract_says_that_a_folder_holds_no_photographs(tmp_path):
     assert result.stderr == f"no .jpg in {tmp_path}\n"
 
 
-@pytest.mark.slow
 def test_transfer_modes_counts_every_way_on_the_same_rows(pictures):
     small = ("--backbone", "small_cnn", "--freeze-until", "block2", "--epochs", 1)
     result = run("transfer_modes.py", pictures, "--source", "day", "--target", "night", *small)

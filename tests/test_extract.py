@@ -255,7 +255,7 @@ def test_another_backbone_into_the_same_folder_is_refused(pictures, tmp_path, ba
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL and SIGINT")
 @pytest.mark.parametrize(("kill", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_killed_process_loses_nothing_that_was_committed(tmp_path, kill, code):
-    for i in range(600):
+    for i in range(240):
         draw(tmp_path / "images" / "day" / "ash" / f"{i}.png", i % 3, i)
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "images"), str(tmp_path / "f")]
     process = subprocess.Popen(
@@ -270,24 +270,25 @@ def test_a_killed_process_loses_nothing_that_was_committed(tmp_path, kill, code)
     _, message = process.communicate(timeout=60)
     assert process.returncode == code, message
     committed = len(FeatureSet(tmp_path / "f").done())
-    assert 0 < committed < 600
+    assert 0 < committed < 240
     if kill == signal.SIGINT:
-        assert f"interrupted: {committed} of 600 images are kept" in message
+        assert f"interrupted: {committed} of 240 images are kept" in message
         assert "Traceback" not in message
     features = extract_features(
-        find_images(tmp_path / "images"), tmp_path / "f", Backbone("small_cnn", "random")
+        find_images(tmp_path / "images"), tmp_path / "f", Backbone("small_cnn", "random"), batch_size=8
     )
-    assert features.summary.computed == 600 - committed
-    assert len(features.load(features.complete)) == 600
+    assert features.summary.computed == 240 - committed
+    assert len(features.load(features.complete)) == 240
 
 
 PROGRAM = """
 import sys, time
 import ftransfer.extract as engine
 from ftransfer.cli import main
-engine.PART_ROWS = 32
+engine.PART_ROWS = 16
 take = engine._Run._take
-taken = iter(range(600))
-engine._Run._take = lambda self, *found: (time.sleep(0.2 * (next(taken) > 200)), take(self, *found))
-main(["extract", sys.argv[1], "--out", sys.argv[2], "--backbone", "small_cnn", "--weights", "random"])
+taken = iter(range(240))
+engine._Run._take = lambda self, *found: (time.sleep(0.2 * (next(taken) > 100)), take(self, *found))
+main(["extract", sys.argv[1], "--out", sys.argv[2], "--backbone", "small_cnn", "--weights", "random",
+      "--batch-size", "8"])
 """
