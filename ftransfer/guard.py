@@ -26,7 +26,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import beta
 
 from ftransfer.errors import FtransferError
-from ftransfer.scoring import LabelShift
+from ftransfer.label_shift import LabelShift
 from ftransfer.task import Answers, Task
 
 BASELINES = ("source only", "per-domain scaling")

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy.optimize import nnls
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -16,34 +15,87 @@ from ftransfer.errors import FtransferError
 RESAMPLES = 500
 
 
+CLEAR = 0.2  # share of the target's rows that would have to change their class
+
+
 @dataclass(frozen=True)
-class ClassShares:
-    """Class shares of the target, estimated.
+class LabelShift:
+    """Class shares of source and target.
 
     Attributes
     ----------
-    shares : DataFrame
-        One row a class: label, source (its share there), value, low, high (its share in the target, with a
-        95 % bootstrap interval). NaN where `problem` says why.
+    classes : ndarray of shape (n_classes,)
+    source, target : ndarray of shape (n_classes,)
+        Shares sum to one; the target's are estimated. NaN where `problem` says why.
+    low, high : ndarray of shape (n_classes,)
+        Bounds of the target's shares: 95 % bootstrap interval.
     distance : tuple of (value, low, high)
-        Total variation distance between the shares of source and target: from 0 to 1, the share of the rows
-        that would have to change their class.
+        Half the sum of absolute differences (total variation), with a 95 % bootstrap interval: from 0 to 1, the
+        share of the rows that would have to change their class.
     problem : str
         Why nothing can be said; empty where something can.
     """
 
-    shares: pd.DataFrame
+    classes: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
     distance: tuple[float, float, float]
     problem: str = ""
 
+    @property
+    def clear(self) -> bool:
+        """Whether more than a fifth of the rows changes class, beyond sampling error."""
+        return self.distance[1] > CLEAR
 
-def estimate_class_shares(X_source, y_source, X_target, random_state=0) -> ClassShares:
+    def describe(self, names) -> str:
+        """Say what is clearly there, for people; nothing where it is not. `names` are those of the classes."""
+        if not self.clear:
+            return ""
+        most = np.argsort(-np.abs(self.target - self.source))[:3]
+        changes = ", ".join(f"{names[i]} {self.source[i]:.0%} -> about {self.target[i]:.0%}" for i in most)
+        return (
+            f"the classes seem to have other shares in the target ({changes}): about {self.distance[0]:.0%} of the "
+            f"rows differ; adaptations that align the domains as wholes can mislead then"
+        )
+
+
+def black_box_shift(classes, source, confusion, predicted) -> LabelShift:
     """Estimate the class shares of the target by black box shift estimation (BBSE).
 
-    A logistic regression is cross-validated on the source. Its confusion matrix says what it predicts for rows of
-    each class; the shares wanted are those that explain what it predicts for the target: the nearest ones, in
-    least squares, that are not negative, scaled to sum to one. This holds if only the shares differ, and rows of a
-    class are alike in both domains; where that fails, so does the estimate.
+    Wanted are the shares that explain what a classifier predicts for the target by how it errs on the source: the
+    nearest ones, in least squares, that are not negative, scaled to sum to one. This holds if only the shares
+    differ, and rows of a class are alike in both domains; where that fails, so does the estimate.
+
+    Parameters
+    ----------
+    classes : array of shape (n_classes,)
+    source : array of shape (n_classes,)
+        Shares of the classes in the source.
+    confusion : array of shape (1 + n_resamples, n_classes, n_classes)
+        ``[:, i, j]`` is the share of held-out source rows of class j that are predicted as i; first of all rows,
+        then of bootstrap samples.
+    predicted : array of shape (1 + n_resamples, n_classes)
+        Shares of the labels predicted for the target, likewise.
+
+    References
+    ----------
+    Lipton, Wang, Smola, "Detecting and correcting for label shift with black box predictors", ICML 2018,
+    section 4, with non-negative least squares instead of an inverse.
+    """
+    shares = np.array([nnls(*each)[0] for each in zip(confusion, predicted, strict=True)])
+    shares /= shares.sum(axis=1, keepdims=True)
+    distances = np.abs(shares - source).sum(axis=1) / 2
+    low, high = np.quantile(np.c_[shares, distances][1:], [0.025, 0.975], axis=0)
+    distance = float(distances[0]), float(low[-1]), float(high[-1])
+    return LabelShift(classes, source, shares[0], low[:-1], high[:-1], distance)
+
+
+def estimate_class_shares(X_source, y_source, X_target, random_state=0) -> LabelShift:
+    """Estimate the class shares of the target before any adaptation, by `black_box_shift`.
+
+    The classifier is a logistic regression, cross-validated on the source.
 
     Parameters
     ----------
@@ -59,10 +111,9 @@ def estimate_class_shares(X_source, y_source, X_target, random_state=0) -> Class
     FtransferError
         If the source has fewer than two classes.
 
-    References
-    ----------
-    Lipton, Wang, Smola, "Detecting and correcting for label shift with black box predictors", ICML 2018,
-    section 4, with non-negative least squares instead of an inverse.
+    See Also
+    --------
+    ftransfer.scoring.estimate_label_shift : The same by a pipeline that was fitted on both domains.
 
     Examples
     --------
@@ -71,36 +122,38 @@ def estimate_class_shares(X_source, y_source, X_target, random_state=0) -> Class
     >>> draw = lambda y: rng.normal(size=(len(y), 2)) + 2 * y[:, None]
     >>> y_source, y_target = np.repeat([0, 1], [100, 100]), np.repeat([0, 1], [40, 160])
     >>> found = estimate_class_shares(draw(y_source), y_source, draw(y_target))
-    >>> found.shares.set_index("label")["value"].round(1).tolist()
+    >>> found.target.round(1).tolist()
     [0.2, 0.8]
     """
     labels, codes = np.unique(np.asarray(y_source), return_inverse=True)
     counts = np.bincount(codes)
-    shares = pd.DataFrame({"label": labels, "source": counts / counts.sum()})
     if len(labels) < 2:
         raise FtransferError(
             f"label shift needs at least two classes in the source; found: {labels.tolist()}"
         )
+    source = counts / counts.sum()
+
+    def unknown(problem):
+        nothing = np.full(len(labels), np.nan)
+        return LabelShift(labels, source, nothing, nothing, nothing, (np.nan,) * 3, problem)
+
     folds = min(5, counts.min())
     if folds < 2:
-        return _unknown(shares, f"class {labels[counts.argmin()]} has one row in the source")
+        return unknown(f"class {labels[counts.argmin()]} has one row in the source")
     confusion, guesses = _predict(X_source, codes, X_target, folds, random_state)
     smallest = np.linalg.svd(confusion / counts, compute_uv=False)[-1]
     # below 0.1 an error in the predicted shares grows tenfold; sampling alone makes about 1 / sqrt(rows of a class)
     if smallest < 0.1 + 1 / np.sqrt(counts.min()):
-        return _unknown(shares, "a linear classifier confuses the source's own classes too often")
+        return unknown("a linear classifier confuses the source's own classes too often")
     rng = np.random.default_rng(random_state)
-    estimate = _solve(confusion / counts, guesses.mean(axis=0))
     weights = rng.multinomial(len(guesses), np.full(len(guesses), 1 / len(guesses)), RESAMPLES) / len(guesses)
     columns = [rng.multinomial(n, confusion[:, k] / n, RESAMPLES) / n for k, n in enumerate(counts)]
-    resampled = np.array(
-        [_solve(c, m) for c, m in zip(np.stack(columns, -1), weights @ guesses, strict=True)]
+    return black_box_shift(
+        labels,
+        source,
+        np.concatenate([[confusion / counts], np.stack(columns, -1)]),
+        np.vstack([guesses.mean(axis=0), weights @ guesses]),
     )
-    shares["value"] = estimate
-    shares["low"], shares["high"] = _bounds(resampled)
-    distance = _total_variation(estimate, shares["source"].to_numpy())
-    low, high = _bounds(_total_variation(resampled, shares["source"].to_numpy()))
-    return ClassShares(shares, (float(distance), float(low), float(high)))
 
 
 def _predict(X_source, codes, X_target, folds, random_state):
@@ -117,21 +170,3 @@ def _predict(X_source, codes, X_target, folds, random_state):
         np.add.at(confusion, (fitted.predict(X_source[test]), codes[test]), 1)
         guesses[np.arange(len(X_target)), fitted.predict(X_target)] += 1 / folds
     return confusion, guesses
-
-
-def _solve(confusion, predicted):
-    """Return the shares that explain the predicted shares best, none negative."""
-    shares, _ = nnls(confusion, predicted)
-    return shares / shares.sum()
-
-
-def _total_variation(shares, others):
-    return np.abs(shares - others).sum(axis=-1) / 2
-
-
-def _bounds(resampled):
-    return np.quantile(resampled, [0.025, 0.975], axis=0)
-
-
-def _unknown(shares, problem):
-    return ClassShares(shares.assign(value=np.nan, low=np.nan, high=np.nan), (np.nan,) * 3, problem)

@@ -17,12 +17,12 @@ from ftransfer.adapt import DomainScaler
 from ftransfer.errors import FtransferError
 from ftransfer.guard import BASELINES, STEPS, Recommendation, recommend, step_of
 from ftransfer.journal import Journal
+from ftransfer.label_shift import LabelShift
 from ftransfer.pipeline import AdaptationPipeline, Recipe, load_recipe, reads_unlabelled
 from ftransfer.scoring import (
     DEFAULT_SCORER,
     Evidence,
     Judge,
-    LabelShift,
     Score,
     Scorer,
     estimate_label_shift,

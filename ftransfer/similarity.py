@@ -220,12 +220,13 @@ def _label_shift_rows(A, labels, B, proven, rng, random_state):
         but = "the domains differ by more than class shares can explain, so do not rely on it"
     meaning = f"The classes' shares in source and target differ by {value:.0%} of the rows; {but}."
     yield _row("label shift", found.distance, itself, meaning)
-    for each in found.shares.itertuples():
-        apart = each.source < each.low or each.source > each.high
-        more = "More often than" if each.value > each.source else "Less often than"
+    columns = found.classes, found.source, found.target, found.low, found.high
+    for label, source, target, low, high in zip(*columns, strict=True):
+        apart = source < low or source > high
+        more = "More often than" if target > source else "Less often than"
         verdict = more if apart else "As often as"
         meaning = f"{verdict} in the source{' (do not rely on it)' if doubt else ''}."
-        yield _row(f"share of {each.label}", (each.value, each.low, each.high), each.source, meaning)
+        yield _row(f"share of {label}", (target, low, high), source, meaning)
 
 
 def _class_rows(A, labels_a, B, labels_b, kernel, rng):

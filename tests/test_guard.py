@@ -7,8 +7,8 @@ from sklearn.svm import SVC
 
 from ftransfer import CORAL, DomainScaler, FtransferError, draw_target_labels, load_task, make_pipeline, race
 from ftransfer.guard import paired_interval, read_target_labels, recommend
+from ftransfer.label_shift import LabelShift
 from ftransfer.pipeline import AdaptationPipeline, Recipe
-from ftransfer.scoring import LabelShift
 
 NAMES = np.array(["ash", "elm", "oak"])
 
@@ -91,7 +91,7 @@ def test_under_clear_label_shift_the_score_must_rise_by_half(share, answer):
     rest = (1 - share) / 2
     target, source = np.array([share, rest, rest]), np.full(3, 1 / 3)
     distance = np.abs(target - source).sum() / 2
-    shift = LabelShift(np.arange(3), source, target, target, target, distance, distance)
+    shift = LabelShift(np.arange(3), source, target, target, target, (distance,) * 3)
     asked = []
     table = candidates([("a", "source only", 0.5, np.arange(3)), ("b", "CORAL", 0.7, np.arange(3))])
     found = recommend(table, label_shift=lambda row: asked.append(table["pipeline"][row]) or shift)

@@ -18,7 +18,7 @@ from ftransfer.scoring.back import circular, consistency
 from ftransfer.scoring.ensemble import best_by_rank, combine_by_rank
 from ftransfer.scoring.folds import DomainKFold
 from ftransfer.scoring.judge import Evidence, Judge, Score
-from ftransfer.scoring.shift import LabelShift, estimate_label_shift
+from ftransfer.scoring.shift import estimate_label_shift
 from ftransfer.scoring.source import deep_embedded, importance_weighted, source_accuracy
 from ftransfer.scoring.target import entropy, information, mixed, neighbourhood_density
 
@@ -27,7 +27,6 @@ __all__ = [
     "DomainKFold",
     "Evidence",
     "Judge",
-    "LabelShift",
     "Score",
     "Scorer",
     "best_by_rank",
