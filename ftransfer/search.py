@@ -28,6 +28,7 @@ from ftransfer.scoring import (
     estimate_label_shift,
     load_scorer,
 )
+from ftransfer.sources import SOURCES, learned_from, offer_sources, without_sources
 from ftransfer.strategy import Trial, make_strategy
 from ftransfer.task import Answers, Task
 
@@ -41,6 +42,7 @@ class Race:
     Attributes
     ----------
     task : Task
+        Of several sources, with the chosen ones.
     table : DataFrame
         One row a candidate, best first: ``rank, pipeline, adaptation, params, score, source_accuracy,
         target_accuracy, seconds, error, note``, and what the score is made of. ``source_accuracy`` (cross-validated)
@@ -104,6 +106,7 @@ def race(
     budget: float | None = None,
     journal=None,
     target_labels: np.ndarray | None = None,
+    choose_sources: bool = True,
     jobs: int | None = None,
     random_state: int = 0,
     progress: Callable[[int], None] = lambda n: None,
@@ -132,6 +135,8 @@ def race(
     target_labels : ndarray of shape (n_target,), int, optional
         Labels of a few target rows for the guard, -1 for the others: `draw_target_labels`. Nothing is fitted or
         ranked by them.
+    choose_sources : bool, default=True
+        Whether, of several sources, each alone races against all together.
     jobs : int, optional
         Candidates fitted at once. Default: the usable cores.
     random_state : int, default=0
@@ -151,6 +156,8 @@ def race(
     recipes = with_baselines(recipes)
     steps = {recipe.name: step_of(adaptation(recipe.pipeline)) for recipe in recipes}
     recipes = sorted(recipes, key=lambda recipe: STEPS.index(steps[recipe.name]))
+    if choose_sources:
+        recipes = offer_sources(recipes, task)
     scorer = load_scorer(scorer)
     if search == "bayesian" and scorer.ranks_all:
         raise FtransferError(
@@ -162,7 +169,9 @@ def race(
         recipes,
         n_trials=n_trials,
         keep=[name for name, step in steps.items() if step in BASELINES],
-        smallest=int(np.bincount(task.y[task.is_source]).min()),
+        smallest=int(
+            np.unique(np.c_[task.sample_domain, task.y][task.is_source], axis=0, return_counts=True)[1].min()
+        ),
         random_state=random_state,
     )
     announce(strategy.n_trials)
@@ -180,13 +189,14 @@ def race(
         raise FtransferError(
             f"every candidate failed; the first: {table['pipeline'][0]}: {table['error'][0]}"
         )
-    judge, seen = trials.judge(1.0), {}
+    seen = {}
 
     def look(row) -> tuple[AdaptationPipeline, Evidence | None]:
         """Fit the pipeline of a row, and hold out source rows; once for a trial, wherever its row stands."""
         trial = table["trial"][row]
         if id(trial) not in seen:
-            pipeline = table["fitted"][row] or _fit(task, trial)
+            part, judge = trials.judge(trial)
+            pipeline = table["fitted"][row] or _fit(part, trial)
             seen[id(trial)] = pipeline, _held_out(judge, pipeline)
         return seen[id(trial)]
 
@@ -203,6 +213,7 @@ def race(
     known = {row: evidence.right.mean() for row, (_, evidence) in looks.items() if evidence}
     table["source_accuracy"] = pd.Series(known, dtype=float)
     adapt = table["adaptation"][chosen] not in BASELINES
+    task = trials.judge(table["trial"][chosen])[0]
     notes = [*task.notes, *trials.notes()]
     if answer.shift and answer.shift.clear:
         notes.append(answer.shift.describe(task.classes))
@@ -256,10 +267,9 @@ class _Trials:
     def run(self, trials: list[Trial]) -> list[dict]:
         """Run the trials of one round; return the rows of those for which there was time."""
         share = trials[0].share
-        judge = self.judge(share)
         rows = []
-        shared = (judge, self.scorer, self.target_labels, self.journal)
-        found = ((*shared, trial) for trial in self._in_time(trials))
+        shared = (self.scorer, self.target_labels, self.journal)
+        found = ((self.judge(trial), *shared, trial) for trial in self._in_time(trials))
         for row in _in_threads(_fit_and_score, found, self.jobs):
             if "known" not in row:
                 self.journal.add(row["trial"], row)
@@ -275,12 +285,14 @@ class _Trials:
                 row["score"] = getattr(score, "value", math.nan)
         return rows
 
-    def judge(self, share):
-        """Make the judge of trials on a share of the rows; those of smaller shares are among those of larger ones."""
-        if share not in self.judges:
-            task = self.task if share == 1 else _thinned(self.task, share)
-            self.judges[share] = (task, Judge(task.X, task.y, task.sample_domain, groups=_groups(task)))
-        return self.judges[share]
+    def judge(self, trial):
+        """Make the task and the judge of a trial, by the sources it learns from and its share of the rows."""
+        key = trial.params.get(SOURCES), trial.share
+        if key not in self.judges:
+            task = learned_from(self.task, trial.params)
+            task = task if trial.share == 1 else _thinned(task, trial.share)
+            self.judges[key] = (task, Judge(task.X, task.y, task.sample_domain, groups=_groups(task)))
+        return self.judges[key]
 
     def notes(self) -> list[str]:
         """Say what was not tried on all rows."""
@@ -395,7 +407,7 @@ def _fit_and_score(judged, scorer: Scorer, target_labels, journal: Journal, tria
 
 
 def _fit(task: Task, trial: Trial) -> AdaptationPipeline:
-    pipeline = clone(trial.recipe.pipeline).set_params(**trial.params)
+    pipeline = clone(trial.recipe.pipeline).set_params(**without_sources(trial.params))
     return pipeline.fit(task.X, task.y, sample_domain=task.sample_domain)
 
 
@@ -416,9 +428,9 @@ def _thinned(task: Task, share: float) -> Task:
     return replace(task, **parts, rows=task.rows[taken], answers=answers)
 
 
-def _held_out(judged, pipeline) -> Evidence | None:
+def _held_out(judge, pipeline) -> Evidence | None:
     """Predict held-out source rows; None where that cannot be done."""
-    evidence = judged[1].evidence(pipeline)
+    evidence = judge.evidence(pipeline)
     try:
         evidence.source_labels  # noqa: B018 - computed here, in the thread
     except (ValueError, ArithmeticError, np.linalg.LinAlgError):

@@ -34,6 +34,7 @@ ARROWS = {
     "pipeline": {"errors", "adapt", "shipped"},
     "scoring": {"errors", "adapt", "label_shift", "pipeline"},
     "strategy": {"errors", "pipeline"},
+    "sources": {"pipeline", "task"},
     "journal": {"features", "scoring", "strategy", "task"},
     "search": {
         "adapt",
@@ -43,6 +44,7 @@ ARROWS = {
         "label_shift",
         "pipeline",
         "scoring",
+        "sources",
         "strategy",
         "task",
     },

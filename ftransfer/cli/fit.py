@@ -36,6 +36,11 @@ class Duration(click.ParamType):
 @click.option("--source", required=True, help="Domain with labels; several with commas: photo,cartoon.")
 @click.option("--target", required=True, help="Domain that the labels are carried to.")
 @click.option(
+    "--all-sources",
+    is_flag=True,
+    help="Learn from several sources together; do not let each alone race, too.",
+)
+@click.option(
     "--pipeline", "pipelines", multiple=True, help="Recipe, by name or path; may be repeated.  [default: all]"
 )
 @click.option(
@@ -106,6 +111,7 @@ def run_fit(
     search="grid",
     trials=None,
     budget=None,
+    all_sources=False,
 ):
     """Load the task, race, and write the run folder; return the results and the folder."""
     from ftransfer.guard import draw_target_labels, read_target_labels
@@ -147,6 +153,7 @@ def run_fit(
                 budget=budget,
                 journal=folder / "running",
                 target_labels=labels,
+                choose_sources=not all_sources,
                 jobs=jobs,
                 progress=bar.update,
                 announce=bar.reset,

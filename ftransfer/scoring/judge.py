@@ -87,8 +87,9 @@ class Judge:
         self.classes, self.labels = np.unique(self.y[self.source], return_inverse=True)
         rng = np.random.default_rng(random_state)
         self.asked = np.sort(rng.permutation(len(self.target))[:MOST_ROWS])
-        self.source_weights = _bootstrap_weights(rng, len(self.source))
+        # the target first: judges of other sources resample it alike
         self.target_weights = _bootstrap_weights(rng, len(self.target))
+        self.source_weights = _bootstrap_weights(rng, len(self.source))
         self.asked_weights = self.target_weights[:, self.asked]
         self.asked_weights /= self.asked_weights.sum(axis=1, keepdims=True)
 
