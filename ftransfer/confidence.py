@@ -1,21 +1,25 @@
 """How far a prediction can be trusted: a calibrated probability, and a distance to what was trained on.
 
 Neither uses a target label. The probability is calibrated by one temperature on held-out source rows
-(Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks", ICML 2017, section 4.2); on another
-domain it is an estimate. The distance is that to the k-th nearest training row, rows scaled to unit length
-(Sun, Ming, Zhu, Li, "Out-of-distribution detection with deep nearest neighbors", ICML 2022, section 3), for
-each domain relative to its own rows' distances to one another.
+(Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks", ICML 2017, section 4.2). On another
+domain a model is right less often than it knows. So the temperature is raised until the mean probability on the
+target is no larger than the share of the source that the predicted labels recognise, carried back to it
+(`ftransfer.scoring.carried_back`); it stays an estimate. The distance is that to the k-th nearest training row, rows
+scaled to unit length (Sun, Ming, Zhu, Li, "Out-of-distribution detection with deep nearest neighbors", ICML 2022,
+section 3), for each domain relative to its own rows' distances to one another.
 """
 
 import warnings
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
+
+from ftransfer.scoring import Judge, carried_back
 
 FOLDS = 3
 MOST_ROWS = 2000  # of the source to fit the temperature; of all domains to measure distances to
@@ -24,11 +28,14 @@ WITHIN = 0.99  # share of a domain's own rows that lie within its limit
 
 
 def fit_temperature(pipeline, X, y, sample_domain, random_state=0) -> float | None:
-    """Find the temperature that makes the probabilities of held-out source rows most likely.
+    """Find the temperature for probabilities on the target: that of the source, or a higher one.
+
+    On held-out source rows the temperature makes the true labels most likely. It is raised where the target's
+    rows would be surer on average than their labels carry back to the source.
 
     Parameters
     ----------
-    pipeline : AdaptationPipeline
+    pipeline : AdaptationPipeline, fitted
     X : array of shape (n_samples, n_features)
     y : array of shape (n_samples,)
         Labels of the source rows, -1 on target rows, which take part in every fit.
@@ -39,6 +46,14 @@ def fit_temperature(pipeline, X, y, sample_domain, random_state=0) -> float | No
     float, or None where the pipeline has neither probabilities nor a decision function, a class has fewer
     than three rows, or a fit on two thirds of the source fails.
     """
+    of_source = source_temperature(pipeline, X, y, sample_domain, random_state)
+    if of_source is None:
+        return None
+    return max(of_source, target_temperature(pipeline, X, y, sample_domain, random_state))
+
+
+def source_temperature(pipeline, X, y, sample_domain, random_state=0) -> float | None:
+    """Find the temperature that makes the labels of held-out source rows most likely; as `fit_temperature`."""
     method = _method(pipeline)
     rng = np.random.default_rng(random_state)
     source = rng.permutation(np.flatnonzero(sample_domain > 0))[:MOST_ROWS]
@@ -66,6 +81,25 @@ def fit_temperature(pipeline, X, y, sample_domain, random_state=0) -> float | No
         return -each[np.arange(len(codes)), codes].mean()
 
     return float(np.exp(minimize_scalar(surprise, bounds=(-5, 5), method="bounded").x))
+
+
+def target_temperature(pipeline, X, y, sample_domain, random_state=0) -> float:
+    """Return the least temperature at which the target is no surer than its labels carry back; at most e^5."""
+    source, target = np.flatnonzero(sample_domain > 0), np.flatnonzero(sample_domain < 0)
+    rng = np.random.default_rng(random_state)
+    rows = np.r_[rng.permutation(source)[:MOST_ROWS], rng.permutation(target)[:MOST_ROWS]]
+    judge = Judge(X[rows], y[rows], sample_domain[rows])
+    method = _method(pipeline)
+    logits = _logits(getattr(pipeline, method)(judge.X_target), method)
+    share = carried_back(judge, judge.evidence(pipeline).target_labels)[0]
+
+    def too_sure(log_temperature):
+        return softmax(logits / np.exp(log_temperature), axis=1).max(axis=1).mean() - share
+
+    low, high = -5.0, 5.0
+    if too_sure(low) <= 0:
+        return float(np.exp(low))
+    return float(np.exp(brentq(too_sure, low, high) if too_sure(high) < 0 else high))
 
 
 def probability(pipeline, X, predicted, temperature: float | None) -> np.ndarray:

@@ -246,23 +246,28 @@ def test_loading_is_timed_case_by_case():
 
 
 def test_confidence_is_counted_on_held_out_rows_of_every_pair(tmp_path):
-    X, y, labels = blobs(n_source=120, n_target=120)
+    X, y, labels = blobs(n_source=60, n_target=60)
     domains = np.where(y == -1, "night", "day")
     write_feature_set(tmp_path / "f", X, np.array(["ash", "elm", "oak"])[labels], domains)
     write_feature_set(tmp_path / "g", -9 * X, [None] * len(X), ["elsewhere"] * len(X))
     result = run("confidence.py", tmp_path / "f", tmp_path / "g")
     lines = [line for line in table(result.stdout) if line[1:2] == [">"]]
+    recipes = ("source_only_logistic", "scaled_logistic", "coral_svm", "scaled_forest", "pseudo_svm")
     assert [" ".join(line[:4]) for line in lines] == [
-        f"{pair}, {recipe}"
-        for pair in ("day > night", "night > day")
-        for recipe in ("scaled_logistic", "coral_svm")
+        f"{pair}, {recipe}" for pair in ("day > night", "night > day") for recipe in recipes
     ], result.stderr
     for line in lines:
-        source, sure, target, _, far_source, far_target = map(float, line[4:10])
-        assert min(source, target, sure) > 70
+        source, target, raw, of_source, sure, far_source, far_target = map(float, line[4:11])
+        assert min(source, raw) > 33
+        assert sure < of_source + 0.1
+        if line[3] != "source_only_logistic":
+            assert min(source, target) > 70
         assert max(far_source, far_target) < 15
-        assert line[10] == "elsewhere"
-        assert float(line[11]) > 50
+        assert line[11] == "elsewhere"
+        assert float(line[12]) > 50
+    summary = [line.split() for line in result.stdout.splitlines()[-4:]]
+    modest, too_sure = (np.array(line[-3:], dtype=float) for line in summary[1:3])
+    assert (modest <= too_sure).all()
 
 
 def test_extract_times_every_contender_on_the_same_images_and_compares_their_features():

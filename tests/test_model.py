@@ -21,6 +21,7 @@ from ftransfer import (
     make_pipeline,
 )
 from ftransfer.confidence import Familiar, fit_temperature, probability
+from ftransfer.scoring import Judge, carried_back
 
 RECIPE = {"backbone": "b", "weights": "sha256:0", "layers": [{"name": "x", "width": 8}]}
 
@@ -96,7 +97,7 @@ def noisy(seed=0, n=600):
 @pytest.mark.parametrize("classifier", [SVC(), RidgeClassifier(), GaussianNB(), LogisticRegression()])
 def test_probabilities_are_as_often_right_as_they_say_on_held_out_source_rows(classifier):
     X, y, domain = noisy()
-    pipeline = make_pipeline(DomainScaler(), classifier)
+    pipeline = make_pipeline(DomainScaler(), classifier).fit(X, y)
     temperature = fit_temperature(pipeline, X, y, domain)
     fresh, labels, fresh_domain = noisy(n=600)
     known = fresh_domain > 0
@@ -111,10 +112,24 @@ def test_no_target_label_has_a_say_in_the_temperature():
     X, y, domain = noisy()
     shuffled = X.copy()
     shuffled[domain < 0] = X[domain < 0][::-1]
-    pipeline = make_pipeline(DomainScaler(), LogisticRegression())
+    pipeline = make_pipeline(DomainScaler(), LogisticRegression()).fit(X, y)
     assert fit_temperature(pipeline, X, y, domain) == pytest.approx(
         fit_temperature(pipeline, shuffled, y, domain), rel=1e-3
     )
+
+
+def test_on_the_target_nobody_is_surer_than_its_labels_carry_back_to_the_source():
+    X, y, _ = blobs(n_source=300, n_target=300, shift=6.0)
+    domain = np.where(y == -1, -1, 1)
+    pipeline = make_pipeline(LogisticRegression()).fit(
+        X, y
+    )  # the shift makes most rows one class, and surely so
+    assert pipeline.predict_proba(X[300:]).max(axis=1).mean() > 0.95
+    temperature = fit_temperature(pipeline, X, y, domain)
+    modest = probability(pipeline, X[300:], pipeline.predict(X[300:]), temperature).mean()
+    carried = carried_back(Judge(X, y), pipeline.predict(X[300:]))[0]
+    assert carried < 0.95
+    assert modest == pytest.approx(carried, abs=0.01)
 
 
 def test_where_nothing_can_be_calibrated_there_is_no_or_the_pipelines_own_probability():

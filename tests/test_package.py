@@ -56,7 +56,7 @@ ARROWS = {
     "transferability": {"errors", "features"},
     "model": {"errors", "features", "model_file", "confidence", "predict"},
     "model_file": {"errors", "features"},
-    "confidence": set(),
+    "confidence": {"scoring"},
     "predict": {"errors", "images", "backbone", "features", "extract"},
 }
 

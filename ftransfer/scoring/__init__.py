@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.scoring.back import circular, consistency
+from ftransfer.scoring.back import carried_back, circular, consistency
 from ftransfer.scoring.ensemble import best_by_rank, combine_by_rank
 from ftransfer.scoring.folds import DomainKFold
 from ftransfer.scoring.judge import Evidence, Judge, Score
@@ -30,6 +30,7 @@ __all__ = [
     "Score",
     "Scorer",
     "best_by_rank",
+    "carried_back",
     "estimate_label_shift",
     "list_scorers",
     "load_scorer",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ftransfer.scoring.judge import Evidence, refit
+from ftransfer.scoring.judge import Evidence, Judge, refit
 
 
 def consistency(evidence: Evidence):
@@ -26,12 +26,28 @@ def consistency(evidence: Evidence):
         return nothing, {"carried_back": 0.0, "neighbours": 0.0}
     agree = (labels[judge.neighbours] == asked[:, None]).mean(axis=1)
     beyond = (judge.asked_weights @ agree - chance) / (1 - chance)
-    signs = np.where(np.arange(k) == labels[:, None], 1.0, -1.0)
+    carried = carried_back(judge, labels)
+    parts = {"carried_back": float(carried[0]), "neighbours": float(beyond[0])}
+    return carried * np.maximum(beyond, 0.0) ** 2, parts
+
+
+def carried_back(judge: Judge, labels):
+    """Share of the source, averaged over its classes, that a ridge classifier trained on the target recognises.
+
+    Parameters
+    ----------
+    judge : Judge
+    labels : array of shape (n_target,), int
+        Predicted for the target rows, as indices into the judge's classes.
+
+    Returns
+    -------
+    ndarray of shape (1 + RESAMPLES,): on all rows, then on bootstrap samples
+    """
+    signs = np.where(np.arange(len(judge.classes)) == labels[:, None], 1.0, -1.0)
     mean = signs.mean(axis=0)
     right = (judge.ridge_from_target(signs - mean) + mean).argmax(axis=1) == judge.labels
-    carried_back = judge.over_classes(right)
-    parts = {"carried_back": float(carried_back[0]), "neighbours": float(beyond[0])}
-    return carried_back * np.maximum(beyond, 0.0) ** 2, parts
+    return judge.over_classes(right)
 
 
 def circular(evidence: Evidence):
