@@ -1,0 +1,87 @@
+"""Settings of Sphinx: `sphinx-build -W docs site`, with the extra [docs]."""
+
+import re
+import sys
+from pathlib import Path
+
+import click
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))  # this checkout, installed or not
+
+from ftransfer import __version__
+from ftransfer.cli import COMMANDS, main
+
+project = "ftransfer"
+author = copyright = "The ftransfer authors"
+release = version = __version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+html_theme = "furo"
+html_title = f"ftransfer {__version__}"
+html_theme_options = {"source_edit_link": ""}
+html_show_copyright = False
+exclude_patterns = ["_build"]
+myst_heading_anchors = 3
+myst_enable_extensions = ["deflist"]
+default_role = "code"  # a single backtick in a docstring
+autodoc_default_options = {"members": True, "inherited-members": False}
+autodoc_class_signature = "separated"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+
+
+def describe_command(name: str) -> str:
+    """Write a command's usage, description and options as Markdown, from what click knows of it."""
+    command = main.get_command(None, name)
+    context = click.Context(command, info_name=f"ftransfer {name}")
+    lines = [f"## {name}", "", "```text", command.get_usage(context).removeprefix("Usage: "), "```", ""]
+    lines += [plain(command.help), ""]
+    for parameter in command.params:
+        record = parameter.get_help_record(context)
+        if record:
+            lines += [f"`{record[0]}`", f": {plain(record[1]) or 'As it says.'}", ""]
+    return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """Keep what Markdown would take for markup as it is."""
+    return re.sub(
+        r"([<>*_\[\]|])", r"\\\1", text.replace("\n\n", "\0").replace("\n", " ").replace("\0", "\n\n")
+    )
+
+
+def write_what_is_known(app, docname, source):
+    """Put in what is not written by hand, so that it is never out of date: the commands, and the pages no list has."""
+    if docname == "cli":
+        source[0] = source[0].replace("<!-- commands -->", "\n".join(map(describe_command, COMMANDS)))
+    if docname == "index":
+        listed = source[0].split()
+        others = sorted(page.stem for page in HERE.glob("*.md") if page.stem not in [*listed, "index"])
+        source[0] = source[0].replace("<!-- other pages -->", "\n".join(others))
+
+
+def read_again(app, env, docnames):
+    """Have these two read again in every build: what they hold changes without their files."""
+    docnames += {"cli", "index"} - set(docnames)
+
+
+def escape_underscores(app, what, name, obj, options, lines):
+    """Keep `n_components_` from being taken for a link, wherever a docstring says it plainly."""
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith(".. "):
+            parts = line.split("`")
+            parts[::2] = [re.sub(r"(?<=\w)_(?!\w)", r"\\_", part) for part in parts[::2]]
+            lines[i] = "`".join(parts)
+
+
+def leave_out(app, what, name, obj, skip, options):
+    """Leave out what scikit-learn adds to every estimator."""
+    return True if name.endswith("_request") else None
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("env-before-read-docs", read_again)
+    app.connect("source-read", write_what_is_known)
+    app.connect("autodoc-process-docstring", escape_underscores, priority=900)  # after napoleon
+    app.connect("autodoc-skip-member", leave_out)
