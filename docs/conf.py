@@ -1,16 +1,14 @@
-"""Settings of Sphinx: `sphinx-build -W docs site`, with the extra [docs]."""
+"""Settings of Sphinx: `sphinx-build -W docs site`, with the package and its extra [docs] installed."""
 
 import re
-import sys
 from pathlib import Path
 
 import click
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # this checkout, installed or not
-
 from ftransfer import __version__
 from ftransfer.cli import COMMANDS, main
+
+HERE = Path(__file__).resolve().parent
 
 project = "ftransfer"
 author = copyright = "The ftransfer authors"

@@ -85,3 +85,11 @@ def real():
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder}; FTRANSFER_REAL names their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def newcomer(tmp_path_factory):
+    """A folder in which the pages' commands are run, each once, whichever page names it."""
+    from pages import Newcomer
+
+    return Newcomer(tmp_path_factory.mktemp("newcomer"))

@@ -19,6 +19,7 @@ COMMANDS = {
     "import": "Make a feature set of embeddings that were made elsewhere.",
     "finetune": "Train a backbone further on labelled images; write a checkpoint for extract.",
     "backbones": "List the backbones that extract can run.",
+    "completion": "Print the script that completes commands by TAB in bash, zsh or fish.",
 }
 
 

@@ -4,14 +4,17 @@ import json
 
 import click
 
+from ftransfer.cli import complete
 from ftransfer.cli.progress import progress_bar
 
 
 @click.command()
-@click.argument("features", nargs=-1)
+@click.argument("features", shell_complete=complete.folders, nargs=-1)
 @click.option("--rank", is_flag=True, help="Rank FEATURES, feature sets of the same images.")
 @click.option(
-    "--source", help="With --rank: the domain whose labels count.  [default: the only one with labels]"
+    "--source",
+    shell_complete=complete.domains,
+    help="With --rank: the domain whose labels count.  [default: the only one with labels]",
 )
 @click.option("--json", "as_json", is_flag=True, help="With --rank: print the table as JSON.")
 def backbones(features, rank, source, as_json):

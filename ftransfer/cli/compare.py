@@ -5,13 +5,14 @@ import textwrap
 
 import click
 
+from ftransfer.cli import complete
 from ftransfer.cli.progress import progress_bar
 
 
 @click.command()
-@click.argument("features")
-@click.option("--source", help="Domain that the labels come from.")
-@click.option("--target", help="Domain that they are carried to.")
+@click.argument("features", shell_complete=complete.folders)
+@click.option("--source", shell_complete=complete.domains, help="Domain that the labels come from.")
+@click.option("--target", shell_complete=complete.domains, help="Domain that they are carried to.")
 @click.option(
     "--max-rows",
     type=click.IntRange(8),

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import click
 
+from ftransfer.cli import complete
 from ftransfer.cli.progress import progress_bar
 
 
 @click.command()
 @click.option(
-    "--out", default="ftransfer-demo", show_default=True, help="Folder for images, features and run."
+    "--out",
+    default="ftransfer-demo",
+    shell_complete=complete.folders,
+    show_default=True,
+    help="Folder for images, features and run.",
 )
 def demo(out):
     """Go the whole way offline, in under a minute: printed digits to handwritten ones.

@@ -4,15 +4,19 @@ from pathlib import Path
 
 import click
 
+from ftransfer.cli import complete
+
 FORMATS = ("parquet", "npz", "csv")
 
 
 @click.command()
-@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@click.argument("features", shell_complete=complete.folders, nargs=-1, required=True, metavar="FEATURES...")
 @click.option(
     "--format", "kind", type=click.Choice(["parquet", "npz", "csv"]), help="[default: by --out, else parquet]"
 )
-@click.option("--out", help="File; replaced if it is there.  [default: FEATURES.FORMAT]")
+@click.option(
+    "--out", shell_complete=complete.paths, help="File; replaced if it is there.  [default: FEATURES.FORMAT]"
+)
 def export(features, kind, out):
     """Write FEATURES as one table of paths, labels, domains and embeddings; several are joined.
 

@@ -6,20 +6,32 @@ from functools import partial
 
 import click
 
-from ftransfer.cli import one_line
+from ftransfer.cli import complete, one_line
 from ftransfer.cli.progress import progress_bar
 
 
 @click.command()
-@click.argument("images")
-@click.option("--out", required=True, help="Folder of the feature set; extended if it is there.")
+@click.argument("images", shell_complete=complete.paths)
+@click.option(
+    "--out",
+    shell_complete=complete.folders,
+    required=True,
+    help="Folder of the feature set; extended if it is there.",
+)
 @click.option("--domain", help="Name of the domain, where all of IMAGES are one.")
 @click.option(
     "--labels/--no-labels", default=True, help="Whether folder names are labels.  [default: labels]"
 )
-@click.option("--backbone", default="resnet50", show_default=True, help="See ftransfer backbones.")
+@click.option(
+    "--backbone",
+    shell_complete=complete.backbones,
+    default="resnet50",
+    show_default=True,
+    help="See ftransfer backbones.",
+)
 @click.option(
     "--weights",
+    shell_complete=complete.checkpoints,
     default="DEFAULT",
     show_default=True,
     help="DEFAULT, a name (IMAGENET1K_V1), a file, or random.",
@@ -32,6 +44,7 @@ from ftransfer.cli.progress import progress_bar
 )
 @click.option(
     "--adapt-bn",
+    shell_complete=complete.domains,
     multiple=True,
     metavar="DOMAIN",
     help="Embed this domain by batch-norm statistics of its own images; may be repeated.",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from ftransfer.cli import complete
 from ftransfer.cli.progress import progress_bar
 from ftransfer.errors import FtransferError, unknown
 
@@ -20,16 +21,30 @@ class Names(click.ParamType):
 
 
 @click.command()
-@click.argument("images")
+@click.argument("images", shell_complete=complete.paths)
 @click.option(
-    "--out", required=True, help="The checkpoint, .safetensors; .json and .html are written beside it."
+    "--out",
+    required=True,
+    shell_complete=complete.paths,
+    help="The checkpoint, .safetensors; .json and .html are written beside it.",
 )
 @click.option(
-    "--domain", "domains", multiple=True, help="Domain that trains; may be repeated.  [default: all]"
+    "--domain",
+    "domains",
+    multiple=True,
+    shell_complete=complete.domains,
+    help="Domain that trains; may be repeated.  [default: all]",
 )
-@click.option("--backbone", default="resnet50", show_default=True, help="See ftransfer backbones.")
+@click.option(
+    "--backbone",
+    shell_complete=complete.backbones,
+    default="resnet50",
+    show_default=True,
+    help="See ftransfer backbones.",
+)
 @click.option(
     "--weights",
+    shell_complete=complete.checkpoints,
     default="DEFAULT",
     show_default=True,
     help="What to start from: DEFAULT, a name (IMAGENET1K_V1), a file, or random, which is from nothing.",
@@ -64,9 +79,24 @@ class Names(click.ParamType):
     default="",
     help="Vary training images: flip,shift,zoom,colour,channels,grey,invert,erase.",
 )
-@click.option("--rules-from", metavar="CHECKPOINT", help="The rules that this checkpoint was trained with.")
-@click.option("--teacher", help="Backbone whose embedding is learned as well: distillation.")
-@click.option("--teacher-weights", default="DEFAULT", show_default=True, help="As --weights.")
+@click.option(
+    "--rules-from",
+    shell_complete=complete.paths,
+    metavar="CHECKPOINT",
+    help="The rules that this checkpoint was trained with.",
+)
+@click.option(
+    "--teacher",
+    shell_complete=complete.backbones,
+    help="Backbone whose embedding is learned as well: distillation.",
+)
+@click.option(
+    "--teacher-weights",
+    shell_complete=complete.checkpoints,
+    default="DEFAULT",
+    show_default=True,
+    help="As --weights.",
+)
 @click.option(
     "--adapt-bn",
     is_flag=True,
@@ -81,7 +111,13 @@ class Names(click.ParamType):
     help="Epochs without progress.",
 )
 @click.option("--batch-size", type=click.IntRange(2), default=32, show_default=True)
-@click.option("--optimizer", default="adamw", show_default=True, help="adamw or sgd.")
+@click.option(
+    "--optimizer",
+    shell_complete=complete.words("adamw", "sgd"),
+    default="adamw",
+    show_default=True,
+    help="adamw or sgd.",
+)
 @click.option("--learning-rate", type=float, help="Of the head and fresh layers.  [default: 0.001, sgd 0.03]")
 @click.option(
     "--taken-rate", type=float, default=0.1, show_default=True, help="Of taken layers, as a part of that."

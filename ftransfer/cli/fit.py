@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ftransfer.cli import complete
 from ftransfer.cli.progress import progress_bar
 from ftransfer.errors import unknown
 
@@ -32,32 +33,45 @@ class Duration(click.ParamType):
 
 
 @click.command()
-@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
-@click.option("--source", required=True, help="Domain with labels; several with commas: photo,cartoon.")
-@click.option("--target", required=True, help="Domain that the labels are carried to.")
+@click.argument("features", shell_complete=complete.folders, nargs=-1, required=True, metavar="FEATURES...")
+@click.option(
+    "--source",
+    shell_complete=complete.domains,
+    required=True,
+    help="Domain with labels; several with commas: photo,cartoon.",
+)
+@click.option(
+    "--target", shell_complete=complete.domains, required=True, help="Domain that the labels are carried to."
+)
 @click.option(
     "--all-sources",
     is_flag=True,
     help="Learn from several sources together; do not let each alone race, too.",
 )
 @click.option(
-    "--pipeline", "pipelines", multiple=True, help="Recipe, by name or path; may be repeated.  [default: all]"
+    "--pipeline",
+    "pipelines",
+    multiple=True,
+    shell_complete=complete.recipes,
+    help="Recipe, by name or path; may be repeated.  [default: all]",
 )
 @click.option(
     "--classes",
+    shell_complete=complete.words("strict", "shared", "all"),
     default="strict",
     show_default=True,
     help="strict: both domains have the same; shared: those that both have; all; or some by name: mug,bike.",
 )
 @click.option(
     "--scorer",
+    shell_complete=complete.words(*complete.SCORERS),
     default="consistency",
     show_default=True,
-    help="Score that needs no target labels: consistency, circular, source_accuracy, importance_weighted, "
-    "deep_embedded, entropy, information, neighbourhood_density, mixval or ensemble.",
+    help=f"Score that needs no target labels: {', '.join(complete.SCORERS[:-1])} or {complete.SCORERS[-1]}.",
 )
 @click.option(
     "--target-labels",
+    shell_complete=complete.paths,
     metavar="FILE",
     help="CSV with path and label of a few target images, for the guard alone; they are not counted.",
 )
@@ -69,6 +83,7 @@ class Duration(click.ParamType):
 )
 @click.option(
     "--search",
+    shell_complete=complete.words(*complete.SEARCHES),
     default="grid",
     show_default=True,
     help="grid: every setting; random: some of them; halving: all on few rows, the better ones on more; bayesian: "
@@ -81,7 +96,7 @@ class Duration(click.ParamType):
     help="Settings that a random or bayesian search tries.  [default: as many as the grid has]",
 )
 @click.option("--budget", type=Duration(), help="Time after which no further setting is begun: 90s, 5m, 2h.")
-@click.option("--out", help="Run folder.  [default: runs/SOURCE-to-TARGET]")
+@click.option("--out", shell_complete=complete.folders, help="Run folder.  [default: runs/SOURCE-to-TARGET]")
 @click.option("--jobs", type=click.IntRange(1), help="Candidates fitted at once.  [default: usable cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def fit(features, source, target, pipelines, classes, out, jobs, as_json, **options):

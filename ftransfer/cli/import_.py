@@ -4,12 +4,19 @@ import json
 
 import click
 
+from ftransfer.cli import complete
+
 
 @click.command("import")
-@click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
-@click.option("--out", required=True, help="Folder of the feature set.")
+@click.argument("tables", shell_complete=complete.paths, nargs=-1, required=True, metavar="TABLE...")
+@click.option("--out", shell_complete=complete.folders, required=True, help="Folder of the feature set.")
 @click.option("--domain", help="Domain of all rows.  [default: column domain, else each file's name]")
-@click.option("--labels", multiple=True, help="File with a label a line, or .npy; one a table.")
+@click.option(
+    "--labels",
+    shell_complete=complete.paths,
+    multiple=True,
+    help="File with a label a line, or .npy; one a table.",
+)
 @click.option("--label-column", help="Name of the column of labels.  [default: label]")
 @click.option("--domain-column", help="Name of the column of domains.  [default: domain]")
 @click.option("--path-column", help="Name of the column of paths, or other names of rows.  [default: path]")

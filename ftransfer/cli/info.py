@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from ftransfer.cli import complete
 from ftransfer.errors import FtransferError
 
 
 @click.command()
-@click.argument("folder")
+@click.argument("folder", shell_complete=complete.folders)
 @click.option(
     "--verify", is_flag=True, help="Read every byte of a feature set; exit with 1 if anything is wrong."
 )

@@ -6,16 +6,31 @@ from pathlib import Path
 
 import click
 
+from ftransfer.cli import complete
 from ftransfer.cli.progress import progress_bar
 
 
 @click.command()
-@click.argument("run")
-@click.argument("images_or_features")
-@click.option("--out", required=True, help="The table of labels to write, a .csv file.")
-@click.option("--weights", help="The backbone's checkpoint, where it is not in torchvision's cache.")
-@click.option("--features", help="Folder to keep the images' features in.  [default: beside --out]")
-@click.option("--domain", help="Of a feature set with several domains, label this one only.")
+@click.argument("run", shell_complete=complete.paths)
+@click.argument("images_or_features", shell_complete=complete.paths)
+@click.option(
+    "--out", shell_complete=complete.paths, required=True, help="The table of labels to write, a .csv file."
+)
+@click.option(
+    "--weights",
+    shell_complete=complete.paths,
+    help="The backbone's checkpoint, where it is not in torchvision's cache.",
+)
+@click.option(
+    "--features",
+    shell_complete=complete.folders,
+    help="Folder to keep the images' features in.  [default: beside --out]",
+)
+@click.option(
+    "--domain",
+    shell_complete=complete.domains,
+    help="Of a feature set with several domains, label this one only.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option("--allow-outside", is_flag=True, help="Let a table name images outside its folder.")
 @click.option("--trust", multiple=True, metavar="TYPE", help="A type that the model file may hold besides.")

@@ -1,0 +1,88 @@
+"""What TAB completes: names that can be told without importing torch or scikit-learn.
+
+Each function takes what click gives a ``shell_complete``: the context, the parameter and the word as far as it is
+written. A word that nothing here knows is left alone; no mistake is said while a user is still typing.
+"""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from click.shell_completion import CompletionItem
+
+from ftransfer.shipped import shipped_folder
+
+# a test holds these to what the library has
+SCORERS = ("consistency", "circular", "source_accuracy", "importance_weighted", "deep_embedded", "entropy")
+SCORERS += ("information", "neighbourhood_density", "mixval", "ensemble")
+SEARCHES = ("grid", "random", "halving", "bayesian")
+
+
+def words(*known):
+    """Complete one of some words."""
+    return lambda context, parameter, incomplete: [word for word in known if word.startswith(incomplete)]
+
+
+def paths(context, parameter, incomplete):
+    """Complete a file or folder."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def folders(context, parameter, incomplete):
+    """Complete a folder."""
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def checkpoints(context, parameter, incomplete):
+    """Complete DEFAULT, random, or a file."""
+    return [w for w in ("DEFAULT", "random") if incomplete and w.startswith(incomplete)] or paths(
+        context, parameter, incomplete
+    )
+
+
+def recipes(context, parameter, incomplete):
+    """Complete a recipe that ships, or a path."""
+    names = sorted(file.stem for file in shipped_folder("pipelines").glob("[!_]*.py"))
+    return [name for name in names if name.startswith(incomplete)] or paths(context, parameter, incomplete)
+
+
+def backbones(context, parameter, incomplete):
+    """Complete a backbone, read from the source of torchvision's models: an import takes seconds."""
+    torchvision = find_spec("torchvision")
+    sources = Path(torchvision.origin).parent.glob("models/*.py") if torchvision else []
+    registered = re.compile(r"^@register_model\(\)\n.*?^def (\w+)", re.S | re.M)
+    names = {name for file in sources for name in registered.findall(file.read_text("utf-8"))}
+    return [name for name in sorted({"small_cnn", *names}) if name.startswith(incomplete)]
+
+
+def domains(context, parameter, incomplete):
+    """Complete a domain of the feature sets, or of the folder of images, that are on the line; several with commas."""
+    before, comma, last = incomplete.rpartition(",")
+    taken = {*before.split(","), *str(context.params.get("source") or "").split(",")}
+    names = sorted({name for place in _places(context) for name in _domains_of(place)} - taken)
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
+def _places(context):
+    """Paths on the line: click has not taken them for arguments where an option still lacks its value."""
+    arguments = [
+        context.params.get(p.name) for p in context.command.params if p.param_type_name == "argument"
+    ]
+    for each in [*arguments, context.args]:
+        for place in (each,) if isinstance(each, str) else each or ():
+            yield Path(place).expanduser()
+
+
+def _domains_of(place: Path) -> list[str]:
+    if not place.is_dir():
+        return []
+    manifest = place / "manifest.parquet"
+    if not manifest.is_file():
+        return [folder.name for folder in place.iterdir() if folder.is_dir() and folder.name[0] != "."]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(manifest, columns=["domain"])["domain"].unique().to_pylist()
+    except (pa.ArrowException, OSError, KeyError):
+        return []

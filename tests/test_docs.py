@@ -1,0 +1,124 @@
+"""The documentation: its code and its commands are run, and nothing that a user has lacks its place."""
+
+import re
+import runpy
+
+import numpy as np
+import pytest
+from conftest import ROOT, write_feature_set
+from pages import DOCS, Page, numbers, shape
+
+import ftransfer
+from ftransfer import adapt
+from ftransfer.cli import COMMANDS, main
+
+METHODS = [
+    name for name in adapt.__all__ if name in ftransfer.__all__ and isinstance(getattr(adapt, name), type)
+]
+NEEDS_A_RUN = ["docs/quickstart.md"]  # of the demo
+RUN = [
+    f"docs/{name}.md"
+    for name in (
+        "quickstart",
+        "cli",
+        "files",
+        "add-a-recipe",
+        "add-a-method",
+        "finetune",
+        "choosing",
+        "scikit-learn",
+    )
+]
+CODE = [name for name in DOCS if Page(name).code]
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch):
+    """A folder with features as the demo leaves them, but few and made up."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 10
+    X = rng.normal(size=(10, 192))[labels] + 0.7 * rng.normal(size=(200, 192))
+    X[120:] = 1.5 * X[120:] + 0.5
+    domains = np.where(np.arange(200) < 120, "printed", "handwritten")
+    write_feature_set(
+        tmp_path / "ftransfer-demo" / "features", X.astype(np.float32), labels.astype(str), domains
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", [name for name in CODE if name not in NEEDS_A_RUN])
+def test_the_code_of_a_page_runs_and_prints_what_it_shows(name, demo, capsys):
+    page = Page(name)
+    if "OptimalTransport" in page.code:
+        pytest.importorskip("ot", reason="POT is not installed: the extra [ot]")
+    page.write_files(demo)
+    names = {"__name__": "page"}
+    for code, shown in page.code_and_output:
+        exec(compile(code, name, "exec"), names)
+        printed = capsys.readouterr().out
+        assert shown is None or shape(printed) == shape(shown)
+        if shown and "ftransfer-demo" not in page.code:  # the demo's own numbers take the demo
+            assert numbers(printed) == pytest.approx(numbers(shown), rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CODE if "ftransfer-demo" in Page(name).code])
+def test_the_code_of_a_page_prints_what_it_shows_of_the_demo(name, newcomer):
+    newcomer.run("ftransfer demo")
+    page = Page(name)
+    printed = newcomer.python(page.code)
+    for _, shown in page.code_and_output:
+        assert shown is None or shape(shown) in shape(printed)
+    if all(shown for _, shown in page.code_and_output):
+        assert numbers(printed) == pytest.approx(numbers(page.output), rel=0.05)
+
+
+@pytest.mark.parametrize("name", [name for name in DOCS if any(Page(name).commands)])
+def test_the_commands_of_a_page_are_ones_that_there_are(name):
+    for command in Page(name).commands:
+        words = re.sub(r"^(\w+=\S+ )*", "", command).split()
+        assert words[0] == "ftransfer", command
+        context = main.make_context("ftransfer", words[1:])
+        verb, found, rest = main.resolve_command(context, words[1:])
+        assert found.make_context(verb, rest, parent=context).params, command
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_pages_run(newcomer):
+    for name in RUN:
+        for command in Page(name).commands:
+            newcomer.run(command)
+    for left in ("digits.parquet", "quantile-run/report.html", "tuned.safetensors", "predictions.csv"):
+        assert (newcomer.home / left).is_file()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_its_page_with_picture_and_reference(name):
+    page = Page(f"docs/methods/{name}.md")
+    picture = ROOT / "docs" / "methods" / f"{name}.png"
+    assert f"]({name}.png)" in page.text
+    assert 0 < picture.stat().st_size < 60 * 1024
+    assert f"autoclass:: ftransfer.{name}" in page.text
+    for part in ("**When to use it", "**When not", "## In code"):
+        assert part in page.text
+    assert name in Page("docs/methods/index.md").text
+
+
+def test_every_public_name_is_in_the_reference():
+    shown = Page("docs/api.md").text
+    missing = [
+        name for name in ftransfer.__all__ if name not in METHODS and f":: ftransfer.{name}\n" not in shown
+    ]
+    assert not missing, "put them into docs/api.md"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_is_on_the_page_of_the_command_line(name):
+    described = runpy.run_path(str(ROOT / "docs" / "conf.py"))["describe_command"](name)
+    assert described.startswith(f"## {name}\n")
+    for parameter in main.get_command(None, name).params:
+        for option in parameter.opts if parameter.param_type_name == "option" else ():
+            assert f"`{option}" in described or f" {option}" in described
