@@ -1,5 +1,6 @@
 """Settings of Sphinx: `sphinx-build -W docs site`, with the package and its extra [docs] installed."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -16,16 +17,17 @@ release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_title = f"ftransfer {__version__}"
-html_theme_options = {"source_edit_link": ""}
+html_theme_options = {"top_of_page_buttons": []}
+html_copy_source = html_show_sourcelink = False
 html_show_copyright = False
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["deflist"]
 default_role = "code"  # a single backtick in a docstring
 autodoc_default_options = {"members": True, "inherited-members": False}
-autodoc_class_signature = "separated"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # attributes as a list
 
 
 def describe_command(name: str) -> str:
@@ -33,11 +35,10 @@ def describe_command(name: str) -> str:
     command = main.get_command(None, name)
     context = click.Context(command, info_name=f"ftransfer {name}")
     lines = [f"## {name}", "", "```text", command.get_usage(context).removeprefix("Usage: "), "```", ""]
-    lines += [plain(command.help), ""]
-    for parameter in command.params:
-        record = parameter.get_help_record(context)
-        if record:
-            lines += [f"`{record[0]}`", f": {plain(record[1]) or 'As it says.'}", ""]
+    lines += [plain(inspect.cleandoc(command.help)), ""]
+    for option in command.params:
+        if record := option.get_help_record(context) if isinstance(option, click.Option) else None:
+            lines += [f"`{record[0]}`", f": {plain(record[1]) or 'See above.'}", ""]
     return "\n".join(lines)
 
 

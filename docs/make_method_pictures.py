@@ -33,39 +33,43 @@ def draw(page: Path) -> None:
     source, (*steps, (_, last)) = y != -1, pipeline.steps_
     plain = clone(getattr(last, "estimator", last)).fit(X[source], y[source])
     mapped = clone(pipeline[:-1]).fit_transform(X, y) if steps else X
-    figure = plt.figure(figsize=(8.4, 4.2), facecolor="white", layout="constrained")
+    figure = plt.figure(figsize=(7.6, 4.1), facecolor="white", layout="constrained")
     left, right = figure.subplots(1, 2)
     show(left, "source only", X, labels, source, plain)
     method = type(last if hasattr(last, "estimator") else steps[-1][1]).__name__
-    show(right, method, mapped, labels, source, last, getattr(last, "sample_weight_", None))
-    if method == "OptimalTransport":
-        for start, end in zip(X[source], mapped[source], strict=True):
-            right.plot(*np.c_[start, end], color="#777777", linewidth=0.4, zorder=1)
-    figure.legend(handles=legend(), loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    moved = X[source] if method == "OptimalTransport" else None
+    weights = getattr(last, "sample_weight_", None)
+    show(right, method, mapped, labels, source, last, weights, moved)
+    figure.legend(
+        handles=legend(), loc="outside lower center", ncols=5, frameon=False, fontsize=10.5, columnspacing=1.2
+    )
     save(figure, page.with_suffix(".png"))
 
 
-def show(axis, title, rows, labels, source, classifier, weights=None):
-    """Both domains, the source's rows as large as their weights, over what the classifier makes of the plane."""
+def show(axis, title, rows, labels, source, classifier, weights=None, moved_from=None):
+    """Both domains, the source as large as its weights and with its ways, over what a classifier makes of the plane."""
     if (width := rows.shape[1]) == 1:  # a line: the domains one above the other
         rows = np.c_[rows, source + np.random.default_rng(0).uniform(-0.3, 0.3, len(rows))]
-    low, high = rows.min(axis=0), rows.max(axis=0)
+    ends = rows if moved_from is None else np.vstack([rows, moved_from])
+    low, high = ends.min(axis=0), ends.max(axis=0)
     low, high = low - 0.06 * (high - low), high + 0.06 * (high - low)
     x, y = np.meshgrid(np.linspace(low[0], high[0], 300), np.linspace(low[1], high[1], 300))
     found = classifier.predict(np.c_[x.ravel(), y.ravel()][:, :width]).reshape(x.shape)
     axis.pcolormesh(x, y, found, cmap=TINTS, vmin=0, vmax=2, zorder=0)
+    for start, end in () if moved_from is None else zip(moved_from, rows[source], strict=True):
+        axis.plot(*np.c_[start, end], color="#777777", linewidth=0.4, zorder=1)
     size = {} if weights is None else {"s": SOURCE["s"] * weights}
     axis.scatter(*rows[source].T, c=COLOURS[labels[source]], **(SOURCE | size))
     axis.scatter(*rows[~source].T, c=COLOURS[labels[~source]], **TARGET)
     right = np.mean(classifier.predict(rows[~source, :width]) == labels[~source])
-    axis.set_title(f"{title}: {right:.0%} of the target right", fontsize=10)
+    axis.set_title(f"{title}: {right:.0%} right", fontsize=12)
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
     axis.spines[:].set_color("#999999")
 
 
 def legend() -> list[Line2D]:
     """What marks and colours mean."""
-    marks = [("o", "source, labelled"), ("x", "target (its colours are for you; no method sees them)")]
+    marks = [("o", "source, with labels"), ("x", "target, its labels hidden")]
     classes = [
         Line2D([], [], marker="s", linestyle="", color=c, label=f"class {k}") for k, c in enumerate(COLOURS)
     ]
@@ -77,7 +81,7 @@ def legend() -> list[Line2D]:
 def save(figure, file: Path) -> None:
     """Write a small PNG: few colours are enough."""
     buffer = BytesIO()
-    figure.savefig(buffer, dpi=130)
+    figure.savefig(buffer, dpi=140)
     plt.close(figure)
     Image.open(buffer).convert("RGB").quantize(64, method=Image.Quantize.MEDIANCUT).save(file, optimize=True)
 
