@@ -12,7 +12,7 @@ each of the three, the mean and the largest distance from the accuracy, and the 
 bins. Target labels are used for the count alone. Seven ways to choose the temperature were compared on these pairs.
 """
 
-import sys
+import argparse
 from dataclasses import replace
 from itertools import permutations
 
@@ -62,8 +62,14 @@ def measure(features, source, target, recipe, others):
     return numbers, [each["error"] for each in sure], {n: 100 * f.mean() for n, f in of_others.items()}
 
 
-def main(folders):
-    sets = [FeatureSet(folder) for folder in folders]
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("features", nargs="+", metavar="FEATURES", help="folder of a feature set")
+    parser.add_argument("--recipe", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="NAME")
+    options = parser.parse_args()
+    sets = [FeatureSet(folder) for folder in options.features]
     domains = {}
     for features in sets:
         for name, rows in features.complete.query("status == 'ok'").groupby("domain"):
@@ -74,7 +80,7 @@ def main(folders):
     for features in sets:
         labelled = features.complete.dropna(subset="label")["domain"].unique()
         for source, target in permutations(sorted(labelled), 2):
-            for recipe in RECIPES:
+            for recipe in options.recipe:
                 numbers, error, far = measure(features, source, target, recipe, domains)
                 others = ", ".join(f"{name} {share:.0f}" for name, share in far.items())
                 line = "".join(f"{100 * n:9.1f}" for n in numbers)
@@ -93,4 +99,4 @@ def main(folders):
 
 if __name__ == "__main__":
     with threadpool_limits(limits=1):
-        main(sys.argv[1:])
+        main()
