@@ -31,6 +31,7 @@ from ftransfer.scoring import (
 from ftransfer.sources import SOURCES, learned_from, offer_sources, without_sources
 from ftransfer.strategy import Trial, make_strategy
 from ftransfer.task import Answers, Task
+from ftransfer.unseen import SCORER, HeldOutJudge, describe, eligible
 
 CLASSIFIERS = ("svm", "forest", "logistic")
 
@@ -117,6 +118,8 @@ def race(
     Parameters
     ----------
     task : Task
+        If it leaves the target out (`load_task`), only what can be fitted without one races, and is chosen by source
+        domains that are held out.
     recipes : list of str, path or Recipe, optional
         Default: all that ship. Baselines are added where there are none: source only and per-domain
         scaling are always in the race.
@@ -151,14 +154,23 @@ def race(
     Raises
     ------
     FtransferError
-        If a recipe cannot be loaded, the search is not known or lacks its library, or every candidate fails.
+        If a recipe cannot be loaded, the search is not known or lacks its library, every candidate fails, or the
+        target is left out and a score of its rows, or its labels, are to choose.
     """
     recipes = with_baselines(recipes)
     steps = {recipe.name: step_of(adaptation(recipe.pipeline)) for recipe in recipes}
     recipes = sorted(recipes, key=lambda recipe: STEPS.index(steps[recipe.name]))
-    if choose_sources:
+    if choose_sources and not task.unseen:
         recipes = offer_sources(recipes, task)
     scorer = load_scorer(scorer)
+    (whole, task), said = (task, task.visible), []
+    if task.unseen:
+        if scorer.name != DEFAULT_SCORER or target_labels is not None:
+            raise FtransferError(
+                "a target that is left out has no part in the choice: name no score and give no target labels"
+            )
+        scorer = SCORER
+        recipes, said = eligible(recipes, steps, task)
     if search == "bayesian" and scorer.ranks_all:
         raise FtransferError(
             f"the {scorer.name} ranks all candidates and scores none by itself, so it cannot guide a Bayesian search; "
@@ -201,6 +213,8 @@ def race(
         return seen[id(trial)]
 
     def label_shift(row) -> LabelShift | None:
+        if task.unseen:
+            return None
         [(_, evidence)] = _in_threads(look, [(row,)], 1)
         return estimate_label_shift(evidence) if evidence else None
 
@@ -213,20 +227,34 @@ def race(
     known = {row: evidence.right.mean() for row, (_, evidence) in looks.items() if evidence}
     table["source_accuracy"] = pd.Series(known, dtype=float)
     adapt = table["adaptation"][chosen] not in BASELINES
-    task = trials.judge(table["trial"][chosen])[0]
-    notes = [*task.notes, *trials.notes()]
+    if not task.unseen:
+        whole = trials.judge(table["trial"][chosen])[0]  # of several sources with those that were chosen
+    notes = [*whole.notes, *said, *trials.notes()]
     if answer.shift and answer.shift.clear:
         notes.append(answer.shift.describe(task.classes))
+    sentence = answer.sentence
+    if task.unseen:  # only now is anything asked of the target's rows
+        best = sorted({chosen, *table[table["score"].notna()].drop_duplicates("pipeline").index})
+
+        def count(row) -> float:
+            pipeline = (
+                looks[row][0] if row in looks else table["fitted"][row] or _fit(task, table["trial"][row])
+            )
+            return whole.answers.accuracy(pipeline.predict(whole.X_target))
+
+        counted = _in_threads(count, ((row,) for row in best if whole.answers), jobs)
+        table["target_accuracy"] = pd.Series(dict(zip(best, counted, strict=False)), dtype=float)
+        sentence = describe(table["adaptation"][chosen], table["pipeline"][chosen], len(task.sources))
     plain = table.index[(table["adaptation"] == BASELINES[0]) & table["score"].notna()][:1]
     table = table.join(intervals(table["resampled"], plain))
     table = table.drop(columns=["fitted", "resampled", "predicted", "hits", "trial"])
     return Race(
-        replace(task, notes=notes),
+        replace(whole, notes=notes),
         table,
         looks[chosen][0],
         chosen,
         adapt,
-        answer.sentence,
+        sentence,
         answer.reason,
         scorer,
         target_labels,
@@ -291,7 +319,9 @@ class _Trials:
         if key not in self.judges:
             task = learned_from(self.task, trial.params)
             task = task if trial.share == 1 else _thinned(task, trial.share)
-            self.judges[key] = (task, Judge(task.X, task.y, task.sample_domain, groups=_groups(task)))
+            groups = _groups(task)
+            unseen = task.unseen and HeldOutJudge(task, groups)
+            self.judges[key] = (task, unseen or Judge(task.X, task.y, task.sample_domain, groups=groups))
         return self.judges[key]
 
     def notes(self) -> list[str]:

@@ -1,6 +1,6 @@
 """Source and target from a feature set: the target's labels are kept apart, for counting only."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,8 @@ class Task:
         What was left out, for people.
     answers : Answers
         The target's labels where there are any. Nothing that fits or chooses takes them.
+    unseen : bool
+        Whether the target's rows, too, are for counting only: a domain never seen, see `ftransfer.unseen`.
     """
 
     X: np.ndarray
@@ -42,6 +44,16 @@ class Task:
     target: str
     answers: "Answers"
     notes: list[str] = field(default_factory=list)
+    unseen: bool = False
+
+    @property
+    def visible(self) -> "Task":
+        """The task as what fits and chooses may see it: without the target's rows where these are left out."""
+        if not self.unseen:
+            return self
+        n = int(self.is_source.sum())
+        parts = {name: getattr(self, name)[:n] for name in ("X", "y", "sample_domain", "rows")}
+        return replace(self, **parts, answers=Answers(self.answers.codes[:0]))
 
     @property
     def is_source(self) -> np.ndarray:
@@ -75,7 +87,7 @@ class Answers:
         return float(np.mean(predicted[known] == self.codes[known])) if known.any() else float("nan")
 
 
-def load_task(features: FeatureSet, source, target: str, *, classes="strict") -> Task:
+def load_task(features: FeatureSet, source, target: str, *, classes="strict", leave_target_out=False) -> Task:
     """Take source and target rows from a feature set.
 
     Parameters
@@ -89,6 +101,8 @@ def load_task(features: FeatureSet, source, target: str, *, classes="strict") ->
         What to do about a class that only the sources or only the target has, as far as the target is
         labelled: refuse; keep the shared classes; keep all, and count the target's own as wrong; or
         keep those named.
+    leave_target_out : bool, default=False
+        Whether the target is a domain never seen: its rows only count. Those whose image is in a source, too, do not.
 
     Raises
     ------
@@ -140,6 +154,9 @@ def load_task(features: FeatureSet, source, target: str, *, classes="strict") ->
     answers = codes[n_source:].copy()
     answers[(answers == -1) & target_rows["label"].notna().to_numpy()] = -2
     codes[n_source:] = -1
+    if leave_target_out and (known := target_rows["sha256"].isin(source_rows["sha256"]).to_numpy()).any():
+        answers[known] = -1
+        notes.append(f"{int(known.sum())} images of '{target}' are in a source as well, and are not counted")
     return Task(
         X=_load(features, source_rows, rows[n_source:]),
         y=codes,
@@ -150,6 +167,7 @@ def load_task(features: FeatureSet, source, target: str, *, classes="strict") ->
         target=target,
         answers=Answers(answers),
         notes=notes,
+        unseen=leave_target_out,
     )
 
 

@@ -82,6 +82,11 @@ class Duration(click.ParamType):
     help="Let the guard use N of the target's labels in FEATURES, drawn at random; they are not counted.",
 )
 @click.option(
+    "--leave-target-out",
+    is_flag=True,
+    help="Take the target for a domain never seen: it is counted on, and nothing else.",
+)
+@click.option(
     "--search",
     shell_complete=complete.words(*complete.SEARCHES),
     default="grid",
@@ -123,6 +128,7 @@ def run_fit(
     scorer="consistency",
     target_labels=None,
     use_target_labels=None,
+    leave_target_out=False,
     search="grid",
     trials=None,
     budget=None,
@@ -142,6 +148,8 @@ def run_fit(
         raise click.UsageError(
             "--target-labels and --use-target-labels are two ways to give the guard labels"
         )
+    if leave_target_out and (target_labels or use_target_labels):
+        raise click.UsageError("--leave-target-out lets no label of the target choose; leave out the labels")
     load_scorer(scorer)  # names that are wrong are said before anything is read
     if search not in STRATEGIES:
         raise unknown("search", search, STRATEGIES, plural="searches")
@@ -150,13 +158,14 @@ def run_fit(
     sources = [name.strip() for name in source.split(",") if name.strip()]
     if classes not in ("strict", "shared", "all"):
         classes = [name.strip() for name in classes.split(",") if name.strip()]
-    task = load_task(feature_set, sources, target, classes=classes)
+    task = load_task(feature_set, sources, target, classes=classes, leave_target_out=leave_target_out)
     labels = None
     if target_labels:
         task, labels = read_target_labels(task, target_labels)
     elif use_target_labels:
         task, labels = draw_target_labels(task, use_target_labels)
-    folder = start_run(out or Path("runs") / f"{'+'.join(sources)}-to-{target}".replace("/", "_"))
+    name = f"{'+'.join(sources)}-to-{target}{'-unseen' * leave_target_out}"
+    folder = start_run(out or Path("runs") / name.replace("/", "_"))
     try:
         with progress_bar(0, " settings", f"{'+'.join(sources)} to {target}") as bar:
             result = race(

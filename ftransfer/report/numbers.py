@@ -47,7 +47,7 @@ class Findings:
         self.race, self.task = race, race.task
         self.recommendation = self._recommendation()
         chosen_by = {**self.recommendation, "score_name": race.scorer.name}
-        self.model = Model.of(race.pipeline, race.task, features, chosen_by)
+        self.model = Model.of(race.pipeline, race.task.visible, features, chosen_by)
         self.features = features
         self.predicted = race.pipeline.predict(self.task.X_target)
         self.before = None if race.source_only is None else race.source_only.predict(self.task.X_target)
@@ -85,6 +85,7 @@ class Findings:
                     "features": str(self.features.folder),
                     "sources": list(task.sources),
                     "target": task.target,
+                    "unseen": task.unseen,
                     "classes": task.classes,
                     "n_source": int(task.is_source.sum()),
                     "n_target": len(self.predicted),

@@ -88,8 +88,8 @@ class Judge:
         rng = np.random.default_rng(random_state)
         self.asked = np.sort(rng.permutation(len(self.target))[:MOST_ROWS])
         # the target first: judges of other sources resample it alike
-        self.target_weights = _bootstrap_weights(rng, len(self.target))
-        self.source_weights = _bootstrap_weights(rng, len(self.source))
+        self.target_weights = bootstrap_weights(rng, len(self.target))
+        self.source_weights = bootstrap_weights(rng, len(self.source))
         self.asked_weights = self.target_weights[:, self.asked]
         self.asked_weights /= self.asked_weights.sum(axis=1, keepdims=True)
 
@@ -254,6 +254,7 @@ def _maps_domains(pipeline):
     )
 
 
-def _bootstrap_weights(rng, n):
+def bootstrap_weights(rng, n):
+    """Draw weights of `n` rows: equal ones, then those of bootstrap samples; (1 + RESAMPLES, n), each sums to one."""
     samples = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     return np.vstack([np.full(n, 1 / n), samples / n]).astype(np.float32)
