@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.features import FeatureSet
+from ftransfer.features import LABELS, FeatureSet, column_kinds
 from ftransfer.parts import whole, writing
 
 PART_ROWS = 8192
@@ -68,7 +68,8 @@ def import_features(
         numeric column but those below.
     columns : dict, optional
         Where ``label``, ``domain``, ``path``, ``group`` and ``sha256`` (of what a row was made from) are in a
-        table, if not under these names. Without a path, a row's number is its name.
+        table, if not under these names. Without a path, a row's number is its name. ``label:NAME`` is a further
+        column of labels, of the task NAME; one that has such a name in the table is taken as it is.
 
     Returns
     -------
@@ -92,8 +93,9 @@ def import_features(
         _refuse_not_finite(file, table)
         if labels:
             table.texts["label"] = _read_labels(labels[i], len(table.X))
-        if "label" in table.texts:
-            table.texts["label"] = _labels(file, table.texts["label"])
+        for name in table.texts:
+            if name == "label" or name.startswith(LABELS):
+                table.texts[name] = _labels(file, table.texts[name])
         frames.append(_manifest_rows(file, table, domain))
         _refuse_two_of_one_hash(file, frames[-1], table.X)
     # keys tell content only if all tables say which; those of a file without them are of the numbers themselves
@@ -154,6 +156,7 @@ def _read_numpy(file: Path) -> _Table:
         if known["embedding"] is None:
             raise FtransferError(f"{file} needs the key X; its keys: {', '.join(content.files)}")
         found = {name: content[key] for name, key in known.items() if key}
+    found |= {name: content[name] for name in getattr(content, "files", []) if name.startswith(LABELS)}
     X = found.pop("embedding")
     if X.ndim != 2 or X.dtype.kind not in "fiu":
         raise FtransferError(f"{file} needs numbers of shape (rows, width); it holds {X.dtype} {X.shape}")
@@ -161,8 +164,11 @@ def _read_numpy(file: Path) -> _Table:
 
 
 def _read_arrow(file: Path, embedding_columns, columns) -> _Table:
-    names = {name: columns.get(name) or name for name in TEXTS}
-    if file.suffix.lower() == ".csv":
+    is_csv = file.suffix.lower() == ".csv"
+    header = pa.csv.open_csv(file).schema.names if is_csv else pq.read_schema(file).names
+    names = {name: name for name in header if name.startswith(LABELS)}
+    names |= {name: columns.get(name) or name for name in (*TEXTS, *columns)}
+    if is_csv:
         convert = pa.csv.ConvertOptions(
             column_types=dict.fromkeys(names.values(), pa.string()),
             null_values=[""],
@@ -280,6 +286,9 @@ def _manifest_rows(file: Path, table: _Table, domain: str | None) -> pd.DataFram
     frame = pd.DataFrame({"root": f"imported:{file.name}", "path": texts.get("path") or numbers})
     frame["sha256"] = texts.get("sha256") or [hashlib.sha256(row.tobytes()).hexdigest() for row in table.X]
     frame["label"], frame["group"] = texts.get("label"), texts.get("group")
+    for name in table.texts:
+        if name.startswith(LABELS):
+            frame[name] = table.texts[name]
     frame["domain"] = domain or texts.get("domain") or file.stem
     frame["status"] = "ok"
     for name in ("path", "sha256", "domain"):
@@ -331,7 +340,8 @@ def export_features(features: FeatureSet, file, kind: str) -> int:
     """
     rows = features.complete.query("status == 'ok'")
     X = features.load(rows)
-    texts = {name: rows[name].astype(object).where(rows[name].notna(), None) for name in TEXTS}
+    named = [*TEXTS, *(name for name in column_kinds(rows) if name.startswith(LABELS))]
+    texts = {name: rows[name].astype(object).where(rows[name].notna(), None) for name in named}
     file = Path(file)
     with writing(file.parent), whole(file) as out:
         if kind == "npz":

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ftransfer.errors import FtransferError
+from ftransfer.learning_curves import read_training
 from ftransfer.parts import (
     SUFFIX,
     Damaged,
@@ -51,7 +52,7 @@ FIELDS = {
     "size": "Int64",  # bytes
     "mtime": "Int64",  # nanoseconds; with path and size it only spares reading an unchanged file again
 }
-
+LABELS = "label:"  # such a column holds the labels of a further task, by its name
 
 BLOCK = 256  # rows copied at a time: they stay in the processor's cache while they are checked
 
@@ -164,17 +165,29 @@ class FeatureSet:
             with self.lock():
                 write_whole(self.folder / "origin.txt", origin.encode())
 
+    @property
+    def training(self) -> dict | None:
+        """How the backbone was trained, where `write_training` has noted it: for people, as the origin."""
+        return read_training(self.folder / "training.json")
+
+    def write_training(self, checkpoint) -> None:
+        """Note the training whose curves lie beside a checkpoint of ``ftransfer finetune``, if there are any."""
+        training = read_training(Path(checkpoint).with_suffix(".json"))
+        if training:
+            with self.lock():
+                write_whole(self.folder / "training.json", json.dumps(training).encode())
+
     # ------------------------------------------------------------ manifest
 
     @property
     def manifest(self) -> pd.DataFrame:
-        """One row an image, in the order of `FIELDS`; empty before the first extraction got that far."""
+        """One row an image, in the order of `FIELDS`, then further columns of labels; empty before there are any."""
         file = self.folder / "manifest.parquet"
         if not file.is_file():
             return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in FIELDS.items()})
         try:
             table = pd.read_parquet(file, page_checksum_verification=True)
-            table = table[list(FIELDS)].astype(FIELDS)
+            table = table[list(kinds := column_kinds(table))].astype(kinds)
             _check_manifest(table)
             return table
         except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RuntimeError) as error:
@@ -220,8 +233,8 @@ class FeatureSet:
 
     def _put_manifest(self, table: pd.DataFrame) -> None:
         buffer = pa.BufferOutputStream()
-        table = table.reindex(columns=list(FIELDS)).astype(FIELDS)
-        repeated = ["root", "label", "domain", "group", "status", "error"]
+        table = table.reindex(columns=list(kinds := column_kinds(table))).astype(kinds)
+        repeated = ["root", "label", "domain", "group", "status", "error", *list(kinds)[len(FIELDS) :]]
         table = pa.Table.from_pandas(table, preserve_index=False)
         kind = {"use_dictionary": repeated, "compression": "none", "write_page_checksum": True}
         pq.write_table(table, buffer, **kind)  # hashes do not shrink
@@ -375,6 +388,11 @@ class FeatureSet:
     def verify(self) -> Verified:
         """Read every byte of the parts and the manifest, and say what is wrong. Images are not read."""
         return verify(self)
+
+
+def column_kinds(table: pd.DataFrame) -> dict[str, str]:
+    """Name the columns of a manifest and their types: `FIELDS`, and further columns of labels."""
+    return FIELDS | {name: "string" for name in table if str(name).startswith(LABELS)}
 
 
 def feature_width(recipe: dict) -> int:

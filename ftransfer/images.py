@@ -189,6 +189,24 @@ def _read_table(file: Path, domain: str | None, allow_outside: bool) -> pd.DataF
     return _table(file.parent, paths, label, domains)
 
 
+def read_labels(location, columns) -> pd.DataFrame:
+    """Read columns of labels of the table that `find_images` was given, row by row; missing where there is none.
+
+    Raises
+    ------
+    FtransferError
+        If `location` is no table, or a column is not there.
+    """
+    file = Path(str(location)).expanduser()
+    if file.suffix.lower() not in (".csv", ".parquet"):
+        raise FtransferError("--label-column needs a .csv or .parquet table as IMAGES")
+    table = pd.read_csv(file, dtype=str) if file.suffix.lower() == ".csv" else pd.read_parquet(file)
+    for column in columns:
+        if column not in table:
+            raise unknown("label column", column, table.columns)
+    return pd.DataFrame({column: _texts(table[column]) for column in columns}, dtype=object)
+
+
 def _texts(values: pd.Series) -> list:
     return [str(value) if known else None for value, known in zip(values, values.notna(), strict=True)]
 

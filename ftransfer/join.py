@@ -31,12 +31,16 @@ class JoinedFeatures:
         Manifest of the first set, without the images that another one lacks.
     notes : list of str
         How many were left out.
+    training : None
+        Of one backbone; these are several.
 
     Raises
     ------
     FtransferError
         If nothing is in all of them.
     """
+
+    training = None
 
     def __init__(self, feature_sets: Sequence[FeatureSet]):
         self.feature_sets = list(feature_sets)
@@ -71,15 +75,63 @@ class JoinedFeatures:
 
     def load(self, rows: pd.DataFrame, *, view: int = 0) -> np.ndarray:
         """Load the embeddings of some rows of `complete`, as `FeatureSet.load` does."""
-        first, *others = self.feature_sets
-        X = np.empty((len(rows), self.width), dtype=np.float32)
-        X[:, : first.width] = first.load(rows, view=view)
-        start = first.width
-        for other, hashes in zip(others, self._hashes, strict=True):
-            its_rows = rows.assign(sha256=hashes.loc[rows["_row"]].to_numpy())
-            X[:, start : start + other.width] = other.load(its_rows, view=view)
-            start += other.width
+        X, start = np.empty((len(rows), self.width), dtype=np.float32), 0
+        for which, each in enumerate(self.feature_sets):
+            X[:, start : start + each.width] = self.load_one(which, rows, view=view)
+            start += each.width
         return X
+
+    def load_one(self, which: int, rows: pd.DataFrame, *, view: int = 0) -> np.ndarray:
+        """Load the embeddings that one of the sets has of some rows of `complete`."""
+        if which:
+            rows = rows.assign(sha256=self._hashes[which - 1].loc[rows["_row"]].to_numpy())
+        return self.feature_sets[which].load(rows, view=view)
+
+
+class Alternative:
+    """One of several feature sets of the same images, as far as all of them have an image; stands where it does.
+
+    Parameters
+    ----------
+    joined : JoinedFeatures
+    which : int
+        Its number among the sets.
+
+    Attributes
+    ----------
+    folder, recipe, width, n_views, origin, training
+        Those of the set.
+    complete, notes
+        Those of `joined`: labels, domains and order of the first set.
+    """
+
+    def __init__(self, joined: JoinedFeatures, which: int):
+        self.joined, self.which, own = joined, which, joined.feature_sets[which]
+        self.folder, self.recipe, self.width = own.folder, own.recipe, own.width
+        self.n_views, self.origin, self.training = own.n_views, own.origin, own.training
+        self.complete, self.notes = joined.complete, joined.notes
+
+    def load(self, rows: pd.DataFrame, *, view: int = 0) -> np.ndarray:
+        """Load the embeddings of some rows of `complete`, as `FeatureSet.load` does."""
+        return self.joined.load_one(self.which, rows, view=view)
+
+
+def open_alternatives(folders) -> dict[str, Alternative]:
+    """Open several feature sets of the same images as alternatives, by the shortest names that tell them apart.
+
+    Raises
+    ------
+    FtransferError
+        If there are not several, or no image is in all of them.
+    """
+    folders = list(dict.fromkeys(Path(folder) for folder in folders))
+    if len(folders) < 2:
+        raise FtransferError("alternatives are two feature sets or more; given one")
+    joined = JoinedFeatures([FeatureSet(folder) for folder in folders])
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    return {name: Alternative(joined, which) for which, name in enumerate(names)}
 
 
 def _match(first: FeatureSet, rows: pd.DataFrame, other: FeatureSet) -> pd.Series:

@@ -217,3 +217,39 @@ class Model:
             raise ValueError("its temperature is no positive number")
         if self.familiar is not None:
             self.familiar.check(self.width)
+
+
+def load_models(run, *, trusted=()) -> dict[str, Model]:
+    """Read the model of a run; of a run with several columns of labels the model of each, by the column's name.
+
+    Parameters
+    ----------
+    run : str or path
+        A run folder or a model file.
+    trusted : list of str
+        See `Model.load`.
+
+    Returns
+    -------
+    dict of str to Model; the only one of a run with one column of labels has the name "".
+
+    Raises
+    ------
+    FtransferError
+        As `Model.load`; or if the run is one of several feature sets, of which one has to be named.
+    """
+    run = Path(run)
+    if not (run / "results.json").is_file() or (run / "model.skops").is_file():
+        return {"": Model.load(run, trusted=trusted)}
+    try:
+        results = json.loads((run / "results.json").read_text("utf-8"))
+        kind = results["kind"]
+        folders = {str(name): run / Path(each["folder"]).name for name, each in results["runs"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise FtransferError(f"{run / 'results.json'} cannot be read: {error!r}"[:300]) from error
+    if kind != "labels":
+        raise FtransferError(
+            f"{run} holds a run for each of several feature sets; name one of them: "
+            f"{', '.join(map(str, folders.values()))}"
+        )
+    return {name: Model.load(folder, trusted=trusted) for name, folder in folders.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ftransfer.features import FIELDS, FeatureSet
+from ftransfer.features import FIELDS, FeatureSet, column_kinds
 from ftransfer.images import read_bytes, stat_image
 
 
@@ -23,12 +23,12 @@ def pending_rows(old: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     images : DataFrame
         From `find_images`.
     """
-    new = images.reindex(columns=list(FIELDS))
+    new = images.reindex(columns=list(kinds := column_kinds(images)))
     stats = [stat_image(root, path) for root, path in zip(new["root"], new["path"], strict=True)]
     new["size"] = [size for size, _ in stats]
     new["mtime"] = [mtime for _, mtime in stats]
     new["status"] = "pending"
-    new = new.astype(FIELDS)
+    new = new.astype(kinds)
     key = ["root", "path", "size", "mtime"]
     hashes = old.dropna(subset=[*key, "sha256"]).drop_duplicates(key).set_index(key)["sha256"]
     new["sha256"] = new.drop(columns="sha256").join(hashes, on=key)["sha256"].astype("string")

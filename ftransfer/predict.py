@@ -169,11 +169,13 @@ def write_predictions(
 
     Parameters
     ----------
-    model : Model
+    model : Model, or dict of str to Model
+        Of several columns of labels the model of each, see `load_models`.
     features : FeatureSet
         Of the model's recipe.
     out : str or path
-        The columns: ``root, path``, those of `Model.describe`, and ``error``, why an image has no label.
+        The columns: ``root, path``, those of `Model.describe`, and ``error``, why an image has no label. Of several
+        models, the columns of each: ``NAME, NAME probability, NAME distance, NAME far``.
     domain : str, optional
         Take the images of this domain only.
     progress : callable
@@ -184,7 +186,9 @@ def write_predictions(
     FtransferError
         If the features are of another recipe, are not complete, or the file cannot be written.
     """
-    check_recipe(model.recipe, features.recipe, str(features.folder))
+    models = model if isinstance(model, dict) else {"": model}
+    for each in models.values():
+        check_recipe(each.recipe, features.recipe, str(features.folder))
     manifest = features.complete
     if domain is not None:
         domains = sorted(manifest["domain"].unique())
@@ -196,12 +200,14 @@ def write_predictions(
     def pieces():
         for start in range(0, len(manifest), CHUNK):
             rows = manifest.iloc[start : start + CHUNK]
-            table = _describe(model, features, rows)
+            table = _describe(models, features, rows)
             did.images += len(table)
-            did.failed += int(table["label"].isna().sum())
-            did.far += int(table["far"].sum())
-            for label, count in table["label"].value_counts().items():
-                did.labels[label] = did.labels.get(label, 0) + count
+            did.failed += int((rows["status"] != "ok").sum())
+            did.far += int((table[[n for n in table if n.split(" ")[-1] == "far"]] == 1).any(axis=1).sum())
+            for name in models:
+                for label, count in table[name or "label"].value_counts().items():
+                    label = f"{name} {label}".strip()
+                    did.labels[label] = did.labels.get(label, 0) + count
             yield table.to_csv(index=False, header=start == 0).encode("utf-8", "backslashreplace")
             progress(len(table))
 
@@ -211,11 +217,18 @@ def write_predictions(
     return did
 
 
-def _describe(model, features: FeatureSet, rows: pd.DataFrame) -> pd.DataFrame:
+def _describe(models, features: FeatureSet, rows: pd.DataFrame) -> pd.DataFrame:
     table = rows[["root", "path"]].reset_index(drop=True)
     known = np.flatnonzero(rows["status"] == "ok")
-    told = pd.DataFrame(columns=["label", "probability", "distance", "far"], dtype=object)
-    if len(known):
-        told = model.describe(features.load(rows.iloc[known])).set_index(known)
-    table = table.join(told).assign(error=rows["error"].to_numpy())
-    return table.astype({"far": "Int64"})
+    X = features.load(rows.iloc[known]) if len(known) else None
+    for name, model in models.items():
+        told = pd.DataFrame(columns=["label", "probability", "distance", "far"], dtype=object)
+        if X is not None:
+            told = model.describe(X).set_index(known)
+        told = told.astype({"far": "Int64"})
+        table = table.join(told.rename(columns=lambda n, name=name: _column(name, n)))
+    return table.assign(error=rows["error"].to_numpy())
+
+
+def _column(name: str, told: str) -> str:
+    return told if not name else name if told == "label" else f"{name} {told}"

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ftransfer.adapt import domain_codes
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.features import FeatureSet
+from ftransfer.features import LABELS, FeatureSet
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Task:
         The target's labels where there are any. Nothing that fits or chooses takes them.
     unseen : bool
         Whether the target's rows, too, are for counting only: a domain never seen, see `ftransfer.unseen`.
+    label : str or None
+        Column that the labels are of, where one was named.
     """
 
     X: np.ndarray
@@ -45,6 +47,7 @@ class Task:
     answers: "Answers"
     notes: list[str] = field(default_factory=list)
     unseen: bool = False
+    label: str | None = None
 
     @property
     def visible(self) -> "Task":
@@ -87,7 +90,9 @@ class Answers:
         return float(np.mean(predicted[known] == self.codes[known])) if known.any() else float("nan")
 
 
-def load_task(features: FeatureSet, source, target: str, *, classes="strict", leave_target_out=False) -> Task:
+def load_task(
+    features: FeatureSet, source, target: str, *, classes="strict", label=None, leave_target_out=False
+) -> Task:
     """Take source and target rows from a feature set.
 
     Parameters
@@ -101,17 +106,21 @@ def load_task(features: FeatureSet, source, target: str, *, classes="strict", le
         What to do about a class that only the sources or only the target has, as far as the target is
         labelled: refuse; keep the shared classes; keep all, and count the target's own as wrong; or
         keep those named.
+    label : str, optional
+        Column of labels, where the feature set has several (``ftransfer extract --label-column``).
     leave_target_out : bool, default=False
         Whether the target is a domain never seen: its rows only count. Those whose image is in a source, too, do not.
 
     Raises
     ------
     FtransferError
-        If a domain or class does not exist, a domain is on both sides, fewer than two classes are left,
-        or (``"strict"``) a class is on one side only.
+        If a domain, class or column of labels does not exist, a domain is on both sides, fewer than two classes are
+        left, or (``"strict"``) a class is on one side only.
     """
     sources = tuple(dict.fromkeys([source] if isinstance(source, str) else source))
     manifest = features.complete
+    if label is not None:
+        manifest = manifest.assign(label=manifest[_label_column(manifest, label)])
     domains = sorted(manifest["domain"].unique())
     for name in (*sources, target):
         if name not in domains:
@@ -168,7 +177,15 @@ def load_task(features: FeatureSet, source, target: str, *, classes="strict", le
         answers=Answers(answers),
         notes=notes,
         unseen=leave_target_out,
+        label=label,
     )
+
+
+def _label_column(manifest, label: str) -> str:
+    columns = {name.removeprefix(LABELS): name for name in ["label", *manifest] if name.startswith("label")}
+    if label not in columns:
+        raise unknown("label column", label, columns)
+    return columns[label]
 
 
 def _load(features, source_rows, target_rows) -> np.ndarray:

@@ -1,14 +1,14 @@
 """Domain generalisation: choose for a target that nothing has seen, by leaving out one source domain after another.
 
 Recipes are fitted on source rows alone. An adapter that is given no target rows takes the sources, all together, for
-the target: each source is aligned to the pool of them, and a new row is taken for one of the pool. What needs rows of the
-target itself, to label them, has nothing to do here and does not race.
+the target: each source is aligned to the pool of them, and a new row is taken for one of the pool. What needs rows of
+the target itself, to label them, has nothing to do here and does not race.
 
 A setting is worth the share it reads rightly of a source domain that it was fitted without, averaged over the sources:
 leave-one-domain-out cross-validation (Gulrajani, Lopez-Paz, "In search of lost domain generalization", ICLR 2021,
 section 3). With one source there is none to leave out: stratified folds then say how well classes can be told apart
-within that source, and nothing about another domain. With two, a fit sees one source, which alignment to the pool leaves
-as it is, so that the score can hardly tell alignments apart.
+within that source, and nothing about another domain. With two, a fit sees one source, which alignment to the pool
+leaves as it is, so that the score can hardly tell alignments apart.
 """
 
 from functools import cached_property
@@ -50,6 +50,8 @@ def eligible(recipes: list, steps: dict[str, str], task: Task) -> tuple[list, li
         "another domain"
     )
     notes = [f"{task.target} took no part in fitting, adapting or choosing; {how}"]
+    if n == 2:
+        notes.append("of two sources one is left to fit on, and alone needs no alignment: three judge better")
     why = "labels rows of the target" if n > 1 else "needs a target or a second source"
     return kept, [*notes, *([f"left out, since it {why}: {out}"] if out else [])]
 
@@ -126,15 +128,15 @@ class HeldOutEvidence:
         return self.predicted == self.judge.y
 
 
-def held_out_domain(evidence: HeldOutEvidence):
+def held_out_accuracy(evidence: HeldOutEvidence):
     """Share of a domain predicted right by a fit without it, averaged over the source domains."""
     return evidence.judge.source_weights @ evidence.right
 
 
 SCORER = Scorer(
-    "held_out_domain",
+    "held_out_accuracy",
     "share of a source domain that is predicted right by the same pipeline fitted on the other sources alone, averaged "
     "over the sources. No row of the target takes part. With one source: cross-validated within it.",
     1,
-    {"held_out_domain": held_out_domain},
+    {"held_out_accuracy": held_out_accuracy},
 )

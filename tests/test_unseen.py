@@ -79,7 +79,7 @@ def test_what_labels_the_target_does_not_race_and_the_notes_say_so(tmp_path):
     said = " ".join(found.task.notes)
     assert "v took no part in fitting, adapting or choosing; each source in turn was left out" in said
     assert "left out, since it labels rows of the target: pseudo" in said
-    assert found.scorer.name == "held_out_domain"
+    assert found.scorer.name == "held_out_accuracy"
 
 
 def test_with_one_source_only_what_needs_no_second_domain_races_and_it_says_what_it_is_worth(tmp_path):
@@ -118,7 +118,7 @@ def test_the_command_line_leaves_the_target_out_and_says_so(tmp_path):
     assert "  target*" in result.output
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["task"]["unseen"]
-    assert results["score"]["name"] == "held_out_domain"
+    assert results["score"]["name"] == "held_out_accuracy"
     assert results["counted"]["recommended"] is not None
     page = (tmp_path / "run" / "report.html").read_text()
     assert "v took no part in fitting" in page

@@ -23,6 +23,12 @@ from ftransfer.cli.progress import progress_bar
     "--labels/--no-labels", default=True, help="Whether folder names are labels.  [default: labels]"
 )
 @click.option(
+    "--label-column",
+    "label_columns",
+    multiple=True,
+    help="Column of a table with labels, for a task each; may be repeated.  [default: label]",
+)
+@click.option(
     "--backbone",
     shell_complete=complete.backbones,
     default="resnet50",
@@ -75,6 +81,7 @@ def extract(
     out,
     domain,
     labels,
+    label_columns,
     backbone,
     weights,
     layers,
@@ -104,12 +111,16 @@ def extract(
         )
     from ftransfer.backbone import PHOTO_HINT, Backbone
     from ftransfer.extract import extract_features
-    from ftransfer.images import find_images, looks_like_photographs
+    from ftransfer.features import LABELS
+    from ftransfer.images import find_images, looks_like_photographs, read_labels
     from ftransfer.plan import plan_extraction
     from ftransfer.views import describe_views
 
     made = describe_views(views, augment)
     table = find_images(images, domain=domain, labels=labels, allow_outside=allow_outside)
+    if label_columns:
+        of_tasks = read_labels(images, label_columns)
+        table = table.join(of_tasks.add_prefix(LABELS)).assign(label=of_tasks[label_columns[0]])
     network = Backbone(backbone, weights, layers, device, tier)
     if not network.sees_photographs and looks_like_photographs(table):
         click.echo(f"warning: {PHOTO_HINT}", err=True)
@@ -134,6 +145,7 @@ def extract(
             views=made,
             progress=bar.update,
         )
+    features.write_training(weights)
     if as_json:
         click.echo(json.dumps({"out": str(out), **asdict(features.summary)}))
     else:

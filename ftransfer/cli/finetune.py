@@ -7,7 +7,7 @@ import click
 
 from ftransfer.cli import complete
 from ftransfer.cli.progress import progress_bar
-from ftransfer.errors import FtransferError, unknown
+from ftransfer.errors import FtransferError
 
 
 class Names(click.ParamType):
@@ -145,7 +145,7 @@ def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_out
         read_about,
         save_backbone,
     )
-    from ftransfer.images import find_images
+    from ftransfer.images import find_images, read_labels
 
     if rules_from:
         if not Path(rules_from).is_file():
@@ -154,8 +154,8 @@ def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_out
     training = Training(labels=labels or ("label",), rules=rules, **options)
     one = len(options["domains"]) == 1 and _has_no_domains(images)
     table = find_images(images, domain=options["domains"][0] if one else None, allow_outside=allow_outside)
-    for column in labels:
-        table[column] = _column(images, column)
+    if labels:
+        table[list(labels)] = read_labels(images, labels)
     if adapt_bn:
         table = table[table["domain"].isin(options["domains"])] if options["domains"] else table
         checkpoint_path(out)
@@ -180,18 +180,6 @@ def _has_no_domains(images: str) -> bool:
     """Whether IMAGES is <root>/<class>/*, of which --domain names the only domain."""
     root = Path(images).expanduser()
     return root.is_dir() and not any(root.glob("*/*/*"))
-
-
-def _column(images: str, column: str):
-    import pandas as pd
-
-    file = Path(images).expanduser()
-    if file.suffix.lower() not in (".csv", ".parquet"):
-        raise FtransferError("--label-column needs a .csv or .parquet table as IMAGES")
-    table = pd.read_csv(file, dtype=str) if file.suffix.lower() == ".csv" else pd.read_parquet(file)
-    if column not in table:
-        raise unknown("label column", column, table.columns)
-    return table[column].astype("string").astype(object).where(table[column].notna(), None)
 
 
 def _show(bar):

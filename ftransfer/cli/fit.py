@@ -101,30 +101,68 @@ class Duration(click.ParamType):
     help="Settings that a random or bayesian search tries.  [default: as many as the grid has]",
 )
 @click.option("--budget", type=Duration(), help="Time after which no further setting is begun: 90s, 5m, 2h.")
+@click.option(
+    "--label-column",
+    "label_columns",
+    multiple=True,
+    help="Column of labels in FEATURES; several are a task and a race each.  [default: label]",
+)
+@click.option(
+    "--alternatives",
+    is_flag=True,
+    help="Race on each of several feature sets by itself, side by side, instead of joining them.",
+)
 @click.option("--out", shell_complete=complete.folders, help="Run folder.  [default: runs/SOURCE-to-TARGET]")
 @click.option("--jobs", type=click.IntRange(1), help="Candidates fitted at once.  [default: usable cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-def fit(features, source, target, pipelines, classes, out, jobs, as_json, **options):
+def fit(features, source, target, label_columns, alternatives, as_json, **options):
     """Race adaptation pipelines on FEATURES from SOURCE to TARGET; write report and model.
 
-    Several feature sets of the same images are joined: what several backbones know, side by side.
+    Several feature sets of the same images are joined: what several backbones know, side by side; with --alternatives
+    each has a race of its own.
 
     Labels of the target are never used to fit or to choose, but for a few that the guard is given. Where the feature
     set has others, they are counted at the end and shown beside.
     """
-    results, folder = run_fit(features, source, target, pipelines, classes, out, jobs, **options)
+    if alternatives or len(label_columns) > 1:
+        from ftransfer.cli.fit_several import describe_several, run_several
+
+        several = {"label_columns": dict.fromkeys(label_columns), "alternatives": alternatives}
+        results, folder = run_several(features, source, target, **several, **options)
+        click.echo(json.dumps(results) if as_json else describe_several(results, folder))
+        return
+    label = next(iter(label_columns), None)
+    results, folder = run_fit(features, source, target, label=label, **options)
     click.echo(json.dumps(results) if as_json else describe(results, folder))
 
 
-def run_fit(
+def run_fit(features, source, target, *, command=None, **options):
+    """Load the task, race, and write the run folder; return the results and the folder. See `run_race`."""
+    from ftransfer.report import PARTS, write_report
+
+    result, feature_set, folder = run_race(features, source, target, **options)
+    command = command or shlex.join(["ftransfer", *sys.argv[1:]])
+    with progress_bar(PARTS, " parts", "report") as bar:
+        return write_report(result, feature_set, folder, command=command, progress=bar.update), folder
+
+
+def folder_for(source, target, leave_target_out=False) -> Path:
+    """Name the run folder where none is named."""
+    sources = "+".join(name.strip() for name in source.split(",") if name.strip())
+    return Path("runs") / f"{sources}-to-{target}{'-unseen' * bool(leave_target_out)}".replace("/", "_")
+
+
+def run_race(
     features,
     source,
     target,
+    *,
     pipelines=(),
     classes="strict",
     out=None,
     jobs=None,
-    command=None,
+    label=None,
+    name="",
     scorer="consistency",
     target_labels=None,
     use_target_labels=None,
@@ -134,11 +172,11 @@ def run_fit(
     budget=None,
     all_sources=False,
 ):
-    """Load the task, race, and write the run folder; return the results and the folder."""
+    """Load the task and race; return the race, the feature set and the run folder."""
     from ftransfer.guard import draw_target_labels, read_target_labels
     from ftransfer.join import open_features
     from ftransfer.pipeline import load_recipe
-    from ftransfer.report import PARTS, start_run, write_report
+    from ftransfer.report import start_run
     from ftransfer.scoring import load_scorer
     from ftransfer.search import race
     from ftransfer.strategy import STRATEGIES
@@ -153,21 +191,22 @@ def run_fit(
     load_scorer(scorer)  # names that are wrong are said before anything is read
     if search not in STRATEGIES:
         raise unknown("search", search, STRATEGIES, plural="searches")
-    feature_set = open_features(features)
+    feature_set = features if hasattr(features, "load") else open_features(features)
     recipes = [load_recipe(p) for p in pipelines]
     sources = [name.strip() for name in source.split(",") if name.strip()]
     if classes not in ("strict", "shared", "all"):
         classes = [name.strip() for name in classes.split(",") if name.strip()]
-    task = load_task(feature_set, sources, target, classes=classes, leave_target_out=leave_target_out)
+    task = load_task(
+        feature_set, sources, target, classes=classes, label=label, leave_target_out=leave_target_out
+    )
     labels = None
     if target_labels:
         task, labels = read_target_labels(task, target_labels)
     elif use_target_labels:
         task, labels = draw_target_labels(task, use_target_labels)
-    name = f"{'+'.join(sources)}-to-{target}{'-unseen' * leave_target_out}"
-    folder = start_run(out or Path("runs") / name.replace("/", "_"))
+    folder = start_run(out or folder_for(source, target, leave_target_out))
     try:
-        with progress_bar(0, " settings", f"{'+'.join(sources)} to {target}") as bar:
+        with progress_bar(0, " settings", f"{'+'.join(sources)} to {target}{name and f', {name}'}") as bar:
             result = race(
                 task,
                 recipes,
@@ -186,9 +225,7 @@ def run_fit(
         raise KeyboardInterrupt(
             f"interrupted: what was found so far is kept in {folder}; the same command goes on from there"
         ) from None
-    command = command or shlex.join(["ftransfer", *sys.argv[1:]])
-    with progress_bar(PARTS, " parts", "report") as bar:
-        return write_report(result, feature_set, folder, command=command, progress=bar.update), folder
+    return result, feature_set, folder
 
 
 def describe(results, folder) -> str:
@@ -204,11 +241,11 @@ def describe(results, folder) -> str:
         if row["pipeline"] in seen:
             continue
         seen.add(row["pipeline"])
-        numbers = [_number(row["score"], "{:.3f}"), _number(row["source_accuracy"], "{:.1%}")]
-        numbers += [_number(row["target_accuracy"], "{:.1%}")] if counted else []
+        numbers = [number(row["score"], "{:.3f}"), number(row["source_accuracy"], "{:.1%}")]
+        numbers += [number(row["target_accuracy"], "{:.1%}")] if counted else []
         note = f"failed: {row['error']}" if row["error"] else setting(row["params"])
         rows.append([str(row["rank"]), row["pipeline"], row["adaptation"], *numbers, note])
-    lines = list(_in_columns([header, *rows], right={0, *range(3, len(header) - 1)}))
+    lines = list(in_columns([header, *rows], right={0, *range(3, len(header) - 1)}))
     if counted:
         lines.append("* counted with the target's labels, by which nothing was fitted or chosen")
     lines += [f"note: {note}" for note in results["task"]["notes"]]
@@ -219,11 +256,11 @@ def describe(results, folder) -> str:
     return "\n".join([*lines, f"model: {folder / 'model.skops'}"])
 
 
-def _number(value, form) -> str:
+def number(value, form) -> str:
     return "" if value is None else form.format(value)
 
 
-def _in_columns(rows, right):
+def in_columns(rows, right):
     """Yield each row as a line, its cells under one another; the columns in `right` are numbers."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -17,7 +17,12 @@ from ftransfer.cli import complete
     multiple=True,
     help="File with a label a line, or .npy; one a table.",
 )
-@click.option("--label-column", help="Name of the column of labels.  [default: label]")
+@click.option(
+    "--label-column",
+    "label_columns",
+    multiple=True,
+    help="Name of the column of labels; several are a task each.  [default: label]",
+)
 @click.option("--domain-column", help="Name of the column of domains.  [default: domain]")
 @click.option("--path-column", help="Name of the column of paths, or other names of rows.  [default: path]")
 @click.option(
@@ -26,7 +31,7 @@ from ftransfer.cli import complete
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def import_(
-    tables, out, domain, labels, label_column, domain_column, path_column, embedding_columns, as_json
+    tables, out, domain, labels, label_columns, domain_column, path_column, embedding_columns, as_json
 ):
     """Make the feature set OUT of embeddings that were made elsewhere: of images, texts, tables.
 
@@ -34,14 +39,17 @@ def import_(
     column of lists or a column a number.
     """
     from ftransfer.convert import import_features
+    from ftransfer.features import LABELS
 
+    columns = {"label": next(iter(label_columns), None), "domain": domain_column, "path": path_column}
+    columns |= {LABELS + name: name for name in label_columns}
     features, new = import_features(
         tables,
         out,
         domain=domain,
         labels=labels,
         embedding_columns=embedding_columns,
-        columns={"label": label_column, "domain": domain_column, "path": path_column},
+        columns=columns,
     )
     rows = features.complete
     if as_json:

@@ -46,6 +46,13 @@ def info(ctx, folder, verify, as_json):
 def _run(folder) -> dict:
     try:
         results = json.loads((folder / "results.json").read_text("utf-8"))
+        if "runs" in results:
+            answers = {name: run["recommendation"]["sentence"] for name, run in results["runs"].items()}
+            return {
+                f"run for each of the {results['kind']}": "",
+                **answers,
+                "report": str(folder / "report.html"),
+            }
         task, answer = results["task"], results["recommendation"]
         return {
             "run": f"{', '.join(task['sources'])} to {task['target']}",

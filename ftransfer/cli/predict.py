@@ -38,15 +38,17 @@ from ftransfer.cli.progress import progress_bar
 def predict(run, images_or_features, out, weights, features, domain, device, allow_outside, trust, as_json):
     """Label IMAGES_OR_FEATURES with the model of RUN.
 
-    RUN is a run folder of ftransfer fit, or its model.skops. IMAGES_OR_FEATURES is what extract takes
-    (a folder of images however deep, a table, a data set of torchvision) or one image; or a feature set.
-    The images should be like those of the run's target. Stopped and started again, it goes on where it was.
+    RUN is a run folder of ftransfer fit, or its model.skops; of several columns of labels, all are written.
+    IMAGES_OR_FEATURES is what extract takes (a folder of images however deep, a table, a data set of torchvision) or
+    one image; or a feature set. The images should be like those of the run's target. Stopped and started again, it
+    goes on where it was.
     """
-    from ftransfer.model import Model
+    from ftransfer.model import load_models
     from ftransfer.predict import DOMAIN, check_recipe, write_predictions
 
     out = Path(out)
-    model = Model.load(run, trusted=trust)
+    models = load_models(run, trusted=trust)
+    model = next(iter(models.values()))  # of several columns of labels: all take the same features
     if (Path(images_or_features) / "recipe.json").is_file():
         from ftransfer.features import FeatureSet
 
@@ -60,7 +62,7 @@ def predict(run, images_or_features, out, weights, features, domain, device, all
         click.echo(f"note: {note}", err=True)
     try:
         with progress_bar(len(feature_set.manifest), " labels", "predict") as bar:
-            did = write_predictions(model, feature_set, out, domain=domain, progress=bar.update)
+            did = write_predictions(models, feature_set, out, domain=domain, progress=bar.update)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"interrupted: {out} is as it was, and the features are in {feature_set.folder}; "

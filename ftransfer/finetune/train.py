@@ -17,10 +17,10 @@ from torch.nn import functional as F
 from ftransfer.backbone import Backbone, versions
 from ftransfer.errors import FtransferError
 from ftransfer.features import write_whole, writing
-from ftransfer.finetune.curves import curves_page
 from ftransfer.finetune.data import Pixels, choose_rows, on_disk
 from ftransfer.finetune.network import Network, checkpoint, checkpoint_path
 from ftransfer.finetune.settings import LEARNING_RATE, WEIGHT_DECAY, Training
+from ftransfer.learning_curves import curves_page
 
 
 def fine_tune(

@@ -10,9 +10,10 @@ from ftransfer.errors import FtransferError
 from ftransfer.features import FeatureSet, write_whole, writing
 from ftransfer.report.numbers import Findings, plain, setting
 from ftransfer.report.page import draw_page
+from ftransfer.report.several import KINDS, name_folders, write_several
 from ftransfer.search import Race
 
-__all__ = ["PARTS", "setting", "start_run", "write_report"]
+__all__ = ["KINDS", "PARTS", "name_folders", "setting", "start_run", "write_report", "write_several"]
 
 PARTS = 3  # the numbers, the page, the files
 
@@ -29,7 +30,7 @@ def start_run(folder) -> Path:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         names = {p.name for p in folder.iterdir()}
-        if names and "results.json" not in names and not names <= {"running"}:
+        if names and not names & {"results.json", "running"}:
             raise FtransferError(
                 f"{folder} is not empty and no run folder ({', '.join(sorted(names)[:3])}); name another: --out"
             )

@@ -86,6 +86,7 @@ class Findings:
                     "sources": list(task.sources),
                     "target": task.target,
                     "unseen": task.unseen,
+                    "label": task.label,
                     "classes": task.classes,
                     "n_source": int(task.is_source.sum()),
                     "n_target": len(self.predicted),
@@ -108,6 +109,7 @@ class Findings:
                 "classes": self._classes(),
                 "candidates": race.table.to_dict("records"),
                 "curves": curves(race.table),
+                "training": self.features.training,
                 "similarity": self._similarity(),
             }
         )

@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from ftransfer.learning_curves import draw_curve
 from ftransfer.report import pictures
 from ftransfer.report.numbers import Findings, best_source_only, setting
 from ftransfer.report.plane import draw_plane
@@ -45,7 +46,8 @@ def draw_page(found: Findings, results: dict) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html").render(
         **results,
-        title=f"{' + '.join(results['task']['sources'])} to {results['task']['target']}",
+        title=f"{' + '.join(results['task']['sources'])} to {results['task']['target']}"
+        + (f", {results['task']['label']}" if results["task"]["label"] else ""),
         style=Markup((HERE / "page.css").read_text("utf-8")),
         hues=pictures.HUES,
         script=Markup(script),
@@ -61,6 +63,7 @@ def draw_page(found: Findings, results: dict) -> str:
         class_changes=_class_changes(results["classes"]),
         plane=_plane(found, results),
         thumbnails=_thumbnails(found),
+        training_picture=Markup(draw_curve(results["training"]) if results["training"] else ""),
         recipe_text=json.dumps(results["recipe"], indent=1),
     )
 

@@ -1,6 +1,8 @@
-"""The learning curves as one page that needs no network."""
+"""The learning curves of a training: as one page that needs no network, and as a part of a report."""
 
+import json
 from html import escape
+from pathlib import Path
 
 WIDTH, HEIGHT, LEFT = 640, 200, 44
 
@@ -24,27 +26,17 @@ def curves_page(title: str, results: dict) -> str:
     title : str
     results : dict, as `fine_tune` returns it
     """
-    history, training = results["history"], results["training"]
-    charts = ""
-    for name in ("loss", "accuracy"):
-        lines = {"training": [r[name] for r in history]}
-        lines["validation"] = [r.get(f"validation_{name}") for r in history]
-        charts += f"<h2>{name.capitalize()}</h2>{_chart(name, lines, results['best_epoch'])}"
+    history = results["history"]
     columns = ["epoch", "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds"]
     counted = [
         [domain, task, f"{c['right']} of {c['of']}", f"{c['accuracy']:.1%}"]
         for domain, tasks in results["accuracy"].items()
         for task, c in tasks.items()
     ]
-    images = results["images"]
     return PAGE.format(
         title=escape(title),
-        summary=escape(
-            f"{training['backbone']} from {training['weights']}, {images['train']} images to train and "
-            f"{images['validation']} to validate; epoch {results['best_epoch']} of {len(history)} was kept, after "
-            f"{results['seconds']} seconds in all."
-        ),
-        charts=charts,
+        summary=escape(_summary(results)),
+        charts=_charts(results),
         accuracy=_table(["domain", "task", "right", "accuracy"], counted)
         if counted
         else "<p>No test rows.</p>",
@@ -53,6 +45,52 @@ def curves_page(title: str, results: dict) -> str:
         ),
         **{k: escape(", ".join(results[k]) or "nothing") for k in ("taken", "fresh", "frozen")},
     )
+
+
+def draw_curve(results: dict) -> str:
+    """Draw loss and accuracy by epoch with a sentence, as HTML; plain tags and escaped text alone.
+
+    Parameters
+    ----------
+    results : dict, as `fine_tune` returns it
+    """
+    return f"<p>{escape(_summary(results))}</p>{_charts(results)}"
+
+
+def read_training(file) -> dict | None:
+    """Read what `fine_tune` wrote beside a checkpoint; None where there is nothing that can be drawn.
+
+    Parameters
+    ----------
+    file : path
+        A ``.json`` file.
+    """
+    try:
+        results = json.loads(Path(file).read_text("utf-8"))
+        draw_curve(results)  # what cannot be drawn, a program must not stumble over later
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
+        return None
+    kept = ("training", "images", "history", "best_epoch", "seconds", "classes", "accuracy")
+    return {key: results[key] for key in kept if key in results}
+
+
+def _summary(results: dict) -> str:
+    images, training = results["images"], results["training"]
+    rules = f", varied by {', '.join(training['rules'])}" if training.get("rules") else ""
+    return (
+        f"{training['backbone']} from {training['weights']}, {images['train']} images to train{rules} and "
+        f"{images['validation']} to validate; epoch {results['best_epoch']} of {len(results['history'])} was kept, "
+        f"after {results['seconds']} seconds in all."
+    )
+
+
+def _charts(results: dict) -> str:
+    history, charts = results["history"], ""
+    for name in ("loss", "accuracy"):
+        lines = {"training": [r[name] for r in history]}
+        lines["validation"] = [r.get(f"validation_{name}") for r in history]
+        charts += f"<h2>{name.capitalize()}</h2>{_chart(name, lines, results['best_epoch'])}"
+    return charts
 
 
 def _chart(name: str, lines: dict, best: int) -> str:

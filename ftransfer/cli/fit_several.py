@@ -1,0 +1,80 @@
+"""ftransfer fit, for several columns of labels or several feature sets side by side."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from ftransfer.cli.progress import progress_bar
+
+
+def run_several(features, source, target, *, label_columns, alternatives, out=None, **options):
+    """Race for each column of labels, or for each feature set; write a run folder each, and one above them.
+
+    Returns
+    -------
+    The results, as `write_several` gives them, and the folder.
+    """
+    from ftransfer.cli.fit import folder_for, run_race
+    from ftransfer.join import open_alternatives, open_features
+    from ftransfer.report import PARTS, name_folders, start_run, write_report, write_several
+
+    if alternatives and len(label_columns) > 1:
+        raise click.UsageError("--alternatives compares feature sets for one column of labels; name one")
+    if alternatives:
+        members = {name: (opened, *label_columns) for name, opened in open_alternatives(features).items()}
+    else:
+        opened = open_features(features)
+        members = {name: (opened, name) for name in label_columns}
+    folders = name_folders(members)
+    folder = start_run(out or folder_for(source, target, options.get("leave_target_out")))
+    found = {}
+    for name, (opened, *label) in members.items():
+        # all races before any report: a journal is kept until its report is written
+        found[name] = run_race(
+            opened,
+            source,
+            target,
+            out=folder / folders[name],
+            label=next(iter(label), None),
+            name=name,
+            **options,
+        )
+    command, results = shlex.join(["ftransfer", *sys.argv[1:]]), {}
+    with progress_bar(PARTS * len(found), " parts", "reports") as bar:
+        for name, (race, opened, own) in found.items():
+            results[name] = write_report(race, opened, own, command=command, progress=bar.update)
+    kind = "features" if alternatives else "labels"
+    return write_several(kind, results, folder, command=command), Path(folder)
+
+
+def describe_several(results, folder) -> str:
+    """Show the leading candidates of all races, the answers, and where the files are."""
+    from ftransfer.cli.fit import in_columns, number
+    from ftransfer.report import KINDS, setting
+
+    kind, runs = results["kind"], results["runs"]
+    counted = any(run["counted"] for run in runs.values())
+    header = (
+        [kind, "pipeline", "adaptation", "score", "source"] + (["target*"] if counted else []) + ["setting"]
+    )
+    rows = [header]
+    for name, run in runs.items():
+        for row in run["leading"]:
+            numbers = [number(row["score"], "{:.3f}"), number(row["source_accuracy"], "{:.1%}")]
+            numbers += [number(row["target_accuracy"], "{:.1%}")] if counted else []
+            mark = " <" if row["chosen"] else ""
+            rows.append([name, row["pipeline"] + mark, row["adaptation"], *numbers, setting(row["params"])])
+    lines = list(in_columns(rows, right=set(range(3, len(header) - 1))))
+    lines.append("< recommended")
+    if counted:
+        lines.append("* counted with the target's labels, by which nothing was fitted or chosen")
+    for name, run in runs.items():
+        lines += [f"note: {name}: {note}" for note in run["task"]["notes"]]
+    lines.append("")
+    lines += [f"{name}: {run['recommendation']['sentence']}" for name, run in runs.items()]
+    lines += [KINDS[kind]] if kind == "features" else []
+    lines += ["", f"report: {folder / 'report.html'}", f"labels for the target: {folder / 'predictions.csv'}"]
+    models = ", ".join(str(folder / run["folder"] / "model.skops") for run in runs.values())
+    return "\n".join([*lines, f"models: {models}"])

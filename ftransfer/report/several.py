@@ -1,0 +1,126 @@
+"""A run of several races: one for each column of labels, or for each of several feature sets, side by side.
+
+Each race has a run folder of its own, with its own recommendation, page and model. Above them lie one page that shows
+them side by side, one predictions.csv with a column for each, and results.json.
+"""
+
+import re
+from json import dumps
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from ftransfer.errors import FtransferError
+from ftransfer.features import write_whole, writing
+from ftransfer.guard import STEPS, step_of
+from ftransfer.learning_curves import draw_curve
+from ftransfer.report.numbers import setting
+
+HERE = Path(__file__).parent
+KINDS = {
+    "labels": "Each column of labels is a task of its own, on the same features, with its own recommendation.",
+    "features": "Each feature set has a race of its own, on the same images. No choice is made between them: a score "
+    "is measured in the features that it scores, and those of a backbone that was trained on the source's labels score "
+    "high whether they carry over or not. Labels of some target images would tell.",
+}
+
+
+def name_folders(names) -> dict[str, str]:
+    """Give each race the name of its folder.
+
+    Raises
+    ------
+    FtransferError
+        If two would lie in one.
+    """
+    folders = {name: re.sub(r"[^\w.+-]+", "_", name).lstrip(".") or "_" for name in names}
+    if len(set(folders.values())) < len(folders):
+        raise FtransferError(f"the names {', '.join(names)} are too much alike to be names of folders")
+    return folders
+
+
+def write_several(kind: str, runs: dict[str, dict], folder, *, command: str = "") -> dict:
+    """Write the page, the labels and the numbers of several races above their run folders.
+
+    Parameters
+    ----------
+    kind : {"labels", "features"}
+    runs : dict of str to dict
+        What `write_report` returned for each race, by its name; it lies in the folder of `name_folders`.
+    folder : str or path
+    command : str
+
+    Returns
+    -------
+    dict, as in results.json: ``kind``, and ``runs``, a dict each with ``folder, task, recommendation, counted,
+    leading`` (the best candidate of each step of the guard, and the recommended one) and ``training``.
+    """
+    folder, folders = Path(folder), name_folders(runs)
+    told = {name: {"folder": folders[name], **_brief(results)} for name, results in runs.items()}
+    results = {"format": 2, "kind": kind, "command": command, "runs": told}
+    page = _draw(results)
+    predictions = _join_predictions({name: folder / f / "predictions.csv" for name, f in folders.items()})
+    with writing(folder):
+        write_whole(folder / "predictions.csv", predictions.to_csv(index=False).encode())
+        write_whole(folder / "report.html", page.encode())
+        write_whole(folder / "results.json", dumps(results).encode())
+        (folder / "running").unlink(missing_ok=True)
+    return results
+
+
+def _brief(results: dict) -> dict:
+    chosen = results["recommendation"]
+    leading, steps = [], set()
+    for row in results["candidates"]:
+        is_chosen = (row["pipeline"], row["params"]) == (chosen["pipeline"], chosen["params"])
+        step = step_of(row["adaptation"])
+        if row["score"] is not None and (is_chosen or step not in steps):
+            leading.append({**row, "chosen": is_chosen})
+            steps.add(step)
+    leading.sort(key=lambda row: STEPS.index(step_of(row["adaptation"])))
+    counted = results["counted"] and {
+        key: results["counted"][key] for key in ("labelled", "recommended", "source_only", "sentence")
+    }
+    kept = {key: results[key] for key in ("task", "recommendation", "score", "training")}
+    return {**kept, "counted": counted, "leading": leading}
+
+
+def _join_predictions(files: dict[str, Path]) -> pd.DataFrame:
+    """Put a column of labels and one of probabilities for each race beside one another, image by image."""
+    joined = None
+    for name, file in files.items():
+        table = pd.read_csv(file, dtype=str, keep_default_na=False).drop_duplicates(["root", "path"])
+        table = table[["root", "path", "label", "probability"]].rename(
+            columns={"label": name, "probability": f"{name} probability"}
+        )
+        joined = table if joined is None else joined.merge(table, on=["root", "path"], how="outer")
+    return joined
+
+
+def _draw(results: dict) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters |= {
+        "percent": lambda v: "" if v is None else f"{v:.1%}",
+        "number": lambda v: "" if v is None else f"{v:.3f}",
+        "setting": setting,
+    }
+    task = next(iter(results["runs"].values()))["task"]
+    return environment.get_template("several.html").render(
+        **results,
+        said=KINDS[results["kind"]],
+        title=f"{' + '.join(task['sources'])} to {task['target']}",
+        counted=any(run["counted"] for run in results["runs"].values()),
+        curves={
+            name: Markup(draw_curve(run["training"]))
+            for name, run in results["runs"].items()
+            if run["training"]
+        },
+        style=Markup((HERE / "page.css").read_text("utf-8")),
+    )
