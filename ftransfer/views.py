@@ -5,7 +5,7 @@ or in which colours it is seen.
 """
 
 import numpy as np
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 
 from ftransfer.errors import FtransferError, unknown
 
@@ -38,7 +38,39 @@ def _channel_shuffle(image: Image.Image, rng: np.random.Generator) -> Image.Imag
     return Image.merge("RGB", [channels[i] for i in orders[rng.integers(len(orders))]])
 
 
+def _shift(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Move by up to an eighth of each side, the border mirrored."""
+    pads = [max(1, side // 8) for side in (image.height, image.width)]
+    pixels = np.pad(np.asarray(image), [(p, p) for p in pads] + [(0, 0)], mode="symmetric")
+    top, left = (int(rng.integers(0, 2 * p + 1)) for p in pads)
+    return Image.fromarray(pixels[top : top + image.height, left : left + image.width])
+
+
+def _grey(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Take the colour away, every third time."""
+    return image.convert("L").convert("RGB") if rng.random() < 1 / 3 else image
+
+
+def _invert(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Turn light into dark, every third time."""
+    return ImageOps.invert(image) if rng.random() < 1 / 3 else image
+
+
+def _erase(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Cover a part of half of each side with mid-grey, every other time."""
+    if rng.random() < 0.5:
+        return image
+    width, height = max(1, image.width // 2), max(1, image.height // 2)
+    left, top = (int(rng.integers(0, n + 1)) for n in (image.width - width, image.height - height))
+    covered = image.copy()
+    covered.paste((128, 128, 128), (left, top, left + width, top + height))
+    return covered
+
+
 AUGMENTATIONS = {"flip": _flip, "crop": _crop, "color": _color, "channel-shuffle": _channel_shuffle}
+AUGMENTATIONS |= {"shift": _shift, "grey": _grey, "invert": _invert, "erase": _erase}
+# rules of ftransfer finetune that have another name here
+SAME = {"zoom": "crop", "colour": "color", "channels": "channel-shuffle"}
 
 
 def describe_views(count: int, augment="flip,crop,color") -> dict | None:
@@ -49,10 +81,11 @@ def describe_views(count: int, augment="flip,crop,color") -> dict | None:
     count : int
         Views of each image, the plain one among them.
     augment : str
-        Names out of ``flip``, ``crop``, ``color`` and ``channel-shuffle``, with commas: what is done to each of the
-        others, in this order.
+        Names out of ``flip``, ``crop``, ``color``, ``channel-shuffle``, ``shift``, ``grey``, ``invert`` and ``erase``,
+        with commas: what is done to each of the others, in this order. The names that `Training` has for rules are
+        taken as well.
     """
-    names = [name.strip() for name in augment.split(",") if name.strip()]
+    names = [SAME.get(name.strip(), name.strip()) for name in augment.split(",") if name.strip()]
     for name in names:
         if name not in AUGMENTATIONS:
             raise unknown("augmentation", name, AUGMENTATIONS)

@@ -13,6 +13,7 @@ from torchvision import models
 
 from ftransfer import (
     Backbone,
+    FeatureSet,
     FtransferError,
     Training,
     adapt_batch_norm,
@@ -24,7 +25,8 @@ from ftransfer import (
 from ftransfer.cli import main
 from ftransfer.finetune.augment import RULES, vary
 from ftransfer.finetune.data import split_rows
-from ftransfer.finetune.network import Network, checkpoint
+from ftransfer.finetune.network import Network, checkpoint, read_rules
+from ftransfer.finetune.rules import describe_search, learn_rules
 
 SMALL = {"backbone": "small_cnn", "batch_size": 8, "epochs": 2, "validation": 0.25}
 QUICK = {"patience": 0, "learning_rate": 0.01, "taken_rate": 1.0}
@@ -317,6 +319,80 @@ def test_rules_of_a_source_checkpoint_are_applied_to_the_target(pictures, tmp_pa
     )
     assert result.exit_code == 0, result.output
     assert json.loads(target.with_suffix(".json").read_text())["training"]["rules"] == ["channels", "flip"]
+
+
+class Halves:
+    """Stands for a backbone and its pixels: what it sees is how bright each half is in each colour."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def batch(self, rows, rules, draw):
+        return vary(self.images[rows], rules, draw)
+
+    def embed(self, batch):
+        return torch.cat([half.mean(dim=(2, 3)) for half in batch.chunk(2, dim=3)], dim=1).numpy()
+
+
+def bright_halves(colours, each=40):
+    """Images of which the left or the right half (the class) is bright, in a colour for each domain."""
+    draw = torch.Generator().manual_seed(0)
+    images = 0.4 * torch.rand(len(colours) * each, 3, 8, 8, generator=draw)
+    labels, domains = np.tile(np.arange(each) % 2, len(colours)), np.repeat(np.arange(len(colours)), each)
+    for i, (label, domain) in enumerate(zip(labels, domains, strict=True)):
+        images[i, colours[domain], :, 4 * label : 4 * label + 4] += 0.5
+    return Halves(images), labels, domains.astype(str)
+
+
+def test_a_rule_is_learned_where_it_helps_on_a_domain_held_out_and_one_that_harms_is_not():
+    seen, labels, domains = bright_halves([0, 1])
+    rules, tried = learn_rules(seen, seen, np.arange(80), labels, domains)
+    assert rules == ("channels",)
+    assert tried[0]["accuracy"] < 0.7
+    assert max(row["accuracy"] for row in tried) > 0.9
+    assert all(row["accuracy"] < 0.7 for row in tried if row["rules"] == ["flip"])
+    assert "channels of flip, zoom, colour, channels" in describe_search(rules, tried)
+
+
+def test_no_rule_is_learned_where_the_images_as_they_are_do_as_well():
+    seen, labels, domains = bright_halves([0])
+    labels[0] = -1
+    rules, tried = learn_rules(seen, seen, np.arange(40), labels, domains)
+    assert rules == ()
+    assert len(tried) == 5
+    assert describe_search(rules, tried).startswith("none of flip")
+    with pytest.raises(FtransferError, match="needs two classes with two images each"):
+        learn_rules(seen, seen, np.arange(3), np.array([0, 0, 1]), domains[:3])
+
+
+def test_learned_rules_are_in_the_checkpoint_and_pass_on_to_views(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "ftransfer.finetune.train.learn_rules",
+        lambda *_, **__: (("zoom", "channels"), [{"rules": ["zoom", "channels"], "accuracy": 0.9}]),
+    )
+    out = tmp_path / "a.safetensors"
+    small = ("--backbone", "small_cnn", "--out", out, "--epochs", 1, "--domain", "day")
+    result = run(pictures, *small, "--rules", "auto")
+    assert result.exit_code == 0, result.output
+    assert "  rules: zoom, channels of flip" in result.output
+    assert read_rules(out) == ("zoom", "channels")
+    found = json.loads(out.with_suffix(".json").read_text())
+    assert found["training"]["rules"] == ["zoom", "channels"]
+    extract = ["extract", str(pictures), "--backbone", "small_cnn", "--rules-from", str(out), "--out"]
+    done = CliRunner().invoke(main, [*extract, str(tmp_path / "f"), "--views", "2"])
+    assert done.exit_code == 0, done.output
+    assert FeatureSet(tmp_path / "f").views["augment"] == ["crop", "channel-shuffle"]
+    assert CliRunner().invoke(main, [*extract, str(tmp_path / "g")]).exit_code == 2
+
+
+def test_a_search_for_rules_sees_no_row_but_those_that_train(table, tmp_path):
+    results = train(table, tmp_path / "a.safetensors", domains=("day",), rules=("auto",), epochs=1)
+    assert len(results["rules_tried"]) >= 5
+    assert results["images"]["train"] == 9
+    assert all(round(9 * row["accuracy"], 6) % 1 == 0 for row in results["rules_tried"])
+    if not results["training"]["rules"]:
+        with pytest.raises(FtransferError, match="trained without rules, so there are none to pass on"):
+            read_rules(tmp_path / "a.safetensors")
 
 
 # ---------------------------------------------------------------- rows

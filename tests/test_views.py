@@ -3,13 +3,14 @@ import hashlib
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images, load_task
 from ftransfer.cli import main
+from ftransfer.finetune.augment import RULES
 from ftransfer.images import decode, read_bytes
 from ftransfer.scoring import DomainKFold
-from ftransfer.views import AUGMENTATIONS, describe_views, make_views
+from ftransfer.views import AUGMENTATIONS, SAME, describe_views, make_views
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8))
 ONE, OTHER = (hashlib.sha256(name).hexdigest() for name in (b"one", b"other"))
@@ -52,6 +53,19 @@ def test_a_shuffle_of_channels_keeps_each_and_a_crop_is_part_of_the_image():
     assert all(
         view.size == (1, 1) for view in make_views(tiny, ONE, describe_views(4, ",".join(AUGMENTATIONS)))
     )
+
+
+def test_every_rule_of_a_training_has_its_like_among_the_views():
+    views = describe_views(30, ",".join(RULES))
+    assert [SAME.get(name, name) for name in RULES] == views["augment"]
+    assert set(views["augment"]) <= set(AUGMENTATIONS)
+    grey, inverted = (make_views(NOISE, ONE, describe_views(30, name))[1:] for name in ("grey", "invert"))
+    assert 2 < sum(same(view, NOISE.convert("L").convert("RGB")) for view in grey) < 20
+    assert 2 < sum(same(view, ImageOps.invert(NOISE)) for view in inverted) < 20
+    covered = [np.mean(np.asarray(v) == 128) for v in make_views(NOISE, ONE, describe_views(30, "erase"))]
+    assert {round(share, 1) for share in covered} == {0.0, 0.3}
+    for view in make_views(NOISE, ONE, describe_views(6, "shift"))[1:]:
+        assert set(view.tobytes()) <= set(NOISE.tobytes())
 
 
 def test_one_view_is_the_image_as_it_is_and_wrong_names_are_refused():

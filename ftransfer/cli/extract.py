@@ -70,7 +70,12 @@ from ftransfer.cli.progress import progress_bar
     "--augment",
     default="flip,crop,color",
     show_default=True,
-    help="What makes them: flip, crop, color, channel-shuffle.",
+    help="What makes them: flip, crop, color, channel-shuffle, shift, grey, invert, erase.",
+)
+@click.option(
+    "--rules-from",
+    metavar="CHECKPOINT",
+    help="Make them by the rules that this checkpoint of ftransfer finetune was trained with.",
 )
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @click.option("--allow-outside", is_flag=True, help="Let a table name images outside its folder.")
@@ -92,6 +97,7 @@ def extract(
     workers,
     views,
     augment,
+    rules_from,
     strict,
     allow_outside,
     dry_run,
@@ -116,6 +122,12 @@ def extract(
     from ftransfer.plan import plan_extraction
     from ftransfer.views import describe_views
 
+    if rules_from:
+        from ftransfer.finetune import read_rules
+
+        if views == 1:
+            raise click.UsageError("--rules-from makes views of each image: say how many, --views 4")
+        augment = ",".join(read_rules(rules_from))
     made = describe_views(views, augment)
     table = find_images(images, domain=domain, labels=labels, allow_outside=allow_outside)
     if label_columns:

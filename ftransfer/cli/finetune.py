@@ -7,7 +7,6 @@ import click
 
 from ftransfer.cli import complete
 from ftransfer.cli.progress import progress_bar
-from ftransfer.errors import FtransferError
 
 
 class Names(click.ParamType):
@@ -77,7 +76,7 @@ class Names(click.ParamType):
     "--rules",
     type=Names(),
     default="",
-    help="Vary training images: flip,shift,zoom,colour,channels,grey,invert,erase.",
+    help="Vary training images: flip,shift,zoom,colour,channels,grey,invert,erase; auto: learn which.",
 )
 @click.option(
     "--rules-from",
@@ -143,14 +142,13 @@ def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_out
         checkpoint_path,
         fine_tune,
         read_about,
+        read_rules,
         save_backbone,
     )
     from ftransfer.images import find_images, read_labels
 
     if rules_from:
-        if not Path(rules_from).is_file():
-            raise FtransferError(f"no checkpoint {rules_from}; --rules-from names one of ftransfer finetune")
-        rules = tuple(read_about(rules_from).get("rules", ()))
+        rules = read_rules(rules_from)
     training = Training(labels=labels or ("label",), rules=rules, **options)
     one = len(options["domains"]) == 1 and _has_no_domains(images)
     table = find_images(images, domain=options["domains"][0] if one else None, allow_outside=allow_outside)
@@ -210,6 +208,10 @@ def describe(results, out) -> str:
         f"  head: {'of the checkpoint' if results['head_taken'] else 'new'}, "
         + ", ".join(f"{len(names)} classes of {task}" for task, names in results["classes"].items())
     )
+    if results["rules_tried"]:
+        from ftransfer.finetune.rules import describe_search
+
+        lines.append(f"  rules: {describe_search(training['rules'], results['rules_tried'])}")
     if "validation_loss" in best and best["validation_accuracy"] is not None:
         lines.append(f"  validation: {best['validation_accuracy']:.1%} of {images['validation']}")
     for domain, tasks in results["accuracy"].items():

@@ -69,6 +69,7 @@ def erase(images, draw):
     return torch.where(covered & _chance(images, draw, 0.5), 0.5, images)
 
 
+AUTO = ("auto",)  # in place of names: learn which on the source
 RULES = {f.__name__: f for f in (flip, shift, zoom, colour, channels, grey, invert, erase)}
 
 
@@ -97,7 +98,7 @@ def check_rules(rules) -> None:
     """Raise `FtransferError` for a rule that is not there."""
     for rule in rules:
         if rule not in RULES:
-            raise unknown("rule", rule, RULES)
+            raise unknown("rule", rule, [*RULES, *AUTO])
 
 
 def _chance(images, draw, p):

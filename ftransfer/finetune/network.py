@@ -167,6 +167,22 @@ def read_about(weights) -> dict:
         raise FtransferError(f"{file} cannot be read as a checkpoint: {error}") from error
 
 
+def read_rules(checkpoint) -> tuple[str, ...]:
+    """Read the augmentation rules that a checkpoint of `ftransfer finetune` was trained with.
+
+    Raises
+    ------
+    FtransferError
+        If it is none, or was trained without any.
+    """
+    if not Path(str(checkpoint)).expanduser().is_file():
+        raise FtransferError(f"no checkpoint {checkpoint}; --rules-from names one of ftransfer finetune")
+    rules = read_about(checkpoint).get("rules")
+    if not rules:
+        raise FtransferError(f"{checkpoint} was trained without rules, so there are none to pass on")
+    return tuple(map(str, rules))
+
+
 # ---------------------------------------------------------------- the graph
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.finetune.augment import check_rules
+from ftransfer.finetune.augment import AUTO, check_rules
 
 LEARNING_RATE = {"adamw": 1e-3, "sgd": 3e-2}
 WEIGHT_DECAY = {"adamw": 1e-2, "sgd": 1e-4}
@@ -33,7 +33,7 @@ class Training:
     validation, test : float, default=0.2 and 0
         Shares of each domain and class that stop the training, and that count afterwards.
     rules : tuple of str
-        Augmentation, see `vary`.
+        Augmentation, see `vary`; ``("auto",)`` learns on the source which, see `learn_rules`.
     epochs : int, default=20
     patience : int, default=5
         Epochs without a better validation after which training ends; 0: never.
@@ -83,7 +83,8 @@ class Training:
     seed: int = 0
 
     def __post_init__(self):
-        check_rules(self.rules)
+        if self.rules != AUTO:
+            check_rules(self.rules)
         for kind, name, known in (
             ("optimizer", self.optimizer, LEARNING_RATE),
             ("precision", self.precision, ["float32", "bfloat16"]),

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,10 @@ from torch.nn import functional as F
 from ftransfer.backbone import Backbone, versions
 from ftransfer.errors import FtransferError
 from ftransfer.features import write_whole, writing
+from ftransfer.finetune.augment import AUTO
 from ftransfer.finetune.data import Pixels, choose_rows, on_disk
 from ftransfer.finetune.network import Network, checkpoint, checkpoint_path
+from ftransfer.finetune.rules import learn_rules
 from ftransfer.finetune.settings import LEARNING_RATE, WEIGHT_DECAY, Training
 from ftransfer.learning_curves import curves_page
 
@@ -83,6 +85,14 @@ def fine_tune(
     use[~pixels.readable] = ""
     if not (use == "train").any():
         raise FtransferError(f"none of the images can be read; the first: {pixels.unreadable[0]}")
+    learned = None
+    if training.rules == AUTO:
+        rows, domains = np.flatnonzero(use == "train"), images["domain"].to_numpy()
+        chosen = (answers[rows, 0], domains[rows])
+        rules, learned = learn_rules(
+            network.backbone, pixels, rows, *chosen, seed=training.seed, progress=progress
+        )
+        training = replace(training, rules=rules)
     run = _Run(network, training, pixels, use, answers, out, progress)
     results = run.go()
     state = network.state()
@@ -97,6 +107,7 @@ def fine_tune(
         "fresh": network.fresh,
         "frozen": network.frozen,
         "head_taken": network.head_taken,
+        "rules_tried": learned,
         **results,
         "accuracy": run.count(images["domain"].to_numpy()),
         "seconds": round(time.monotonic() - started, 1),
