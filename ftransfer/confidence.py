@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.base import clone
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import LeaveOneGroupOut, StratifiedKFold
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
@@ -47,13 +47,16 @@ def fit_temperature(pipeline, X, y, sample_domain, random_state=0) -> float | No
     than three rows, or a fit on two thirds of the source fails.
     """
     of_source = source_temperature(pipeline, X, y, sample_domain, random_state)
-    if of_source is None:
-        return None
+    if of_source is None or not (sample_domain < 0).any():
+        return of_source
     return max(of_source, target_temperature(pipeline, X, y, sample_domain, random_state))
 
 
 def source_temperature(pipeline, X, y, sample_domain, random_state=0) -> float | None:
-    """Find the temperature that makes the labels of held-out source rows most likely; as `fit_temperature`."""
+    """Find the temperature that makes the labels of held-out source rows most likely; as `fit_temperature`.
+
+    Without target rows, several sources are held out one after another, and taken for rows of the target.
+    """
     method = _method(pipeline)
     rng = np.random.default_rng(random_state)
     source = rng.permutation(np.flatnonzero(sample_domain > 0))[:MOST_ROWS]
@@ -61,14 +64,18 @@ def source_temperature(pipeline, X, y, sample_domain, random_state=0) -> float |
     known, counts = np.unique(y[source], return_counts=True)
     if method is None or len(known) < 2 or counts.min() < FOLDS:
         return None
+    unseen = not len(target) and len(np.unique(sample_domain[source])) > 1
+    folds = LeaveOneGroupOut() if unseen else StratifiedKFold(FOLDS)
     logits, codes = [], []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of fits on fewer rows; that on all rows has warned already
-            for train, test in StratifiedKFold(FOLDS).split(source, y[source]):
+            for train, test in folds.split(source, y[source], sample_domain[source]):
                 rows, held_out = np.r_[source[train], target], source[test]
                 fitted = clone(pipeline).fit(X[rows], y[rows], sample_domain=sample_domain[rows])
-                domain = sample_domain[held_out]
+                if len(fitted.classes_) < len(known):
+                    return None
+                domain = np.full(len(held_out), -1) if unseen else sample_domain[held_out]
                 values = fitted.predict_source(X[held_out], sample_domain=domain, method=method)
                 logits.append(_logits(values, method))
                 codes.append(np.searchsorted(fitted.classes_, y[held_out]))

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 from conftest import write_feature_set
+from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 from test_cli import run
 
 from ftransfer import CORAL, DomainScaler, FtransferError, PseudoLabelled, load_task, make_pipeline, race
+from ftransfer.confidence import fit_temperature
 from ftransfer.pipeline import AdaptationPipeline, Recipe
 from ftransfer.unseen import HeldOutJudge
 
@@ -80,6 +82,13 @@ def test_what_labels_the_target_does_not_race_and_the_notes_say_so(tmp_path):
     assert "v took no part in fitting, adapting or choosing; each source in turn was left out" in said
     assert "left out, since it labels rows of the target: pseudo" in said
     assert found.scorer.name == "held_out_accuracy"
+
+
+def test_probabilities_are_calibrated_on_domains_held_out(tmp_path):
+    task = hold_out(write(tmp_path / "f", *shifted())).visible
+    plain = make_pipeline(LogisticRegression()).fit(task.X, task.y)
+    within = fit_temperature(plain, task.X, task.y, np.ones(len(task.y), dtype=int))
+    assert fit_temperature(plain, task.X, task.y, task.sample_domain) > 2 * within
 
 
 def test_with_one_source_only_what_needs_no_second_domain_races_and_it_says_what_it_is_worth(tmp_path):
