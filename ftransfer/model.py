@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ftransfer.adapted import read_statistics
 from ftransfer.confidence import Familiar, fit_temperature, probability
 from ftransfer.errors import FtransferError
 from ftransfer.features import FeatureSet, feature_width
 from ftransfer.model_file import read_model_file, write_model_file
+from ftransfer.predict import DOMAIN
 
 FORMAT = 1
 PIPELINE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
@@ -37,6 +39,10 @@ class Model:
         Calibrates the probabilities; fitted on held-out source rows (`ftransfer.confidence`).
     familiar : Familiar or None
         Measures how far a row lies from the domains that the pipeline was fitted on.
+    target : str
+        Name of the target domain.
+    statistics : dict of str to ndarray, or None
+        Batch-norm statistics of the target, where it was embedded by its own (``ftransfer extract --adapt-bn``).
 
     Examples
     --------
@@ -57,6 +63,8 @@ class Model:
     origin: str = ""
     temperature: float | None = None
     familiar: Familiar | None = None
+    target: str = ""
+    statistics: dict | None = None
 
     @classmethod
     def of(cls, pipeline, task, features: FeatureSet, chosen_by: dict) -> "Model":
@@ -72,7 +80,20 @@ class Model:
         """
         temperature = fit_temperature(pipeline, task.X, task.y, task.sample_domain)
         familiar = Familiar.of(task.X, task.sample_domain)
-        return cls(pipeline, features.recipe, task.classes, chosen_by, features.origin, temperature, familiar)
+        fitted = (pipeline, features.recipe, task.classes, chosen_by, features.origin, temperature, familiar)
+        return cls(*fitted, task.target, read_statistics(features, task.target))
+
+    @property
+    def recipe_of_new(self) -> dict:
+        """Recipe of new images, which are embedded as the target's were: by its statistics, if it has any."""
+        recipe = dict(self.recipe)
+        own = recipe.pop("batch_norm", {}).get(self.target)
+        return recipe | ({"batch_norm": {DOMAIN: own}} if own else {})
+
+    def recipe_like(self, given: dict) -> dict:
+        """Return the recipe that features are held to: that of new images, or of the feature set fitted on."""
+        new = self.recipe_of_new
+        return new if given.get("batch_norm") == new.get("batch_norm") else self.recipe
 
     @property
     def width(self) -> int:
@@ -217,6 +238,13 @@ class Model:
             raise ValueError("its temperature is no positive number")
         if self.familiar is not None:
             self.familiar.check(self.width)
+        for values in (self.statistics or {}).values():
+            if (
+                not isinstance(values, np.ndarray)
+                or values.dtype != np.float32
+                or not np.isfinite(values).all()
+            ):
+                raise ValueError("its batch-norm statistics are damaged")
 
 
 def load_models(run, *, trusted=()) -> dict[str, Model]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
+from safetensors.numpy import load, save
 
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.features import FeatureSet, _difference, write_whole, writing
@@ -50,24 +51,27 @@ def _table(paths) -> pd.DataFrame:
     return table[COLUMNS].astype(object)
 
 
-def find_backbone(recipe: dict, origin="", weights=None, device="auto"):
+def find_backbone(recipe: dict, origin="", weights=None, device="auto", statistics=None):
     """Build the backbone that a recipe names, its weights found by the hash of their values.
 
     Parameters
     ----------
     recipe : dict
-        Of a feature set or a `Model`.
+        Of a feature set, or of the new images of a `Model` (`Model.recipe_of_new`).
     origin : str
         Where the weights came from, as the feature set or the model notes it: where to look first.
     weights : str or path, optional
         As `Backbone` takes it. Default: what `origin` names, then published weights that torchvision has
         in its cache.
     device : str
+    statistics : dict of str to ndarray, optional
+        Batch-norm statistics of the images' domain, where the recipe names any.
 
     Raises
     ------
     FtransferError
-        If no weights of that hash are found, or the rest of the recipe differs.
+        If no weights of that hash are found, the rest of the recipe differs, or the statistics are not those that it
+        names.
     """
     from ftransfer.backbone import Backbone, list_backbones
 
@@ -80,14 +84,43 @@ def find_backbone(recipe: dict, origin="", weights=None, device="auto"):
     for each in [weights] if weights else _candidates(name, origin):
         backbone = Backbone(name, each, layers, device, recipe.get("tier", "exact"))
         if backbone.recipe["weights"] == wanted:
-            check_recipe(recipe, backbone.recipe, f"a backbone with the weights {each}")
-            return backbone
+            check_recipe(
+                {**recipe, "batch_norm": None}, backbone.recipe, f"a backbone with the weights {each}"
+            )
+            return _adapted(backbone, recipe, statistics)
         tried.append(f"{each} is {backbone.recipe['weights'][:19]}...")
     raise FtransferError(
         f"the model wants weights of {name} with the hash {str(wanted)[:19]}...{origin and f', from {origin}'}; "
         f"{'; '.join(tried) or 'none are in the cache'}; give the checkpoint that the features were made with: "
         f"--weights FILE"
     )
+
+
+def _adapted(backbone, recipe: dict, statistics):
+    """Give the backbone the batch-norm statistics that the recipe names, if it names any."""
+    named = recipe.get("batch_norm")
+    if not named:
+        return backbone
+    import torch
+
+    from ftransfer.backbone import _fingerprint
+
+    if statistics is None:
+        raise FtransferError(
+            "the model's target was embedded by batch-norm statistics of its own, which did not lie beside its features "
+            "when it was fitted; run the same ftransfer extract --adapt-bn again, then ftransfer fit"
+        )
+    network = backbone.network
+    state, given = network.state_dict(), {name: torch.from_numpy(v.copy()) for name, v in statistics.items()}
+    fits = all(name in state and state[name].shape == values.shape for name, values in given.items())
+    if fits:
+        network.load_state_dict(given, strict=False)
+    if not fits or "sha256:" + _fingerprint(network) not in named.values():
+        raise FtransferError(
+            "the model is damaged: its batch-norm statistics are not those that its recipe names"
+        )
+    backbone.recipe["batch_norm"] = named
+    return backbone
 
 
 def _candidates(name: str, origin: str) -> list[str]:
@@ -133,7 +166,9 @@ def embed(model, images, *, weights=None, device="auto") -> np.ndarray:
     """Embed images as the model's recipe says; see `Model.predict`."""
     from ftransfer.extract import extract_features
 
-    backbone = _backbone(json.dumps(model.recipe), model.origin, weights and str(weights), device)
+    statistics = model.statistics and save(model.statistics)
+    recipe = json.dumps(model.recipe_of_new)
+    backbone = _backbone(recipe, model.origin, weights and str(weights), device, statistics)
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(images, list):
             table = _table([_file(image, Path(folder), i) for i, image in enumerate(images)])
@@ -147,8 +182,8 @@ def embed(model, images, *, weights=None, device="auto") -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _backbone(recipe: str, origin: str, weights: str | None, device: str):
-    return find_backbone(json.loads(recipe), origin, weights, device)
+def _backbone(recipe: str, origin: str, weights: str | None, device: str, statistics: bytes | None):
+    return find_backbone(json.loads(recipe), origin, weights, device, statistics and load(statistics))
 
 
 def _file(image, folder: Path, i: int):
@@ -188,7 +223,7 @@ def write_predictions(
     """
     models = model if isinstance(model, dict) else {"": model}
     for each in models.values():
-        check_recipe(each.recipe, features.recipe, str(features.folder))
+        check_recipe(each.recipe_like(features.recipe), features.recipe, str(features.folder))
     manifest = features.complete
     if domain is not None:
         domains = sorted(manifest["domain"].unique())

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from ftransfer import (
     load_pipeline,
     load_task,
 )
+from ftransfer.adapted import read_statistics
 from ftransfer.predict import find_backbone, write_predictions
 
 
@@ -285,3 +287,82 @@ def test_of_real_photographs_and_cartoons_few_are_flagged_but_digits_are(real, t
         names = [name for name in digits.namelist() if name.startswith("handwritten/")][::40]
         digits.extractall(tmp_path / "digits", names)
     assert model.describe(tmp_path / "digits", weights=weights)["far"].mean() >= 0.9
+
+
+# ---------------------------------------------------------------- batch-norm statistics of the target
+
+
+@pytest.fixture(scope="module")
+def adapted(home):
+    """Folder with features of which night has batch-norm statistics of its own, and a run from day to night."""
+    out = home / "adapted"
+    small = ("--backbone", "small_cnn", "--adapt-bn", "night", "--out", out / "f")
+    result = run("extract", home / "pictures", *small)
+    assert result.exit_code == 0, result.output
+    write_run(FeatureSet(out / "f"), out / "run")
+    return out
+
+
+def test_a_model_takes_the_statistics_of_its_target_along(adapted, pictures, tmp_path):
+    night = ("--domain", "night", "--out", tmp_path / "a.csv")
+    assert run("predict", adapted / "run", adapted / "f", *night).exit_code == 0
+    result = run("predict", adapted / "run", pictures / "night", "--out", tmp_path / "b.csv")
+    assert result.exit_code == 0, result.output
+    told = ["label", "probability", "distance", "far"]
+    a, b = pd.read_csv(tmp_path / "a.csv"), pd.read_csv(tmp_path / "b.csv")
+    pd.testing.assert_frame_equal(a[told], b[told])
+    again = run("predict", adapted / "run", tmp_path / "b.features", "--out", tmp_path / "c.csv")
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "c.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    model = Model.load(adapted / "run")
+    files = sorted((pictures / "night").rglob("*.png"))
+    assert model.predict(files).tolist() == a["label"].tolist()
+    wanted = model.recipe["batch_norm"]["night"]
+    assert model.recipe_of_new["batch_norm"] == {"new": wanted}
+    plain = extract_features(find_images(pictures), tmp_path / "plain", Backbone("small_cnn"))
+    refused = run("predict", adapted / "run", plain.folder, "--out", tmp_path / "d.csv")
+    assert refused.exit_code == 1
+    assert "of another recipe than the model" in refused.output
+
+
+def test_a_target_as_it_was_is_embedded_so_whatever_was_adapted_in_the_source(adapted, pictures, tmp_path):
+    features = FeatureSet(adapted / "f")
+    task = load_task(features, "night", "day")
+    pipeline = load_pipeline("scaled_svm").fit(task.X, task.y)
+    model = Model.of(pipeline, task, features, {})
+    assert model.statistics is None
+    assert model.recipe_of_new == Backbone("small_cnn").recipe
+    expected = task.classes[pipeline.predict(task.X_target)]
+    assert model.predict(pictures / "day").tolist() == expected.tolist()
+
+
+def test_statistics_that_are_not_there_or_damaged_are_said_in_one_line(adapted, pictures, tmp_path):
+    model = Model.load(adapted / "run")
+    with pytest.raises(
+        FtransferError, match="run the same ftransfer extract --adapt-bn again, then ftransfer fit"
+    ):
+        find_backbone(model.recipe_of_new, model.origin)
+    other = {name: values + 1 for name, values in model.statistics.items()}
+    with pytest.raises(FtransferError, match="its batch-norm statistics are not those that its recipe names"):
+        find_backbone(model.recipe_of_new, model.origin, statistics=other)
+    with pytest.raises(FtransferError, match="its batch-norm statistics are not those that its recipe names"):
+        find_backbone(
+            model.recipe_of_new, model.origin, statistics={"nothing": np.zeros(1, dtype=np.float32)}
+        )
+    other = {name: values * np.nan for name, values in model.statistics.items()}
+    replace(model, statistics=other).save(tmp_path / "model.skops")
+    with pytest.raises(FtransferError, match="its batch-norm statistics are damaged"):
+        Model.load(tmp_path)
+    (file,) = (adapted / "f" / "adapted").iterdir()
+    content = file.read_bytes()
+    file.write_bytes(content[:50])
+    with pytest.raises(FtransferError, match="cannot be read .* run the same ftransfer extract again"):
+        read_statistics(FeatureSet(adapted / "f"), "night")
+    file.write_bytes(content)
+
+
+def test_a_target_that_was_adapted_to_is_not_one_never_seen(adapted):
+    features = FeatureSet(adapted / "f")
+    with pytest.raises(FtransferError, match="so it has been seen; leave it out of --adapt-bn"):
+        load_task(features, "day", "night", leave_target_out=True)
+    assert load_task(features, "night", "day", leave_target_out=True).unseen

@@ -57,7 +57,7 @@ def predict(run, images_or_features, out, weights, features, domain, device, all
         folder = features or out.with_suffix(".features")
         feature_set = _extract(model, images_or_features, folder, weights, device, allow_outside)
         domain = DOMAIN
-    note = check_recipe(model.recipe, feature_set.recipe, str(feature_set.folder))
+    note = check_recipe(model.recipe_like(feature_set.recipe), feature_set.recipe, str(feature_set.folder))
     if note:
         click.echo(f"note: {note}", err=True)
     try:
@@ -79,7 +79,7 @@ def _extract(model, images, folder, weights, device, allow_outside):
     from ftransfer.predict import find_backbone, find_new_images
 
     table = find_new_images(images, allow_outside=allow_outside)
-    backbone = find_backbone(model.recipe, model.origin, weights, device)
+    backbone = find_backbone(model.recipe_of_new, model.origin, weights, device, model.statistics)
     with progress_bar(len(table), " images", f"{backbone.name} on {backbone.device}") as bar:
         return extract_features(table, folder, backbone, progress=bar.update)
 

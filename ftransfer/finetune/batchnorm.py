@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from ftransfer.adapted import write_statistics
 from ftransfer.backbone import Backbone, _fingerprint
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.extract import extract_features
@@ -159,7 +160,8 @@ def extract_adapted(
 ) -> FeatureSet:
     """Embed images into the feature set `out`, some domains each by batch-norm statistics of its own.
 
-    The recipe names the statistics of each such domain by the hash of the adapted weights. Images that are added
+    The recipe names the statistics of each such domain by the hash of the adapted weights; they lie in the folder
+    ``adapted`` of the feature set, and a model of it takes those of its target along. Images that are added
     to a domain later change its statistics, and so belong into another feature set.
 
     Parameters
@@ -203,6 +205,8 @@ def extract_adapted(
     features = extract_features(
         images, out, backbone, **options
     )  # computes nothing: it lists all rows together
+    for domain, state in states.items():  # for whoever embeds further images of the domain
+        write_statistics(features.folder, names[domain], {k: v.cpu().numpy() for k, v in state.items()})
     features.summary.computed, features.summary.reused = computed, len(images) - computed
     found = features.manifest.dropna(subset=["sha256"])
     twice = found[found.groupby("sha256")["domain"].transform("nunique") > 1]
