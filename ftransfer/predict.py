@@ -107,7 +107,7 @@ def _adapted(backbone, recipe: dict, statistics):
 
     if statistics is None:
         raise FtransferError(
-            "the model's target was embedded by batch-norm statistics of its own, which did not lie beside its features "
+            "the model's target was embedded by batch-norm statistics of its own, which did not lie beside them "
             "when it was fitted; run the same ftransfer extract --adapt-bn again, then ftransfer fit"
         )
     network = backbone.network
