@@ -47,6 +47,11 @@ class Page:
         """All that the page shows of what its code prints."""
         return "".join(shown for _, shown in self.code_and_output if shown)
 
+    def shown_after(self, command):
+        """What the page shows of a command's output, line by line."""
+        block = next(text for language, text in self.blocks if language == "console" and command in text)
+        return block.splitlines()[1:]
+
     def write_files(self, folder):
         """Save the Python blocks that begin with a file's name."""
         for language, text in self.blocks:

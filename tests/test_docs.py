@@ -95,6 +95,26 @@ def test_the_commands_of_the_pages_run(newcomer):
         assert (newcomer.home / left).is_file()
 
 
+@pytest.mark.slow
+def test_the_comparison_prints_what_its_page_shows(newcomer):
+    newcomer.run("ftransfer demo")
+    page = Page("docs/compare.md")
+    (command,) = page.commands
+    printed = [shape(" ".join(line.split()[:2])) for line in newcomer.run(command).splitlines()]
+    for line in page.shown_after("ftransfer compare"):
+        assert line.startswith(("...", "  ")) or shape(" ".join(line.split()[:2])) in printed, line
+
+
+@pytest.mark.slow
+def test_predict_prints_what_its_page_shows(newcomer):
+    newcomer.run("ftransfer demo")
+    page = Page("docs/predict.md")
+    (command,) = page.commands
+    assert shape(newcomer.run(command)).splitlines() == [
+        shape(x) for x in page.shown_after("ftransfer predict")
+    ]
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_its_page_with_picture_and_reference(name):
     page = Page(f"docs/methods/{name}.md")
