@@ -9,7 +9,7 @@ import pytest
 from click.shell_completion import get_completion_class
 from click.testing import CliRunner
 
-from ftransfer import list_backbones, list_recipes, list_scorers
+import ftransfer
 from ftransfer.cli import COMMANDS, complete, main
 from ftransfer.strategy import STRATEGIES
 
@@ -99,10 +99,10 @@ def test_a_damaged_manifest_completes_nothing(feature_set, tab):
 
 
 def test_the_names_that_tab_knows_are_those_of_the_library():
-    assert list(complete.SCORERS) == list_scorers()
+    assert list(complete.SCORERS) == ftransfer.list_scorers()
     assert list(complete.SEARCHES) == list(STRATEGIES)
-    assert complete.recipes(None, None, "") == list_recipes()
-    assert complete.backbones(None, None, "") == sorted(list_backbones())
+    assert complete.recipes(None, None, "") == ftransfer.list_recipes()
+    assert complete.backbones(None, None, "") == sorted(ftransfer.list_backbones())
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
