@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ftransfer import __version__
+from ftransfer import __version__, list_scorers, load_scorer
 from ftransfer.cli import COMMANDS, main
 
 HERE = Path(__file__).resolve().parent
@@ -53,9 +53,12 @@ def plain(text: str) -> str:
 
 
 def write_what_is_known(app, docname, source):
-    """Put in what is not written by hand, so that it is never out of date: the commands, and the pages no list has."""
+    """Put in what the library knows, so that it is never out of date, and the pages that no list names."""
     if docname == "cli":
         source[0] = source[0].replace("<!-- commands -->", "\n".join(map(describe_command, COMMANDS)))
+    if docname == "choosing":
+        scorers = [f"- **{name}**: {plain(load_scorer(name).meaning)}" for name in list_scorers()]
+        source[0] = source[0].replace("<!-- scorers -->", "\n".join(scorers))
     if docname == "index":
         listed = source[0].split()
         others = sorted(page.stem for page in HERE.glob("*.md") if page.stem not in [*listed, "index"])
@@ -63,8 +66,8 @@ def write_what_is_known(app, docname, source):
 
 
 def read_again(app, env, docnames):
-    """Have these two read again in every build: what they hold changes without their files."""
-    docnames += {"cli", "index"} - set(docnames)
+    """Have these read again in every build: what they hold changes without their files."""
+    docnames += {"choosing", "cli", "index"} - set(docnames)
 
 
 def escape_underscores(app, what, name, obj, options, lines):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, write_feature_set
 from pages import DOCS, Page, numbers, shape
+from PIL import Image
 
 import ftransfer
 from ftransfer import adapt
@@ -142,3 +143,20 @@ def test_every_command_and_option_is_on_the_page_of_the_command_line(name):
     for parameter in main.get_command(None, name).params:
         for option in parameter.opts if parameter.param_type_name == "option" else ():
             assert f"`{option}" in described or f" {option}" in described
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_each_picture_shows_what_its_page_computes(tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: the extra [picture]")
+    pytest.importorskip("ot", reason="POT is not installed: the extra [ot]")
+    draw = runpy.run_path(str(ROOT / "docs" / "make_method_pictures.py"))["draw"]
+    for name in [*METHODS, "source-only"]:
+        page = tmp_path / f"{name}.md"
+        page.write_text(Page(f"docs/methods/{name}.md").text)
+        draw(page)
+        drawn, kept = (
+            np.asarray(Image.open(folder / f"{name}.png").convert("L").resize((152, 82)), dtype=float)
+            for folder in (tmp_path, ROOT / "docs" / "methods")
+        )
+        assert np.abs(drawn - kept).mean() < 4, f"python docs/make_method_pictures.py draws {name} anew"
