@@ -77,10 +77,15 @@ class Newcomer:
         from torchvision import models
 
         self.home, self.done = home, {}
-        for place in ("catalogue", "phone"):
+        for p, place in enumerate(["catalogue", "phone"]):
             for c, label in enumerate(["mug", "bike", "lamp"]):
                 for i in range(4):
-                    draw(home / "photos" / place / label / f"{i}.jpg", c, seed=10 * c + i, size=(80, 70))
+                    draw(
+                        home / "photos" / place / label / f"{i}.jpg",
+                        c,
+                        seed=100 * p + 10 * c + i,
+                        size=(80, 70),
+                    )
         for file in (home / "photos" / "phone").rglob("*.jpg"):
             file.rename(home / "photos" / "phone" / f"{file.parent.name}{file.name}")
         draw(home / "new-photos" / "0.jpg", 1, seed=99, size=(80, 70))
@@ -93,7 +98,8 @@ class Newcomer:
             Page(name).write_files(home)
         program = home / "bin" / "ftransfer"
         program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ftransfer "$@"\n')
+        path = f'PYTHONPATH="$PYTHONPATH{os.pathsep}{ROOT}"'  # this checkout, whatever a command sets
+        program.write_text(f'#!/bin/sh\n{path} exec "{sys.executable}" -m ftransfer "$@"\n')
         program.chmod(0o755)
         self.environment = {
             **os.environ,

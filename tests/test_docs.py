@@ -66,14 +66,16 @@ def test_the_code_of_a_page_runs_and_prints_what_it_shows(name, demo, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in CODE if "ftransfer-demo" in Page(name).code])
+@pytest.mark.parametrize(
+    "name", [name for name in CODE if "ftransfer-demo" in Page(name).code and Page(name).output]
+)
 def test_the_code_of_a_page_prints_what_it_shows_of_the_demo(name, newcomer):
     newcomer.run("ftransfer demo")
     page = Page(name)
     printed = newcomer.python(page.code)
-    for _, shown in page.code_and_output:
-        assert shown is None or shape(shown) in shape(printed)
-    if all(shown for _, shown in page.code_and_output):
+    for code, shown in page.code_and_output:
+        assert shown is None or shape(shown) in shape(printed), code
+    if all(shown or "print(" not in code for code, shown in page.code_and_output):
         assert numbers(printed) == pytest.approx(numbers(page.output), rel=0.05)
 
 
