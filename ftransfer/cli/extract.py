@@ -55,7 +55,13 @@ from ftransfer.cli.progress import progress_bar
     metavar="DOMAIN",
     help="Embed this domain by batch-norm statistics of its own images; may be repeated.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
+@click.option(
+    "--device",
+    shell_complete=complete.words("auto", "cpu", "cuda"),
+    default="auto",
+    show_default=True,
+    help="auto, cpu, cuda, cuda:1 ...",
+)
 @click.option(
     "--tier",
     type=click.Choice(["exact", "fast"]),
@@ -74,6 +80,7 @@ from ftransfer.cli.progress import progress_bar
 )
 @click.option(
     "--rules-from",
+    shell_complete=complete.paths,
     metavar="CHECKPOINT",
     help="Make them by the rules that this checkpoint of ftransfer finetune was trained with.",
 )

@@ -121,12 +121,28 @@ class Names(click.ParamType):
 @click.option(
     "--taken-rate", type=float, default=0.1, show_default=True, help="Of taken layers, as a part of that."
 )
-@click.option("--class-weights", default="none", show_default=True, help="none, or balanced.")
 @click.option(
-    "--precision", default="float32", show_default=True, help="float32, or bfloat16 where it is faster."
+    "--class-weights",
+    shell_complete=complete.words("none", "balanced"),
+    default="none",
+    show_default=True,
+    help="none, or balanced.",
+)
+@click.option(
+    "--precision",
+    shell_complete=complete.words("float32", "bfloat16"),
+    default="float32",
+    show_default=True,
+    help="float32, or bfloat16 where it is faster.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
+@click.option(
+    "--device",
+    shell_complete=complete.words("auto", "cpu", "cuda"),
+    default="auto",
+    show_default=True,
+    help="auto, cpu, cuda, cuda:1 ...",
+)
 @click.option("--allow-outside", is_flag=True, help="Let a table name images outside its folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_outside, as_json, **options):

@@ -31,7 +31,13 @@ from ftransfer.cli.progress import progress_bar
     shell_complete=complete.domains,
     help="Of a feature set with several domains, label this one only.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
+@click.option(
+    "--device",
+    shell_complete=complete.words("auto", "cpu", "cuda"),
+    default="auto",
+    show_default=True,
+    help="auto, cpu, cuda, cuda:1 ...",
+)
 @click.option("--allow-outside", is_flag=True, help="Let a table name images outside its folder.")
 @click.option("--trust", multiple=True, metavar="TYPE", help="A type that the model file may hold besides.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
