@@ -60,7 +60,7 @@ def write_what_is_known(app, docname, source):
         scorers = [f"- **{name}**: {plain(load_scorer(name).meaning)}" for name in list_scorers()]
         source[0] = source[0].replace("<!-- scorers -->", "\n".join(scorers))
     if docname == "index":
-        listed = source[0].split()
+        listed = source[0].splitlines()
         others = sorted(page.stem for page in HERE.glob("*.md") if page.stem not in [*listed, "index"])
         source[0] = source[0].replace("<!-- other pages -->", "\n".join(others))
 

@@ -26,7 +26,8 @@ class Page:
         """The lines after `$` with which a console block begins; what follows is output, or what a command echoes."""
         for language, text in self.blocks:
             if language == "console":
-                yield from (line[2:] for line in takewhile(lambda x: x.startswith("$ "), text.splitlines()))
+                lines = text.replace("\\\n", " ").splitlines()
+                yield from (line[2:] for line in takewhile(lambda x: x.startswith("$ "), lines))
 
     @property
     def code(self):

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import shlex
 
 import numpy as np
 import pytest
@@ -58,7 +59,12 @@ def test_the_code_of_a_page_runs_and_prints_what_it_shows(name, demo, capsys):
     page.write_files(demo)
     names = {"__name__": "page"}
     for code, shown in page.code_and_output:
-        exec(compile(code, name, "exec"), names)
+        try:
+            exec(compile(code, name, "exec"), names)
+        except ModuleNotFoundError as error:
+            if error.name.split(".")[0] == "ftransfer":
+                raise
+            pytest.skip(f"{error.name} is not installed")
         printed = capsys.readouterr().out
         assert shown is None or shape(printed) == shape(shown)
         if shown and "ftransfer-demo" not in page.code:  # the demo's own numbers take the demo
@@ -79,14 +85,15 @@ def test_the_code_of_a_page_prints_what_it_shows_of_the_demo(name, newcomer):
         assert numbers(printed) == pytest.approx(numbers(page.output), rel=0.05)
 
 
-@pytest.mark.parametrize("name", [name for name in DOCS if any(Page(name).commands)])
+@pytest.mark.parametrize("name", [name for name in DOCS if "$ ftransfer " in Page(name).text])
 def test_the_commands_of_a_page_are_ones_that_there_are(name):
     for command in Page(name).commands:
-        words = re.sub(r"^(\w+=\S+ )*", "", command).split()
-        assert words[0] == "ftransfer", command
-        context = main.make_context("ftransfer", words[1:])
-        verb, found, rest = main.resolve_command(context, words[1:])
-        assert found.make_context(verb, rest, parent=context).params, command
+        command = re.sub(r"\$\(.*\)", "X", re.sub(r"^(\w+=\S+ )+", "", command))
+        if command.startswith("ftransfer "):
+            words = shlex.split(command, comments=True)[1:]
+            context = main.make_context("ftransfer", list(words))
+            verb, found, rest = main.resolve_command(context, words)
+            assert found.make_context(verb, rest, parent=context).params, command
 
 
 @pytest.mark.slow
