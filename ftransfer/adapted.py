@@ -8,11 +8,12 @@ from safetensors.numpy import load, save
 
 from ftransfer.errors import FtransferError
 from ftransfer.features import write_whole, writing
+from ftransfer.storage import place
 
 
 def statistics_file(folder, weights: str) -> Path:
     """Name the file of the statistics that a recipe names by the hash of the adapted weights."""
-    return Path(folder) / "adapted" / f"{weights.removeprefix('sha256:')}.safetensors"
+    return place(folder) / "adapted" / f"{weights.removeprefix('sha256:')}.safetensors"
 
 
 def write_statistics(folder, weights: str, statistics: dict[str, np.ndarray]) -> None:

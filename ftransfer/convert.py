@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.features import LABELS, FeatureSet, column_kinds
 from ftransfer.parts import whole, writing
+from ftransfer.storage import local, place
 
 PART_ROWS = 8192
 TEXTS = ("label", "domain", "path", "group", "sha256")
@@ -80,8 +81,8 @@ def import_features(
     FtransferError
         If a file cannot be read as said, a number is not finite, or `out` holds something else.
     """
-    files = [Path(file).expanduser() for file in files]
-    labels = [Path(file).expanduser() for file in labels]
+    files = [local(str(file), "a table to import") for file in files]
+    labels = [local(str(file), "a file of labels") for file in labels]
     if labels and len(labels) != len(files):
         raise FtransferError(f"{len(labels)} files of labels for {len(files)} tables; give one for each")
     tables = [_read(file, embedding_columns, columns or {}) for file in files]
@@ -342,7 +343,7 @@ def export_features(features: FeatureSet, file, kind: str) -> int:
     X = features.load(rows)
     named = [*TEXTS, *(name for name in column_kinds(rows) if name.startswith(LABELS))]
     texts = {name: rows[name].astype(object).where(rows[name].notna(), None) for name in named}
-    file = Path(file)
+    file = place(file)
     with writing(file.parent), whole(file) as out:
         if kind == "npz":
             arrays = {name: np.array(values.fillna("").tolist(), dtype=str) for name, values in texts.items()}

@@ -13,9 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 
@@ -23,9 +21,10 @@ from ftransfer.backbone import Backbone, versions
 from ftransfer.errors import FtransferError
 from ftransfer.features import FIELDS, FeatureSet, write_whole
 from ftransfer.fidelity import compare_tiers
-from ftransfer.images import decode, read_bytes, stat_image
-from ftransfer.plan import pending_rows
+from ftransfer.images import decode, full_path, read_bytes, stat_image
+from ftransfer.plan import count_readers, pending_rows
 from ftransfer.runtime import lanes, make_runtime
+from ftransfer.storage import Unreachable, is_remote
 from ftransfer.views import make_views
 
 PART_ROWS = 8192  # a part is closed after so many rows ...
@@ -83,14 +82,14 @@ def extract_features(
     images : DataFrame
         From `find_images`: ``root, path, label, domain``.
     out : str or path
-        Folder of the feature set. Rows of the same root or domain are replaced in its manifest, others
+        Folder of the feature set, or its URL. Rows of the same root or domain are replaced in its manifest, others
         are kept; an embedding that is there already is not computed again.
     backbone : Backbone
     batch_size : int or "auto"
         Images in a forward pass, see `make_runtime`. A batch that is not full is filled up, so that all have
         one shape.
     workers : int, optional
-        Threads that read and decode. Default: the usable cores.
+        Threads that read and decode. Default: the usable cores; for images in a store more, as they mostly wait.
     strict : bool, default=False
         Whether the first image that cannot be read stops the run.
     views : dict, optional
@@ -116,7 +115,7 @@ def extract_features(
     summary = Summary(len(manifest), replaced=replaced)
     run = _Run(features, backbone, batch_size, manifest, summary, progress)
     try:
-        run.go(workers or joblib.cpu_count(), strict)
+        run.go(workers or count_readers(images), strict)
     except KeyboardInterrupt:
         done = int((run.columns["status"] != "pending").sum())
         raise Interrupted(
@@ -217,7 +216,10 @@ class _Run:
         root, path = self.columns["root"][row], self.columns["path"][row]
         sha256 = size = mtime = None
         try:
-            size, mtime = stat_image(root, path)  # before it is read: a change from then on shows
+            if is_remote(root):  # as it was listed
+                size, mtime = self.columns["size"][row], self.columns["mtime"][row]
+            else:
+                size, mtime = stat_image(root, path)  # before it is read: a change from then on shows
             content = read_bytes(root, path)
             sha256 = hashlib.sha256(content).hexdigest()
             if sha256 in self.done or sha256 in self.waiting:
@@ -225,6 +227,8 @@ class _Run:
             image = decode(content, self.backbone.reduce_to)
             pixels = [self.backbone.pixels(view) for view in make_views(image, sha256, self.features.views)]
             return sha256, size, mtime, pixels, None
+        except Unreachable:
+            raise
         except (OSError, ValueError, SyntaxError, OverflowError, MemoryError) as error:  # what Pillow raises
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return sha256, size, mtime, None, reason or type(error).__name__
@@ -313,11 +317,11 @@ class _Run:
         self.progress(1)
 
     def _fail(self, row: int, error: str, strict: bool) -> None:
-        path = Path(self.columns["root"][row]) / self.columns["path"][row]
+        path = full_path(self.columns["root"][row], self.columns["path"][row])
         if strict:
             raise FtransferError(f"{path} cannot be read: {error} (--strict stops here)")
         self._set(row, "error", error)
-        self.summary.failed.append((str(path), error))
+        self.summary.failed.append((path, error))
         self.progress(1)
 
     def _set(self, row: int, status: str, error=None) -> None:

@@ -10,6 +10,7 @@ Rows are found by content. The manifest may change without an embedding being co
 may write at once: each change is made under the folder's lock.
 """
 
+import io
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from ftransfer.parts import (
     Damaged,
     blocks,
     digest_recipe,
+    exchange,
     find_hashes,
     locked,
     pack_hashes,
@@ -38,6 +40,7 @@ from ftransfer.parts import (
     write_whole,
     writing,
 )
+from ftransfer.storage import READERS, Remote, Unreachable, place
 from ftransfer.verify import Verified, check_parts, heal, verify
 
 FIELDS = {
@@ -63,11 +66,11 @@ class FeatureSet:
     Parameters
     ----------
     folder : str or path
-        An existing feature set; `FeatureSet.create` makes one.
+        An existing feature set, on disk or at a URL that fsspec knows; `FeatureSet.create` makes one.
 
     Attributes
     ----------
-    folder : Path
+    folder : Path, or `ftransfer.storage.Remote`
     recipe : dict
         What shapes the numbers: backbone, hash of the weights, layers, preprocessing, decoder.
     width : int
@@ -86,7 +89,7 @@ class FeatureSet:
     notes = ()  # what a task has to say of its features; a joined set has some
 
     def __init__(self, folder):
-        self.folder = Path(folder)
+        self.folder = place(folder)
         if not (self.folder / "recipe.json").is_file():
             what = "is no feature set (it has no recipe.json)" if self.folder.is_dir() else "does not exist"
             raise FtransferError(
@@ -108,7 +111,7 @@ class FeatureSet:
         FtransferError
             If the folder holds another recipe (the difference is named), other files, or is not writable.
         """
-        folder = Path(folder)
+        folder = place(folder)
         with writing(folder):
             if not (folder / "recipe.json").is_file():
                 foreign = [p.name for p in folder.iterdir() if p.name != "parts"] if folder.is_dir() else []
@@ -123,8 +126,10 @@ class FeatureSet:
                 if held:
                     sweep(folder)
                     sweep(folder / "parts")
-                if not (folder / "recipe.json").is_file():
-                    write_whole(folder / "recipe.json", json.dumps(recipe, indent=2).encode())
+                file, content = folder / "recipe.json", json.dumps(recipe, indent=2).encode()
+                if not file.is_file():
+                    # in a store, without a lock: if another writer is faster, its recipe counts
+                    file.write_if(content, None) if isinstance(folder, Remote) else write_whole(file, content)
         features = cls(folder)
         features.refuse_other(recipe)
         with writing(folder):
@@ -186,10 +191,13 @@ class FeatureSet:
         if not file.is_file():
             return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in FIELDS.items()})
         try:
-            table = pd.read_parquet(file, page_checksum_verification=True)
+            content = io.BytesIO(file.read_bytes()) if isinstance(file, Remote) else file
+            table = pd.read_parquet(content, page_checksum_verification=True)
             table = table[list(kinds := column_kinds(table))].astype(kinds)
             _check_manifest(table)
             return table
+        except Unreachable:
+            raise
         except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RuntimeError) as error:
             raise FtransferError(
                 f"{file} cannot be read ({str(error)[:200]}); run the same ftransfer extract again to write it anew"
@@ -197,8 +205,7 @@ class FeatureSet:
 
     def write_manifest(self, table: pd.DataFrame) -> None:
         """Replace the manifest, whole or not at all."""
-        with self.lock():
-            self._put_manifest(table)
+        self._change_manifest(lambda old: table)
 
     def list_rows(self, describe: Callable[[pd.DataFrame], pd.DataFrame]) -> tuple[pd.DataFrame, int]:
         """Begin a run: its rows take the place of those of the same root or domain.
@@ -212,33 +219,34 @@ class FeatureSet:
         -------
         The rows of the run, and how many of other roots went, being of the same domain.
         """
-        with self.lock():
-            old = self.manifest
+        found = []
+
+        def change(old):
             rows = describe(old)
             same_root = old["root"].isin(rows["root"].unique())
             same = same_root | old["domain"].isin(rows["domain"].unique())
-            self._put_manifest(pd.concat([old[~same], rows], ignore_index=True))
-        return rows, int((same & ~same_root).sum())
+            found[:] = rows, int((same & ~same_root).sum())
+            return pd.concat([old[~same], rows], ignore_index=True)
+
+        self._change_manifest(change)
+        return tuple(found)
 
     def update_rows(self, rows: pd.DataFrame) -> None:
         """End a run: put in what became of its rows, as far as no later run has listed others in their place."""
-        with self.lock():
-            manifest = self.manifest
-            key = ["root", "path", "domain"]
-            rows = rows[rows["status"] != "pending"].drop_duplicates(key).set_index(key)
+        key = ["root", "path", "domain"]
+        rows = rows[rows["status"] != "pending"].drop_duplicates(key).set_index(key)
+
+        def change(manifest):
             at = rows.index.get_indexer(pd.MultiIndex.from_frame(manifest[key]))
             for name in ("sha256", "status", "error", "size", "mtime"):
                 manifest.loc[at >= 0, name] = rows[name].array[at[at >= 0]]
-            self._put_manifest(manifest)
+            return manifest
 
-    def _put_manifest(self, table: pd.DataFrame) -> None:
-        buffer = pa.BufferOutputStream()
-        table = table.reindex(columns=list(kinds := column_kinds(table))).astype(kinds)
-        repeated = ["root", "label", "domain", "group", "status", "error", *list(kinds)[len(FIELDS) :]]
-        table = pa.Table.from_pandas(table, preserve_index=False)
-        kind = {"use_dictionary": repeated, "compression": "none", "write_page_checksum": True}
-        pq.write_table(table, buffer, **kind)  # hashes do not shrink
-        write_whole(self.folder / "manifest.parquet", buffer.getvalue())
+        self._change_manifest(change)
+
+    def _change_manifest(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+        with self.lock():
+            exchange(self.folder / "manifest.parquet", lambda: _pack_manifest(change(self.manifest)))
 
     @contextmanager
     def lock(self):
@@ -303,21 +311,25 @@ class FeatureSet:
 
         A part that is torn counts for nothing: its rows are wanted again.
         """
-        mapped = {}
-        for file in self.part_files():
-            try:
-                stat = file.stat()
-                state = (stat.st_size, stat.st_mtime_ns)
-                part = self._mapped.get(file)
-                if part is None or part[0] != state:
-                    part = (state, *self.read_part(file))
-                mapped[file] = part
-            except (Damaged, FileNotFoundError):  # the latter: another process has just set it aside
-                continue
-            except OSError as error:
-                raise FtransferError(f"{file} cannot be read: {error.strerror or error}") from error
-        self._mapped = mapped
-        return [(file, keys, embeddings) for file, (_, keys, embeddings) in mapped.items()]
+        files = self.part_files()
+        if isinstance(self.folder, Remote):
+            with ThreadPoolExecutor(READERS) as pool:
+                found = list(pool.map(self._map, files))
+        else:
+            found = map(self._map, files)
+        self._mapped = {file: part for file, part in zip(files, found, strict=True) if part}
+        return [(file, keys, embeddings) for file, (_, keys, embeddings) in self._mapped.items()]
+
+    def _map(self, file: Path) -> tuple | None:
+        try:
+            stat = file.stat()
+            state = (stat.st_size, stat.st_mtime_ns)
+            part = self._mapped.get(file)
+            return part if part and part[0] == state else (state, *self.read_part(file))
+        except (Damaged, FileNotFoundError):  # the latter: another process has just set it aside
+            return None
+        except OSError as error:
+            raise FtransferError(f"{file} cannot be read: {error.strerror or error}") from error
 
     def read_part(self, file: Path) -> tuple[pa.Array, np.ndarray]:
         """Map a part of this recipe; see `ftransfer.parts.read_part`."""
@@ -334,8 +346,8 @@ class FeatureSet:
         return keys, starts, [embeddings for _, _, embeddings in parts]
 
     def done(self, *, sound: bool = False) -> set[str]:
-        """Hashes of the images that have an embedding; if `sound`, in a part whose bytes were checked just now."""
-        damaged = {file for file, reason, _ in check_parts(self) if reason} if sound else ()
+        """Hashes of the images that have an embedding; if `sound`, in a part that was checked just now."""
+        damaged = {file for file, reason, _ in check_parts(self, False) if reason} if sound else ()
         return {
             key.hex() for file, keys, _ in self.parts() if file not in damaged for key in keys.to_pylist()
         }
@@ -401,6 +413,16 @@ def feature_width(recipe: dict) -> int:
     if not layers or not all(isinstance(n, str) and type(w) is int and 0 < w < 2**24 for n, w in layers):
         raise ValueError(f"its layers are {str(layers)[:100]}")
     return sum(width for _, width in layers)
+
+
+def _pack_manifest(table: pd.DataFrame) -> pa.Buffer:
+    buffer = pa.BufferOutputStream()
+    table = table.reindex(columns=list(kinds := column_kinds(table))).astype(kinds)
+    repeated = ["root", "label", "domain", "group", "status", "error", *list(kinds)[len(FIELDS) :]]
+    table = pa.Table.from_pandas(table, preserve_index=False)
+    kind = {"use_dictionary": repeated, "compression": "none", "write_page_checksum": True}
+    pq.write_table(table, buffer, **kind)  # hashes do not shrink
+    return buffer.getvalue()
 
 
 def _check_manifest(table: pd.DataFrame) -> None:

@@ -1,6 +1,7 @@
 """Find images, and read them: folders, tables and torchvision data sets become one table.
 
-A location becomes a pandas table with one row an image and the columns ``root, path, label, domain``.
+A location becomes a pandas table with one row an image and the columns ``root, path, label, domain``; of images
+in a store also ``size, mtime`` as they were listed.
 ``path`` is relative to ``root``; ``label`` and ``domain`` are strings, and ``label`` is missing where
 nobody gave one.
 """
@@ -21,12 +22,14 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from ftransfer.errors import FtransferError, unknown
+from ftransfer.storage import READERS, Remote, Unreachable, clean, is_remote, list_folders, place
 
 SUFFIXES = tuple(".jpg .jpeg .jpe .png .ppm .pgm .pbm .bmp .gif .tif .tiff .webp .avif .jp2".split())  # noqa: SIM905
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb, kept as an error instead of a warning
 MAX_ASPECT = 500  # resized by its short side, a longer one would be a bomb, too
 FORMATS = ["JPEG", "MPO", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000"]
 COLUMNS = ["root", "path", "label", "domain"]
+LISTED = ["size", "mtime"]  # of images in a store
 
 
 def find_images(location, *, domain=None, labels=True, allow_outside=False) -> pd.DataFrame:
@@ -40,7 +43,7 @@ def find_images(location, *, domain=None, labels=True, allow_outside=False) -> p
         the column ``path`` (relative to the table's folder) and, if known, ``label`` and ``domain``;
         ``torchvision:NAME`` or ``torchvision:NAME:SPLIT`` for a data set of torchvision, looked for
         under ``$TORCH_HOME/datasets`` (``torchvision:NAME:SPLIT:FOLDER``: under FOLDER) and downloaded
-        if it is not there.
+        if it is not there. Folders and tables may be URLs that fsspec knows, ``s3://bucket/photos``.
     domain : str, optional
         Name of the domain that all the images belong to.
     labels : bool, default=True
@@ -50,7 +53,8 @@ def find_images(location, *, domain=None, labels=True, allow_outside=False) -> p
 
     Returns
     -------
-    DataFrame with the string columns ``root, path, label, domain``, sorted by path.
+    DataFrame with the string columns ``root, path, label, domain``, sorted by path; of images in a store, with
+    ``size`` and ``mtime`` too, see `stat_image`.
 
     Raises
     ------
@@ -62,12 +66,13 @@ def find_images(location, *, domain=None, labels=True, allow_outside=False) -> p
         table = _torchvision_table(location)
         table["domain"] = table["domain"] if domain is None else domain
     else:
-        path = Path(location).expanduser()
-        if not path.exists():
-            near = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-            raise unknown("folder or table", path.name, near, plural=f"in {path.parent}")
+        path = place(location)
         if path.is_dir():
             table = _folder_table(path.resolve(), domain, labels)
+        elif not path.exists():
+            there = isinstance(path, Remote) or path.parent.is_dir()
+            near = sorted(p.name for p in path.parent.iterdir()) if there else []
+            raise unknown("folder or table", path.name, near, plural=f"in {path.parent}")
         elif path.suffix.lower() in (".csv", ".parquet"):
             table = _read_table(path.resolve(), domain, allow_outside)
         else:
@@ -76,10 +81,37 @@ def find_images(location, *, domain=None, labels=True, allow_outside=False) -> p
             )
     if not labels:
         table["label"] = None
-    return table[COLUMNS].reset_index(drop=True)
+    return table[COLUMNS + LISTED * is_remote(location)].reset_index(drop=True)
 
 
-def _folder_table(root: Path, domain: str | None, labels: bool) -> pd.DataFrame:
+def _folder_table(root: Path | Remote, domain: str | None, labels: bool) -> pd.DataFrame:
+    found, other = _list_remote(root) if isinstance(root, Remote) else _list_folder(root)
+    listed = found if isinstance(root, Remote) else None
+    paths = sorted(found)
+    if not paths:
+        held = f"; it holds only {', '.join(sorted(other)[:8])}" if other else "; it is empty"
+        raise FtransferError(f"no images found in {root}{held} (images end in .jpg, .png, .webp, .tif ...)")
+    depth = {len(p.parts) for p in paths}
+    if domain is not None:
+        label = [_unicode(p.parts[0]) if labels and len(p.parts) > 1 else None for p in paths]
+        if labels and min(depth) > 2:
+            inside = sorted({p.parts[0] for p in paths})
+            raise FtransferError(
+                f"{root} looks like <domain>/<class>/*, with the folders {', '.join(inside[:5])}; leave out "
+                f"--domain, or give {root / inside[0]} with --domain {inside[0]}"
+            )
+        return _table(root, paths, label, domain, listed)
+    if max(depth) <= 2 and labels or min(depth) == 1:
+        raise FtransferError(
+            f"{root} has no <domain>/<class>/ folders; if all its images are of one domain, name it: "
+            f"--domain NAME"
+        )
+    label = [_unicode(p.parts[1]) if labels and len(p.parts) > 2 else None for p in paths]
+    return _table(root, paths, label, [_unicode(p.parts[0]) for p in paths], listed)
+
+
+def _list_folder(root: Path) -> tuple[list[PurePosixPath], set[str]]:
+    """Return the paths of the images in a folder, and the suffixes of what else is there."""
     paths, other, seen = [], set(), {os.path.realpath(root)}
     for folder, folders, files in os.walk(root, followlinks=True, onerror=_refuse):
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
@@ -95,27 +127,30 @@ def _folder_table(root: Path, domain: str | None, labels: bool) -> pd.DataFrame:
                 paths.append(inside / name)
             else:
                 other.add(suffix or name)
-    if not paths:
-        held = f"; it holds only {', '.join(sorted(other)[:8])}" if other else "; it is empty"
-        raise FtransferError(f"no images found in {root}{held} (images end in .jpg, .png, .webp, .tif ...)")
-    paths.sort()
-    depth = {len(p.parts) for p in paths}
-    if domain is not None:
-        label = [_unicode(p.parts[0]) if labels and len(p.parts) > 1 else None for p in paths]
-        if labels and min(depth) > 2:
-            inside = sorted({p.parts[0] for p in paths})
-            raise FtransferError(
-                f"{root} looks like <domain>/<class>/*, with the folders {', '.join(inside[:5])}; leave out "
-                f"--domain, or give {root / inside[0]} with --domain {inside[0]}"
-            )
-        return _table(root, paths, label, domain)
-    if max(depth) <= 2 and labels or min(depth) == 1:
-        raise FtransferError(
-            f"{root} has no <domain>/<class>/ folders; if all its images are of one domain, name it: "
-            f"--domain NAME"
-        )
-    label = [_unicode(p.parts[1]) if labels and len(p.parts) > 2 else None for p in paths]
-    return _table(root, paths, label, [_unicode(p.parts[0]) for p in paths])
+    return paths, other
+
+
+def _list_remote(root: Remote) -> tuple[dict[PurePosixPath, tuple], set[str]]:
+    """Do the same in a store, one call a folder; of each image, with what `stat_image` says."""
+    paths, other, folders = {}, set(), [PurePosixPath()]
+    while folders:
+        now, folders = folders[:READERS], folders[READERS:]  # what a call returns is large
+        for child, path in list_folders(root, now):
+            suffix = child.suffix.lower()
+            if child.name.startswith((".", "__MACOSX")):
+                continue
+            if child.is_dir():
+                folders.append(path)
+            elif suffix in SUFFIXES:
+                paths[path] = _stat_remote(child)
+            else:
+                other.add(suffix or child.name)
+    return paths, other
+
+
+def _stat_remote(child: Remote) -> tuple[int, int]:
+    found = child.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def _poses_as_image(folder: str) -> bool:
@@ -127,11 +162,12 @@ def _refuse(error: OSError):
     raise FtransferError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
 
-def _table(root, paths, label, domain) -> pd.DataFrame:
-    paths = [_storable(str(p)) for p in paths]
-    return pd.DataFrame(
-        {"root": _storable(str(root)), "path": paths, "label": label, "domain": domain}, dtype=object
-    )
+def _table(root, paths, label, domain, listed=None) -> pd.DataFrame:
+    columns = {"path": [_storable(str(p)) for p in paths], "label": label, "domain": domain}
+    if isinstance(root, Remote):
+        stats = [(listed or {}).get(p, (None, None)) for p in paths]
+        columns |= dict(zip(LISTED, zip(*stats, strict=True), strict=True))
+    return pd.DataFrame({"root": _storable(str(root)), **columns}, dtype=object)
 
 
 def _unicode(name: str) -> str:
@@ -146,19 +182,20 @@ def _storable(path: str) -> str:
 
 def _on_disk(root: str, path: str) -> str:
     """Return the name that the file of a stored root and path has."""
-
-    def original(stored):
-        return re.sub(
-            r"\\(?:\\|udc([0-9a-f]{2}))", lambda e: chr(0xDC00 + int(e[1], 16)) if e[1] else "\\", stored
-        )
-
-    return os.path.join(original(root), original(path))
+    return os.path.join(_original(root), _original(path))
 
 
-def _read_table(file: Path, domain: str | None, allow_outside: bool) -> pd.DataFrame:
+def _original(stored: str) -> str:
+    return re.sub(
+        r"\\(?:\\|udc([0-9a-f]{2}))", lambda e: chr(0xDC00 + int(e[1], 16)) if e[1] else "\\", stored
+    )
+
+
+def _read_table(file: Path | Remote, domain: str | None, allow_outside: bool) -> pd.DataFrame:
     try:
-        given = pd.read_csv(file, dtype=str) if file.suffix.lower() == ".csv" else pd.read_parquet(file)
-        given = given.astype(object)  # here, where text that is no Unicode comes to light
+        given = _read_columns(file).astype(object)  # here, where text that is no Unicode comes to light
+    except Unreachable:
+        raise
     except (ValueError, OSError, TypeError, ArithmeticError, RuntimeError) as error:  # of pandas and pyarrow
         raise FtransferError(f"{file} cannot be read as a table: {str(error)[:200]}") from error
     if "path" not in given.columns:
@@ -173,9 +210,12 @@ def _read_table(file: Path, domain: str | None, allow_outside: bool) -> pd.DataF
         )
     if domain is None and "domain" not in given.columns:
         raise FtransferError(f"{file} has no column 'domain'; give one, or --domain NAME for all rows")
-    paths = _texts(given["path"])
-    inside = file.parent.resolve()
-    for path in paths:
+    paths, listed = _texts(given["path"]), None
+    if isinstance(file, Remote):
+        paths = [_inside(file, path) for path in paths]
+        listed = {p: _stat_remote(c) for c, p in list_folders(file.parent, sorted({p.parent for p in paths}))}
+    inside = None if isinstance(file, Remote) else file.parent.resolve()
+    for path in paths if inside else ():
         if "://" in path or "\0" in path:
             raise FtransferError(f"{file} names {path!r:.200}, which is no file; fetch remote images before")
         if not allow_outside and not Path(os.path.realpath(inside / path)).is_relative_to(inside):
@@ -186,7 +226,28 @@ def _read_table(file: Path, domain: str | None, allow_outside: bool) -> pd.DataF
     domains = _texts(given["domain"]) if domain is None else domain
     if domain is None and None in domains:
         raise FtransferError(f"{file} has rows without a domain; give each one, or --domain NAME for all")
-    return _table(file.parent, paths, label, domains)
+    return _table(file.parent, paths, label, domains, listed)
+
+
+def _inside(file: Remote, path: str) -> PurePosixPath:
+    """Return a path of a table in a store, relative to the table's folder; it cannot leave it."""
+    inside = PurePosixPath(path.removeprefix(f"{file.parent}/"))
+    if (
+        "://" in path.removeprefix(f"{file.parent}/")
+        or "\0" in path
+        or inside.is_absolute()
+        or ".." in inside.parts
+    ):
+        raise FtransferError(
+            f"{file} names {clean(path)!r:.200}, which lies outside {file.parent}; put the table where all its images "
+            f"lie below it"
+        )
+    return inside
+
+
+def _read_columns(file: Path | Remote) -> pd.DataFrame:
+    content = io.BytesIO(file.read_bytes()) if isinstance(file, Remote) else file
+    return pd.read_csv(content, dtype=str) if file.suffix.lower() == ".csv" else pd.read_parquet(content)
 
 
 def read_labels(location, columns) -> pd.DataFrame:
@@ -197,10 +258,10 @@ def read_labels(location, columns) -> pd.DataFrame:
     FtransferError
         If `location` is no table, or a column is not there.
     """
-    file = Path(str(location)).expanduser()
+    file = place(str(location))
     if file.suffix.lower() not in (".csv", ".parquet"):
         raise FtransferError("--label-column needs a .csv or .parquet table as IMAGES")
-    table = pd.read_csv(file, dtype=str) if file.suffix.lower() == ".csv" else pd.read_parquet(file)
+    table = _read_columns(file)
     for column in columns:
         if column not in table:
             raise unknown("label column", column, table.columns)
@@ -290,6 +351,8 @@ def _targets(data, name: str) -> list[int]:
 
 def read_bytes(root: str, path: str) -> bytes:
     """Read the bytes of an image; they name its content. A data set's image is written as PPM or PNG."""
+    if is_remote(root):
+        return (place(_original(root)) / _original(path)).read_bytes()
     if not root.startswith("torchvision:"):
         file = _on_disk(root, path)
         kind = os.stat(file).st_mode
@@ -308,7 +371,8 @@ def stat_image(root: str, path: str) -> tuple[int | None, int | None]:
 
     The time is the later of the content's and the inode's, since the former can be set back. It is missing for
     a file that was changed in the last two seconds: the next change could bear the same time. Both are missing
-    for a data set's image.
+    for a data set's image. Of an image in a store, `find_images` says both: the time is a number drawn from its ETag,
+    or from what else the store tells of its content.
     """
     try:
         found = os.stat(_on_disk(root, path))
@@ -316,6 +380,11 @@ def stat_image(root: str, path: str) -> tuple[int | None, int | None]:
         return None, None
     changed = max(found.st_mtime_ns, found.st_ctime_ns)
     return found.st_size, changed if time.time_ns() - changed > 2e9 else None
+
+
+def full_path(root: str, path: str) -> str:
+    """Name an image as a whole, for people."""
+    return f"{root}/{path}" if is_remote(root) else str(Path(root) / path)
 
 
 def decode(content: bytes, reduce_to: int | None = None) -> Image.Image:
@@ -388,6 +457,8 @@ def looks_like_photographs(table: pd.DataFrame, sample: int = 20) -> bool:
             with Image.open(io.BytesIO(read_bytes(root, path))) as image:
                 large += min(image.size) > 64
                 seen += 1
+        except Unreachable:
+            raise
         except (OSError, ValueError, Image.DecompressionBombError):
             continue
     return large > seen / 2

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ftransfer.errors import FtransferError
 from ftransfer.features import FeatureSet
+from ftransfer.storage import Remote, place
 
 
 class JoinedFeatures:
@@ -124,7 +125,7 @@ def open_alternatives(folders) -> dict[str, Alternative]:
     FtransferError
         If there are not several, or no image is in all of them.
     """
-    folders = list(dict.fromkeys(Path(folder) for folder in folders))
+    folders = list(dict.fromkeys(place(folder) for folder in folders))
     if len(folders) < 2:
         raise FtransferError("alternatives are two feature sets or more; given one")
     joined = JoinedFeatures([FeatureSet(folder) for folder in folders])
@@ -168,6 +169,6 @@ def open_features(folders) -> FeatureSet | JoinedFeatures:
     ----------
     folders : str, path, or list of them
     """
-    folders = [folders] if isinstance(folders, str | Path) else list(dict.fromkeys(folders))
+    folders = [folders] if isinstance(folders, str | Path | Remote) else list(dict.fromkeys(folders))
     sets = [FeatureSet(folder) for folder in folders]
     return sets[0] if len(sets) == 1 else JoinedFeatures(sets)

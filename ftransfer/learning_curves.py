@@ -2,7 +2,8 @@
 
 import json
 from html import escape
-from pathlib import Path
+
+from ftransfer.storage import place
 
 WIDTH, HEIGHT, LEFT = 640, 200, 44
 
@@ -66,7 +67,7 @@ def read_training(file) -> dict | None:
         A ``.json`` file.
     """
     try:
-        results = json.loads(Path(file).read_text("utf-8"))
+        results = json.loads(place(file).read_text("utf-8"))
         draw_curve(results)  # what cannot be drawn, a program must not stumble over later
     except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         return None

@@ -14,6 +14,7 @@ from ftransfer.errors import FtransferError
 from ftransfer.features import FeatureSet, feature_width
 from ftransfer.model_file import read_model_file, write_model_file
 from ftransfer.predict import DOMAIN
+from ftransfer.storage import local
 
 FORMAT = 1
 PIPELINE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
@@ -204,7 +205,7 @@ class Model:
         FtransferError
             If it is no model file, is damaged or too large, or holds a type that is not trusted.
         """
-        file = Path(file)
+        file = local(file, "a model")
         if file.is_dir():
             file = file / "model.skops"
         content = read_model_file(file, trusted)
@@ -266,7 +267,7 @@ def load_models(run, *, trusted=()) -> dict[str, Model]:
     FtransferError
         As `Model.load`; or if the run is one of several feature sets, of which one has to be named.
     """
-    run = Path(run)
+    run = local(run, "a model")
     if not (run / "results.json").is_file() or (run / "model.skops").is_file():
         return {"": Model.load(run, trusted=trusted)}
     try:

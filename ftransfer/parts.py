@@ -6,11 +6,15 @@ schema's metadata holds the digest of the recipe, so that a part that strayed in
 """
 
 import hashlib
+import io
 import json
 import os
+import random
+import shutil
+import time
 import uuid
 from binascii import unhexlify
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ftransfer.errors import FtransferError
+from ftransfer.storage import Remote
 
 try:
     import fcntl
@@ -27,6 +32,7 @@ except ImportError:  # Windows
     fcntl = None
 
 SUFFIX = ".arrow"
+TRIES = 20  # to write a manifest in a store, where others write it at the same time
 RECIPE = b"ftransfer.recipe"  # key in the metadata of a part's schema
 
 
@@ -60,12 +66,12 @@ def write_part(folder: Path, sha256: list[str], embeddings: np.ndarray, recipe: 
 
 
 def read_part(file: Path, width: int, recipe: str) -> tuple[pa.Array, np.ndarray]:
-    """Map a part from disk, without reading its rows.
+    """Map a part from disk, without reading its rows; of one in a store, only the keys are asked for.
 
     Returns
     -------
     keys : Array of n ``fixed_size_binary[32]``
-    embeddings : ndarray of shape (n, width), float32
+    embeddings : ndarray of shape (n, width), float32; or `Fetched`, which becomes one once rows are taken
 
     Raises
     ------
@@ -74,15 +80,20 @@ def read_part(file: Path, width: int, recipe: str) -> tuple[pa.Array, np.ndarray
     OSError
         If the file system refuses it.
     """
+    remote = isinstance(file, Remote)
     try:
-        with pa.memory_map(str(file)) as source:
+        with file.open() if remote else pa.memory_map(str(file)) as source:
             reader = pa.ipc.open_file(source)
+            schema = reader.schema
+            if remote:
+                only = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index("sha256")])
+                reader = pa.ipc.open_file(source, options=only)
             if reader.num_record_batches != 1:
                 raise Damaged(f"of {reader.num_record_batches} batches, not one")
             table = reader.get_batch(0)  # a table's chunks would have to be combined, which copies even one
         table.validate()
-        keys, rows = table.column("sha256"), table.column("embedding")
-    except Damaged:
+        keys, kind = table.column("sha256"), schema.field("embedding").type
+    except (Damaged, FtransferError, FileNotFoundError):
         raise
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         if getattr(
@@ -90,11 +101,65 @@ def read_part(file: Path, width: int, recipe: str) -> tuple[pa.Array, np.ndarray
         ):  # the file system's own error; Arrow's for a torn file has no number
             raise
         raise Damaged(f"torn ({str(error).splitlines()[0][:100]})") from None
-    if keys.type != pa.binary(32) or rows.type != pa.list_(pa.float32(), width):
-        raise Damaged(f"of another shape ({keys.type}, {rows.type})")
-    if (table.schema.metadata or {}).get(RECIPE, recipe.encode()) != recipe.encode():
+    if keys.type != pa.binary(32) or kind != pa.list_(pa.float32(), width):
+        raise Damaged(f"of another shape ({keys.type}, {kind})")
+    if (schema.metadata or {}).get(RECIPE, recipe.encode()) != recipe.encode():
         raise Damaged("of another recipe")
+    if remote:
+        return keys, Fetched(file, width, recipe)
+    rows = table.column("embedding")
     return keys, rows.flatten().to_numpy(zero_copy_only=True).reshape(len(keys), width)
+
+
+class Fetched:
+    """The embeddings of a part in a store: copied to this machine's cache when rows are first taken, then mapped."""
+
+    def __init__(self, file: Remote, width: int, recipe: str):
+        self.file, self.width, self.recipe = file, width, recipe
+        self._mapped = None
+
+    @property
+    def mapped(self) -> np.ndarray:
+        """The rows, (n, width)."""
+        try:
+            if self._mapped is None:
+                self._mapped = read_part(fetch(self.file), self.width, self.recipe)[1]
+            return self._mapped
+        except Damaged as error:
+            raise FtransferError(
+                f"{self.file} is damaged: {error}, and run the same ftransfer extract again"
+            ) from None
+
+    def __getitem__(self, rows):
+        return self.mapped[rows]
+
+    def __array__(self, dtype=None, copy=None):
+        return self.mapped if dtype is None else self.mapped.astype(dtype)
+
+
+def fetch(file: Remote, anew: bool = False) -> Path:
+    """Copy a part of a store to this machine's cache; raise `Damaged` if its bytes are not those that were written.
+
+    A part never changes under its name, so that a copy never grows old.
+    """
+    name = file.name
+    if len(file.stem) != 64:  # of an older release: the name does not tell the content
+        name = hashlib.sha256(f"{file} {file.stat()}".encode()).hexdigest() + SUFFIX
+    copy = cache_folder() / name
+    if anew or not (copy.is_file() and copy.stat().st_size == file.stat().st_size):
+        with writing(copy.parent):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with file.open() as source, whole(copy) as out:
+                shutil.copyfileobj(source, out, 2**23)
+                out.seek(0)
+                _refuse_changed(file, out)
+    return copy
+
+
+def cache_folder() -> Path:
+    """Where parts of stores are kept: ``$FTRANSFER_CACHE``, else ``ftransfer`` in the user's cache."""
+    default = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("FTRANSFER_CACHE") or Path(default) / "ftransfer") / "parts"
 
 
 def check_part(file: Path) -> bool:
@@ -105,12 +170,17 @@ def check_part(file: Path) -> bool:
     Damaged
         If the bytes are not those that were written.
     """
-    if len(file.stem) != 64:
-        return False
-    with open(file, "rb") as source:
-        if hashlib.file_digest(source, "sha256").hexdigest() != file.stem:
-            raise Damaged("not the bytes that were written")
-    return True
+    if isinstance(file, Remote):
+        fetch(file, anew=True)
+    elif len(file.stem) == 64:
+        with open(file, "rb") as source:
+            _refuse_changed(file, source)
+    return len(file.stem) == 64
+
+
+def _refuse_changed(file, source) -> None:
+    if len(file.stem) == 64 and hashlib.file_digest(source, "sha256").hexdigest() != file.stem:
+        raise Damaged("not the bytes that were written" + "; remove it" * isinstance(file, Remote))
 
 
 def digest_recipe(recipe: dict) -> str:
@@ -174,7 +244,11 @@ def locked(folder: Path):
     The kernel gives the lock back when a process ends, however it ends. It holds between processes of one
     machine, and over NFS as far as client and server support locks; where there are none (Windows, some network
     file systems), rows of two writers are still never torn, but the last one to write the manifest wins.
+    In a store there is none; see `exchange`.
     """
+    if isinstance(folder, Remote):
+        yield False
+        return
     with open(folder / ".lock", "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -187,9 +261,14 @@ def locked(folder: Path):
 @contextmanager
 def whole(file: Path):
     """Open a file for writing aside; flush it to disk and rename: it appears whole or not at all."""
+    if isinstance(file, Remote):
+        out = io.BytesIO()
+        yield out
+        file.write_bytes(out.getvalue())
+        return
     aside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with open(aside, "wb") as out:
+        with open(aside, "w+b") as out:
             yield out
             out.flush()
             os.fsync(out.fileno())
@@ -210,6 +289,31 @@ def write_whole(file: Path, content) -> None:
     with whole(file) as out:
         for piece in content if isinstance(content, Iterator) else [content]:
             out.write(piece)
+
+
+def exchange(file: Path, make: Callable[[], bytes]) -> None:
+    """Replace a file by what `make` reads from it and makes of it, under the folder's lock.
+
+    In a store, which has none, it is put only if it has not changed since it was read, and else made again.
+
+    Raises
+    ------
+    FtransferError
+        If others were always faster.
+    """
+    if not isinstance(file, Remote):
+        return write_whole(file, make())
+    for attempt in range(TRIES):
+        try:
+            seen = file.info()
+        except FileNotFoundError:
+            seen = None
+        if file.write_if(make(), seen):
+            return None
+        time.sleep(random.uniform(0, min(2, 0.05 * 2**attempt)))
+    raise FtransferError(
+        f"{file} was changed by others {TRIES} times while it was being written; run it again"
+    )
 
 
 def sweep(folder: Path) -> None:

@@ -4,12 +4,20 @@ import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
+import joblib
 import pandas as pd
 
 from ftransfer.features import FIELDS, FeatureSet, column_kinds
 from ftransfer.images import read_bytes, stat_image
+from ftransfer.storage import READERS, Unreachable, is_remote, place
+from ftransfer.verify import verify
+
+
+def count_readers(images: pd.DataFrame) -> int:
+    """Say how many threads read: the usable cores; of images in a store more, as they mostly wait."""
+    remote = any(map(is_remote, images["root"].unique()))
+    return max(joblib.cpu_count(), READERS if remote else 1)
 
 
 def pending_rows(old: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
@@ -24,9 +32,10 @@ def pending_rows(old: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
         From `find_images`.
     """
     new = images.reindex(columns=list(kinds := column_kinds(images)))
-    stats = [stat_image(root, path) for root, path in zip(new["root"], new["path"], strict=True)]
-    new["size"] = [size for size, _ in stats]
-    new["mtime"] = [mtime for _, mtime in stats]
+    if "size" not in images:  # images of a store have been asked for theirs, a folder at a time
+        stats = [stat_image(root, path) for root, path in zip(new["root"], new["path"], strict=True)]
+        new["size"] = [size for size, _ in stats]
+        new["mtime"] = [mtime for _, mtime in stats]
     new["status"] = "pending"
     new = new.astype(kinds)
     key = ["root", "path", "size", "mtime"]
@@ -101,13 +110,13 @@ def plan_extraction(
         If `out` holds another recipe.
     """
     plan, done, old = Plan(len(images)), set(), pd.DataFrame(columns=list(FIELDS)).astype(FIELDS)
-    if (Path(out) / "recipe.json").is_file():
+    if (place(out) / "recipe.json").is_file():
         features = FeatureSet(out)
         features.refuse_other(recipe)
-        plan.damaged = features.verify().wrong
+        plan.damaged = verify(features, every_byte=False).wrong
         done, old = features.done(sound=True), features.manifest
     rows = pending_rows(old, images)
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(count_readers(rows) + 4) as pool:  # they only read and hash
         for path, sha256, error in pool.map(_hash, rows["root"], rows["path"], rows["sha256"]):
             if error:
                 plan.unreadable.append((path, error))
@@ -131,5 +140,7 @@ def _hash(root: str, path: str, known) -> tuple[str, str | None, str | None]:
         return path, known, None
     try:
         return path, hashlib.sha256(read_bytes(root, path)).hexdigest(), None
+    except Unreachable:
+        raise
     except (OSError, ValueError) as error:
         return path, None, getattr(error, "strerror", None) or str(error)

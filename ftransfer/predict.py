@@ -15,6 +15,7 @@ from safetensors.numpy import load, save
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.features import FeatureSet, _difference, write_whole, writing
 from ftransfer.images import COLUMNS, SUFFIXES, find_images
+from ftransfer.storage import Remote, is_remote, place
 
 CHUNK = 8192  # rows that are predicted at a time
 DOMAIN = "new"  # of images that a model labels
@@ -40,14 +41,16 @@ class Labelled:
 
 def find_new_images(location, *, allow_outside=False) -> pd.DataFrame:
     """List images without labels: a folder however deep, a table, a data set of torchvision, or one file."""
-    path = Path(str(location)).expanduser()
+    path = place(str(location))
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         return _table([path])
     return find_images(location, domain=DOMAIN, labels=False, allow_outside=allow_outside)
 
 
 def _table(paths) -> pd.DataFrame:
-    table = pd.DataFrame({"root": "", "path": [str(p) for p in paths], "label": None, "domain": DOMAIN})
+    roots = [str(p.parent) if isinstance(p, Remote) else "" for p in paths]
+    names = [p.name if root else str(p) for p, root in zip(paths, roots, strict=True)]
+    table = pd.DataFrame({"root": roots, "path": names, "label": None, "domain": DOMAIN})
     return table[COLUMNS].astype(object)
 
 
@@ -189,7 +192,7 @@ def _backbone(recipe: str, origin: str, weights: str | None, device: str, statis
 def _file(image, folder: Path, i: int):
     """Name the file of an image; one in memory is written to a file, pixel for pixel."""
     if not isinstance(image, Image.Image):
-        return image
+        return place(image) if is_remote(image) else image
     image = ImageOps.exif_transpose(image)
     if image.mode in ("CMYK", "F", "HSV", "LAB", "YCbCr"):  # PNG cannot hold these
         image = image.convert("RGB")
@@ -246,7 +249,7 @@ def write_predictions(
             yield table.to_csv(index=False, header=start == 0).encode("utf-8", "backslashreplace")
             progress(len(table))
 
-    out = Path(out)
+    out = place(out)
     with writing(out):
         write_whole(out, pieces())
     return did

@@ -1,6 +1,5 @@
 """Find what is damaged in a feature set, and set it aside so that it is made again."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -46,11 +45,11 @@ class Verified:
         return "\n".join(lines)
 
 
-def verify(features) -> Verified:
-    """Read every byte of the parts and the manifest of a `FeatureSet`, and say what is wrong."""
+def verify(features, every_byte: bool = True) -> Verified:
+    """Read the parts and the manifest of a `FeatureSet`, and say what is wrong."""
     found, keys = Verified(), [pa.array([], pa.binary(32))]
     mapped = {file: part for file, *part in features.parts()}
-    for file, reason, checkable in check_parts(features):
+    for file, reason, checkable in check_parts(features, every_byte):
         found.parts += 1
         if reason:
             found.wrong.append(f"parts/{file.name} is damaged: {reason}")
@@ -59,7 +58,7 @@ def verify(features) -> Verified:
             found.not_checkable.append(f"parts/{file.name}")
         if file in mapped:
             keys.append(mapped[file][0])
-            if not np.isfinite(mapped[file][1]).all():
+            if every_byte and not np.isfinite(mapped[file][1]).all():
                 found.wrong.append(f"parts/{file.name} holds numbers that are not finite")
     keys = pa.concat_arrays(keys)
     found.embeddings = len(keys)
@@ -76,12 +75,16 @@ def verify(features) -> Verified:
     return found
 
 
-def check_parts(features) -> Iterator[tuple[Path, str | None, bool]]:
-    """Read all parts; yield each file, why it is damaged (or None), and whether its bytes can be checked."""
+def check_parts(features, every_byte: bool = True) -> Iterator[tuple[Path, str | None, bool]]:
+    """Read all parts; yield each file, why it is damaged (or None), and whether its bytes can be checked.
+
+    Without `every_byte`, of parts in a store only what says which rows they hold is asked for.
+    """
+    every_byte = every_byte or isinstance(features.folder, Path)
 
     def check(file):
         try:
-            checkable = check_part(file)
+            checkable = check_part(file) if every_byte else True
             features.read_part(file)
         except Damaged as error:
             return file, str(error), True
@@ -97,12 +100,12 @@ def check_parts(features) -> Iterator[tuple[Path, str | None, bool]]:
 
 def heal(features) -> list[str]:
     """Set aside what is damaged, as NAME.damaged, so that it is made again; say what and why."""
-    damaged = {f"parts/{file.name}": reason for file, reason, _ in check_parts(features) if reason}
+    damaged = {f"parts/{file.name}": reason for file, reason, _ in check_parts(features, False) if reason}
     try:
         features.manifest  # noqa: B018
     except FtransferError:
         damaged["manifest.parquet"] = "unreadable; images of other folders have to be extracted again"
     for name in damaged:
         with suppress(FileNotFoundError):  # another process was faster
-            os.replace(features.folder / name, features.folder / f"{name}.damaged")
+            (features.folder / name).replace(features.folder / f"{name}.damaged")
     return [f"{name} was damaged ({reason}) and is set aside" for name, reason in damaged.items()]

@@ -16,21 +16,41 @@ ARROWS = {
     "errors": set(),
     "shipped": set(),
     "small_cnn": set(),
-    "images": {"errors"},
+    "storage": {"errors"},
+    "images": {"errors", "storage"},
     "runtime": {"errors"},
     "backbone": {"errors", "shipped", "small_cnn", "runtime"},
-    "parts": {"errors"},
+    "parts": {"errors", "storage"},
     "verify": {"errors", "parts"},
-    "learning_curves": set(),
-    "features": {"errors", "learning_curves", "parts", "verify"},
-    "plan": {"features", "images"},
+    "learning_curves": {"storage"},
+    "features": {"errors", "learning_curves", "parts", "verify", "storage"},
+    "plan": {"features", "images", "verify", "storage"},
     "views": {"errors"},
     "fidelity": {"images", "runtime"},
-    "extract": {"errors", "images", "backbone", "features", "runtime", "fidelity", "plan", "views"},
-    "convert": {"errors", "features", "parts"},
-    "join": {"errors", "features"},
-    "adapted": {"errors", "features"},
-    "finetune": {"adapted", "errors", "images", "backbone", "features", "extract", "learning_curves"},
+    "extract": {
+        "errors",
+        "images",
+        "backbone",
+        "features",
+        "runtime",
+        "fidelity",
+        "plan",
+        "views",
+        "storage",
+    },
+    "convert": {"errors", "features", "parts", "storage"},
+    "join": {"errors", "features", "storage"},
+    "adapted": {"errors", "features", "storage"},
+    "finetune": {
+        "adapted",
+        "errors",
+        "images",
+        "backbone",
+        "features",
+        "extract",
+        "learning_curves",
+        "storage",
+    },
     "task": {"errors", "features", "adapt"},
     "adapt": {"errors"},
     "pipeline": {"errors", "adapt", "shipped"},
@@ -62,16 +82,17 @@ ARROWS = {
         "pipeline",
         "search",
         "similarity",
+        "storage",
     },
     "guard": {"errors", "label_shift", "task"},
     "distances": set(),
     "label_shift": {"errors"},
     "similarity": {"errors", "features", "distances", "label_shift"},
     "transferability": {"errors", "features"},
-    "model": {"adapted", "errors", "features", "model_file", "confidence", "predict"},
+    "model": {"adapted", "errors", "features", "model_file", "confidence", "predict", "storage"},
     "model_file": {"errors", "features"},
     "confidence": {"scoring"},
-    "predict": {"errors", "images", "backbone", "features", "extract"},
+    "predict": {"errors", "images", "backbone", "features", "extract", "storage"},
 }
 
 
@@ -117,8 +138,8 @@ def test_nothing_imports_the_command_line():
         "from ftransfer.cli.fit import fit",
     ],
 )
-def test_torch_is_not_imported_before_images_are_turned_into_features(code):
-    check = f"import sys; {code}; print('torch' in sys.modules)"
+def test_neither_torch_nor_fsspec_is_imported_before_it_is_needed(code):
+    check = f"import sys; {code}; print(not {{'torch', 'fsspec'}}.isdisjoint(sys.modules))"
     result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ftransfer.cli import complete
+from ftransfer.storage import Remote, place
 
 FORMATS = ("parquet", "npz", "csv")
 
@@ -25,8 +26,10 @@ def export(features, kind, out):
     from ftransfer.convert import export_features
     from ftransfer.join import open_features
 
-    suffix = Path(out).suffix[1:].lower() if out else ""
+    suffix = place(out).suffix[1:].lower() if out else ""
     kind = kind or (suffix if suffix in FORMATS else "parquet")
-    file = Path(out) if out else Path(f"{Path(features[0]).resolve()}.{kind}")
+    first = place(features[0])
+    beside = Path(first.name) if isinstance(first, Remote) else first.resolve()  # of a store: here
+    file = place(out) if out else Path(f"{beside}.{kind}")
     rows = export_features(open_features(features), file, kind)
     click.echo(f"{file}: {rows} rows")

@@ -2,12 +2,12 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
 from ftransfer.cli import complete
 from ftransfer.errors import FtransferError
+from ftransfer.storage import place
 
 
 @click.command()
@@ -23,7 +23,7 @@ def info(ctx, folder, verify, as_json):
     --verify checks each part's bytes against the checksum that is its name, and that each image of the manifest
     has a sound embedding. The images themselves are not read.
     """
-    folder = Path(folder)
+    folder = place(folder)
     if verify:
         from ftransfer.features import FeatureSet
 

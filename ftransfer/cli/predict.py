@@ -2,12 +2,12 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
 from ftransfer.cli import complete
 from ftransfer.cli.progress import progress_bar
+from ftransfer.storage import place
 
 
 @click.command()
@@ -52,15 +52,15 @@ def predict(run, images_or_features, out, weights, features, domain, device, all
     from ftransfer.model import load_models
     from ftransfer.predict import DOMAIN, check_recipe, write_predictions
 
-    out = Path(out)
+    out = place(out)
     models = load_models(run, trusted=trust)
     model = next(iter(models.values()))  # of several columns of labels: all take the same features
-    if (Path(images_or_features) / "recipe.json").is_file():
+    if (place(images_or_features) / "recipe.json").is_file():
         from ftransfer.features import FeatureSet
 
         feature_set = FeatureSet(images_or_features)
     else:
-        folder = features or out.with_suffix(".features")
+        folder = features or out.with_name(f"{out.stem}.features")
         feature_set = _extract(model, images_or_features, folder, weights, device, allow_outside)
         domain = DOMAIN
     note = check_recipe(model.recipe_like(feature_set.recipe), feature_set.recipe, str(feature_set.folder))

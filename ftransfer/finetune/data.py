@@ -3,7 +3,6 @@
 import hashlib
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -14,7 +13,8 @@ from torchvision.transforms import functional as F
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.finetune.augment import vary
 from ftransfer.finetune.settings import Training
-from ftransfer.images import decode, read_bytes
+from ftransfer.images import decode, full_path, read_bytes
+from ftransfer.storage import Unreachable
 
 
 def split_rows(table: pd.DataFrame, label: str, *, validation, test, labels_per_class=None, seed=0):
@@ -121,13 +121,15 @@ class Pixels:
                 if error is not None:
                     self.readable[row] = False
                     self.unreadable.append(
-                        (str(Path(table["root"].iloc[row]) / table["path"].iloc[row]), error)
+                        (full_path(table["root"].iloc[row], table["path"].iloc[row]), error)
                     )
                 progress(1)
 
     def _read(self, row, root, path):
         try:
             image = decode(read_bytes(root, path))
+        except Unreachable:
+            raise
         except (OSError, ValueError, SyntaxError, OverflowError, MemoryError) as error:  # what Pillow raises
             return str(error) or type(error).__name__
         self.values.numpy()[row] = self.backbone.pixels(image).transpose(2, 0, 1)

@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from ftransfer.backbone import Backbone
 from ftransfer.errors import FtransferError, unknown
+from ftransfer.storage import local
 
 
 class Network:
@@ -140,7 +141,7 @@ class Network:
 
 def checkpoint_path(out) -> Path:
     """Check that a checkpoint can have this name."""
-    out = Path(out)
+    out = local(out, "a checkpoint")
     if out.suffix != ".safetensors":
         raise FtransferError(
             f"{out}: a checkpoint is written as .safetensors; name it {out.stem}.safetensors"

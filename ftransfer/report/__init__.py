@@ -12,6 +12,7 @@ from ftransfer.report.numbers import Findings, plain, setting
 from ftransfer.report.page import draw_page
 from ftransfer.report.several import KINDS, name_folders, write_several
 from ftransfer.search import Race
+from ftransfer.storage import local
 
 __all__ = ["KINDS", "PARTS", "name_folders", "setting", "start_run", "write_report", "write_several"]
 
@@ -26,7 +27,7 @@ def start_run(folder) -> Path:
     FtransferError
         If it holds something else than a run, or cannot be written.
     """
-    folder = Path(folder)
+    folder = local(folder, "a run folder")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         names = {p.name for p in folder.iterdir()}

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ftransfer.images import decode, read_bytes
+from ftransfer.storage import is_remote
 
 EACH = 12
 SIDE = 96  # pixels
@@ -42,10 +43,11 @@ def thumbnail(root: str, path: str, sha256: str) -> str | None:
     """Make a small JPEG as a data URI.
 
     None if the image is gone, is another one than the features were computed from, cannot be read, is in no file
-    (a data set of torchvision), or if its path leads out of its root.
+    (a data set of torchvision) or in a store (which a stranger's feature set may name), or if its path leads out of
+    its root.
     """
     inside = PurePath(path)
-    if root.startswith("torchvision:") or inside.is_absolute() or ".." in inside.parts:
+    if root.startswith("torchvision:") or is_remote(root) or inside.is_absolute() or ".." in inside.parts:
         return None
     try:
         if not (Path(root) / inside).is_file():
