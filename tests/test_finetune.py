@@ -1,12 +1,15 @@
 """Training a backbone further: what moves, what does not, and that a kill changes nothing."""
 
+import io
 import json
+import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import ROOT
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision import models
@@ -152,6 +155,43 @@ def test_a_source_of_ten_classes_gives_its_layers_to_a_target_of_others(table, t
     assert results["fresh"] == []
     assert load_file(tmp_path / "ten.safetensors")["fc.weight"].shape == (10, 192)
     assert load_file(tmp_path / "three.safetensors")["fc.weight"].shape == (3, 192)
+
+
+def write_digits_and_numbers(root):
+    """Write 32 x 32 pictures of ten digits, and of the hundred numbers that two of them make, squeezed."""
+    glyphs, rng = {str(d): [] for d in range(10)}, np.random.default_rng(0)
+    with zipfile.ZipFile(ROOT / "data" / "digits.zip") as digits:
+        for name in sorted(n for n in digits.namelist() if n.startswith("printed/")):
+            glyphs[name.split("/")[1]].append(Image.open(io.BytesIO(digits.read(name))).convert("L"))
+    for label in [*glyphs, *(f"{number:02}" for number in range(100))]:
+        folder = root / ("ten" if len(label) == 1 else "hundred") / label
+        folder.mkdir(parents=True)
+        for i in range(40 if len(label) == 1 else 6):
+            picture, width = Image.new("L", (32, 32)), 32 // len(label)
+            for place, digit in enumerate(label):
+                glyph = glyphs[digit][rng.integers(len(glyphs[digit]))]
+                picture.paste(glyph.resize((width, 32)), (width * place, 0))
+            picture.save(folder / f"{i}.png")
+
+
+@pytest.mark.slow
+def test_layers_of_a_small_network_for_ten_classes_help_with_a_hundred_others(tmp_path):
+    write_digits_and_numbers(tmp_path / "pictures")
+    table = find_images(tmp_path / "pictures")
+    ten = tmp_path / "ten.safetensors"
+    common = {"backbone": "small_cnn", "patience": 0, "learning_rate": 0.005, "taken_rate": 1.0, "test": 0.34}
+    source = Training(**common, weights="random", domains=("ten",), validation=0, epochs=8)
+    results = fine_tune(table[table["domain"] == "ten"], ten, source)
+    assert results["accuracy"]["ten"]["label"]["accuracy"] > 0.9
+    right = {}
+    for weights in (str(ten), "random"):
+        target = Training(**common, weights=weights, domains=("hundred",), validation=0, epochs=6)
+        results = fine_tune(table[table["domain"] == "hundred"], tmp_path / "hundred.safetensors", target)
+        assert len(results["classes"]["label"]) == 100
+        assert not results["head_taken"]
+        right[weights] = results["accuracy"]["hundred"]["label"]["accuracy"]
+    assert right[str(ten)] > 0.5  # of a hundred classes, with four images each
+    assert right[str(ten)] > right["random"]
 
 
 def test_the_head_goes_on_where_the_classes_are_the_same(table, tmp_path):
