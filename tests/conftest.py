@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from ftransfer import FeatureSet
+from ftransfer import FeatureSet, FtransferError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -93,3 +93,16 @@ def newcomer(tmp_path_factory):
     from pages import Newcomer
 
     return Newcomer(tmp_path_factory.mktemp("newcomer"))
+
+
+@pytest.fixture(scope="module")
+def short_reports():
+    """Leave out of reports what takes longest and other tests look at: the distances, and the plane."""
+
+    def refuse(*_, **__):
+        raise FtransferError("not measured in this test")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ftransfer.report.numbers.compare_domains", refuse)
+        patch.setattr("ftransfer.report.page.draw_plane", lambda race: None)
+        yield

@@ -14,6 +14,7 @@ from ftransfer.confidence import fit_temperature
 from ftransfer.pipeline import AdaptationPipeline, Recipe
 from ftransfer.unseen import HeldOutJudge
 
+pytestmark = pytest.mark.usefixtures("short_reports")
 NAMES = np.array(["a", "b", "c"])
 QUICK = [
     Recipe("plain", AdaptationPipeline([("svc", SVC())]), {"svc__C": [1.0, 10.0]}),
