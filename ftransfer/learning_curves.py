@@ -37,7 +37,7 @@ def curves_page(title: str, results: dict) -> str:
     return PAGE.format(
         title=escape(title),
         summary=escape(_summary(results)),
-        charts=_charts(results),
+        charts=_charts(results, "h2"),
         accuracy=_table(["domain", "task", "right", "accuracy"], counted)
         if counted
         else "<p>No test rows.</p>",
@@ -55,7 +55,7 @@ def draw_curve(results: dict) -> str:
     ----------
     results : dict, as `fine_tune` returns it
     """
-    return f"<p>{escape(_summary(results))}</p>{_charts(results)}"
+    return f"<p>{escape(_summary(results))}</p>{_charts(results, 'h3')}"
 
 
 def read_training(file) -> dict | None:
@@ -85,12 +85,13 @@ def _summary(results: dict) -> str:
     )
 
 
-def _charts(results: dict) -> str:
+def _charts(results: dict, heading: str) -> str:
     history, charts = results["history"], ""
     for name in ("loss", "accuracy"):
         lines = {"training": [r[name] for r in history]}
         lines["validation"] = [r.get(f"validation_{name}") for r in history]
-        charts += f"<h2>{name.capitalize()}</h2>{_chart(name, lines, results['best_epoch'])}"
+        drawn = _chart(name, lines, results["best_epoch"])
+        charts += f"<{heading}>{name.capitalize()}</{heading}>{drawn}"
     return charts
 
 

@@ -207,7 +207,10 @@ class Model:
         """
         file = local(file, "a model")
         if file.is_dir():
+            several = sorted(str(f.parent) for f in file.glob("*/model.skops"))
             file = file / "model.skops"
+            if several and not file.is_file():
+                raise FtransferError(f"{file.parent} holds several models; name one: {', '.join(several)}")
         content = read_model_file(file, trusted)
         try:
             if content.pop("format") != FORMAT:

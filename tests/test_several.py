@@ -8,6 +8,8 @@ import pytest
 from conftest import blobs, draw, write_feature_set
 from test_cli import run
 
+import ftransfer.journal
+import ftransfer.search
 from ftransfer import FeatureSet, FtransferError, Model, find_images, load_task
 from ftransfer.join import open_alternatives
 from ftransfer.report import name_folders
@@ -84,6 +86,31 @@ def test_each_column_of_labels_has_its_own_race_report_and_model(fitted, two_tas
         assert "day to night, " + name in (folder / name / "report.html").read_text()
     assert "colour" in run("info", folder).output
     assert not list(folder.rglob("running"))
+
+
+def test_a_run_that_is_stopped_at_the_second_column_keeps_what_the_first_one_found(
+    two_tasks, tmp_path, monkeypatch
+):
+    columns = ("--label-column", "colour", "--label-column", "shape", "--out", tmp_path / "run")
+    done, real = [], ftransfer.search.race
+
+    def stop(task, *arguments, **options):
+        if task.label == "shape" and not done:
+            done.append(task)
+            raise KeyboardInterrupt
+        return real(task, *arguments, **options)
+
+    monkeypatch.setattr(ftransfer.search, "race", stop)
+    assert run("fit", two_tasks / "f", *DAY, *columns, *QUICK).exit_code == 130
+    first = (tmp_path / "run" / "colour" / "running").read_text()
+    assert len(first.splitlines()) > 2
+    assert run("info", tmp_path / "run").exit_code == 1
+    again = []
+    monkeypatch.setattr(ftransfer.journal.Journal, "add", lambda self, trial, row: again.append(trial))
+    assert run("fit", two_tasks / "f", *DAY, *columns, *QUICK).exit_code == 0
+    assert len(again) == len(first.splitlines()) - 1  # those of shape alone
+    with pytest.raises(FtransferError, match=r"holds several models; name one: .*colour, .*shape"):
+        Model.load(tmp_path / "run")
 
 
 def test_predict_gives_all_columns_from_images_and_from_features(fitted, two_tasks, tmp_path):

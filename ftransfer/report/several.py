@@ -66,7 +66,13 @@ def write_several(kind: str, runs: dict[str, dict], folder, *, command: str = ""
         write_whole(folder / "predictions.csv", predictions.to_csv(index=False).encode())
         write_whole(folder / "report.html", page.encode())
         write_whole(folder / "results.json", dumps(results).encode())
-        (folder / "running").unlink(missing_ok=True)
+        for name in (
+            "running",
+            "model.skops",
+            "results.csv",
+            "classes.csv",
+        ):  # of one race that was here before
+            (folder / name).unlink(missing_ok=True)
     return results
 
 
