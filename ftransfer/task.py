@@ -122,6 +122,11 @@ def load_task(
             f"'{target}' was embedded by batch-norm statistics of its own images, so it has been seen; leave it out of "
             f"--adapt-bn, too"
         )
+    if leave_target_out and classes == "shared":
+        raise FtransferError(
+            "which classes are shared would be read from the labels of a target that is left out; name them, "
+            "--classes mug,bike, or take --classes all"
+        )
     sources = tuple(dict.fromkeys([source] if isinstance(source, str) else source))
     manifest = features.complete
     if label is not None:

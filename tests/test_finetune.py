@@ -545,6 +545,7 @@ def test_a_backbone_without_batch_norm_says_so(table):
         ({"domains": ("dya",)}, "no domain 'dya'; did you mean 'day'"),
         ({"labels": ("colour",)}, "no label column 'colour'"),
         ({"rules": ("flips",)}, "no rule 'flips'; did you mean 'flip'"),
+        ({"rules": ("flip", "auto")}, "auto learns which rules to take, so it stands alone"),
         ({"optimizer": "adam"}, "no optimizer 'adam'; did you mean 'adamw'"),
         ({"validation": 1.5}, "validation is a share from 0 to below 1, not 1.5"),
         ({"teacher": "resnet18", "teacher_weights": "random"}, "sees 224 pixels a side, the student 32"),

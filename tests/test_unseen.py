@@ -9,7 +9,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 from test_cli import run
 
-from ftransfer import CORAL, DomainScaler, FtransferError, PseudoLabelled, load_task, make_pipeline, race
+from ftransfer import (
+    CORAL,
+    DomainScaler,
+    FeatureSet,
+    FtransferError,
+    PseudoLabelled,
+    load_task,
+    make_pipeline,
+    race,
+)
 from ftransfer.confidence import fit_temperature
 from ftransfer.pipeline import AdaptationPipeline, Recipe
 from ftransfer.unseen import HeldOutJudge
@@ -114,6 +123,8 @@ def test_a_score_or_labels_of_the_target_are_refused(tmp_path):
     task = hold_out(write(tmp_path / "f", *shifted()))
     with pytest.raises(FtransferError, match="a target that is left out has no part in the choice"):
         race(task, QUICK, scorer="entropy")
+    with pytest.raises(FtransferError, match="which classes are shared would be read from the labels"):
+        load_task(FeatureSet(tmp_path / "f"), "s", "v", classes="shared", leave_target_out=True)
     with pytest.raises(FtransferError, match="a target that is left out has no part in the choice"):
         race(task, QUICK, target_labels=np.zeros(45, dtype=int))
 

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from ftransfer.errors import unknown
+from ftransfer.errors import FtransferError, unknown
 
 
 def flip(images, draw):
@@ -97,6 +97,8 @@ def vary(images: torch.Tensor, rules, draw: torch.Generator) -> torch.Tensor:
 def check_rules(rules) -> None:
     """Raise `FtransferError` for a rule that is not there."""
     for rule in rules:
+        if rule in AUTO:
+            raise FtransferError("auto learns which rules to take, so it stands alone: --rules auto")
         if rule not in RULES:
             raise unknown("rule", rule, [*RULES, *AUTO])
 
