@@ -7,7 +7,7 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ftransfer.adapt.base import DomainAdapter
-from ftransfer.adapt.spectrum import decompose
+from ftransfer.adapt.spectrum import decompose_each
 
 
 class CORAL(OneToOneFeatureMixin, DomainAdapter):
@@ -70,12 +70,11 @@ class CORAL(OneToOneFeatureMixin, DomainAdapter):
         self.center = center
 
     def _fit_domains(self, sources, target):
-        spectrum = decompose(target)
-        self.target_mean_ = spectrum.mean
-        self._color = _CovariancePower(spectrum, self.ridge, 0.5)
+        *of_sources, of_target = decompose_each([*sources.values(), target])
+        self.target_mean_ = of_target.mean
+        self._color = _CovariancePower(of_target, self.ridge, 0.5)
         self.source_mean_, self._align = {}, {}
-        for code, rows in sources.items():
-            spectrum = decompose(rows)
+        for code, spectrum in zip(sources, of_sources, strict=True):
             self.source_mean_[code] = spectrum.mean
             whiten = _CovariancePower(spectrum, self.ridge, -0.5)
             # more rows than features on both sides: one matrix is less work than two one after the other
@@ -127,14 +126,13 @@ class _CovariancePower:
         a, m = _ledoit_wolf(spectrum) if ridge == "ledoit-wolf" else (1.0 / max(n - 1, 1), float(ridge))
         self.dense = self.centred = None
         if n >= d:
-            half = U * ((a * w + m) ** (power / 2)).astype(dtype)
-            self.dense = half @ half.T  # numpy computes such a product at half the price
+            self.dense = _weighted(U, (a * w + m) ** power)
             return
         root = np.sqrt(a * w + m)
         # ((a w + m)^power - m^power) / w without a difference of near numbers, nor a division by w
         excess = a / (root + np.sqrt(m)) / (1.0 if power > 0 else -root * np.sqrt(m))
         self.centred, self.vectors, self.factor = spectrum.centred, U, dtype.type(m**power)
-        self.excess, self.root = excess.astype(dtype), root.astype(dtype)
+        self.excess, self.root = excess.astype(dtype), root
         self.whitens = power < 0
 
     def __call__(self, X):
@@ -143,8 +141,14 @@ class _CovariancePower:
         U = self.vectors
         if self.whitens and np.array_equal(X, self.centred):
             # f(C^T C) acts on C itself from the left, as f(C C^T): one product less for the rows of the fit
-            return ((U / self.root) @ U.T) @ X
+            return _weighted(U, 1 / self.root) @ X
         return X * self.factor + ((((X @ self.centred.T) @ U) * self.excess) @ U.T) @ self.centred
+
+
+def _weighted(U, weights):
+    """Multiply ``U diag(weights) U^T`` out, for weights above zero; numpy computes such a product at half the price."""
+    half = U * np.sqrt(weights).astype(U.dtype)
+    return half @ half.T
 
 
 def _ledoit_wolf(spectrum):

@@ -7,7 +7,8 @@ themselves. What comes back depends on the rows and on what was asked only, neve
 
 import os
 from collections import OrderedDict
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
@@ -16,8 +17,11 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackError, eigsh
 
+from ftransfer.adapt.threads import blas_threads, one_blas_thread
+
 MOST_BYTES = 256 * 2**20  # that decompositions kept for the next question may take, with their rows
 FEW = 40  # leading axes, so many at least, that Lanczos' method finds sooner than a reduction of the matrix
+SMALL = 2048  # rows of a matrix up to which one thread decomposes it
 STEP = 128  # more leading axes than these are computed by so many
 
 
@@ -97,6 +101,15 @@ def decompose(rows, k=None) -> Spectrum:
     return entry.spectrum
 
 
+def decompose_each(domains, k=None) -> list[Spectrum]:
+    """Decompose the rows of several domains, as `decompose` does; small ones at the same time, with a thread each."""
+    threads = min(len(domains), blas_threads())
+    if threads == 1 or max(min(rows.shape) for rows in domains) > SMALL:
+        return [decompose(rows, k) for rows in domains]
+    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda rows: decompose(rows, k), domains))
+
+
 def column_signs(weights):
     """Return -1 for each column whose largest entry is negative, else 1."""
     largest = np.take_along_axis(weights, np.abs(weights).argmax(axis=0)[None], axis=0)[0]
@@ -117,7 +130,8 @@ def _decompose(rows, k):
     mean = rows.mean(axis=0, dtype=np.float64).astype(rows.dtype)
     centred = rows - mean
     scatter = centred @ centred.T if n < d else centred.T @ centred
-    values, vectors = _leading(scatter, k)
+    with one_blas_thread() if len(scatter) <= SMALL else nullcontext():
+        values, vectors = _leading(scatter, k)
     falling = np.argsort(-values, kind="stable")
     values = np.maximum(values[falling].astype(np.float64), 0.0)
     return Spectrum(rows, mean, values, np.ascontiguousarray(vectors[:, falling]))

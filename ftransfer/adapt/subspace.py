@@ -8,7 +8,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ftransfer.adapt.base import DomainAdapter
-from ftransfer.adapt.spectrum import decompose
+from ftransfer.adapt.spectrum import decompose_each
 
 
 class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
@@ -82,10 +82,10 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
         most = max(1, min(rows - 1, target.shape[1]))
         wanted = self.n_components
         if wanted == "auto" or wanted < 1:  # both need to know all of the variance
-            domains = [decompose(each) for each in (*sources.values(), target)]
+            domains = decompose_each([*sources.values(), target])
             wanted = max(_count(each, wanted) for each in domains)
         else:
-            domains = [decompose(each, min(wanted, most)) for each in (*sources.values(), target)]
+            domains = decompose_each([*sources.values(), target], min(wanted, most))
         self.n_components_ = k = min(wanted, most)
         if k < wanted:
             warnings.warn(
