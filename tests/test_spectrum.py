@@ -94,7 +94,9 @@ def test_threads_that_ask_at_once_share_one_computation(counted):
 
 
 def test_memory_stays_bounded(monkeypatch, counted):
-    monkeypatch.setattr(spectrum, "MOST_BYTES", 3 * decompose(rows_of(40, 30)).nbytes)
+    decompose(rows_of(40, 30))
+    [[entry]] = spectrum._kept.values()
+    monkeypatch.setattr(spectrum, "MOST_BYTES", 3 * entry.nbytes)
     for seed in range(10):
         decompose(rows_of(40, 30, seed=seed))
     kept = [entry for entries in spectrum._kept.values() for entry in entries]

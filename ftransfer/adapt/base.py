@@ -61,8 +61,8 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
         -------
         array of shape (n_samples, n_features_out), rows in the order given.
         """
-        X, domain = self._fit(X, y, sample_domain)
-        return self._by_domain(X, domain)
+        X, domain, mapped = self._fit(X, y, sample_domain)
+        return self._by_domain(X, domain, mapped)
 
     def transform(self, X, *, sample_domain=None):
         """Map rows of the target domain, or each row by the domain that is named for it.
@@ -122,20 +122,27 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
         self.sources_ = np.unique(domain[domain > 0])
         if not (domain < 0).any():
             warn_of_no_target(self)
-        self._learn(X, y, domain)
-        return X, domain
+        return X, domain, self._learn(X, y, domain)
 
     def _learn(self, X, y, domain):
-        """Learn from checked rows; only a method that needs the labels overrides this."""
+        """Learn from checked rows; only a method that needs the labels overrides this.
+
+        Returns None or, where a method has the mapped rows at hand, a function that gives those of a source by its
+        code, and those of the target by -1.
+        """
         sources = {code: X[domain == code] for code in self.sources_.tolist()}
         target = X[domain < 0] if (domain < 0).any() else X.copy()
-        self._fit_domains(sources, target)
+        return self._fit_domains(sources, target)
 
-    def _by_domain(self, X, domain):
-        codes = self.sources_.tolist()
-        parts = [(rows, self._map_source(X[rows], code)) for code in codes if (rows := domain == code).any()]
-        if (domain < 0).any():
-            parts.append((domain < 0, self._map_target(X[domain < 0])))
+    def _by_domain(self, X, domain, mapped=None):
+        codes = [code for code in self.sources_.tolist() if (domain == code).any()]
+        parts = [
+            (rows, mapped(code) if mapped else self._map_source(X[rows], code))
+            for code in codes
+            for rows in [domain == code]
+        ]
+        if (rows := domain < 0).any():
+            parts.append((rows, mapped(-1) if mapped else self._map_target(X[rows])))
         out = np.empty((len(X), parts[0][1].shape[1]), dtype=parts[0][1].dtype)
         for rows, mapped in parts:
             out[rows] = mapped
@@ -159,7 +166,7 @@ class SharedMapAdapter(DomainAdapter):
         """Map rows of the source: by the same map as rows of the target."""
         return self._map_target(self._check(X))
 
-    def _by_domain(self, X, domain):
+    def _by_domain(self, X, domain, mapped=None):
         return self._map_target(X)
 
 

@@ -63,10 +63,16 @@ class Spectrum:
             axes = axes / np.where(some, length, np.inf)
         return np.ascontiguousarray(axes * column_signs(axes).astype(axes.dtype))
 
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """The centred rows along the axes, (n_samples, k)."""
+        return self.centred @ self.axes
+
     @property
     def nbytes(self) -> int:
-        """Memory that this takes, in bytes, the axes included."""
-        return self.rows.nbytes + self.vectors.nbytes + self.vectors.shape[1] * self.mean.nbytes
+        """Memory that this takes, in bytes, the axes and the scores included."""
+        k = self.vectors.shape[1]
+        return self.vectors.nbytes + k * self.mean.nbytes + k * len(self.rows) * self.rows.itemsize
 
 
 def decompose(rows, k=None) -> Spectrum:
@@ -85,7 +91,7 @@ def decompose(rows, k=None) -> Spectrum:
     """
     k = _computed(min(rows.shape), k)
     # the first row tells most questions apart, the rest is compared
-    key = (rows.shape, rows.dtype.str, k, rows[0].tobytes())
+    key = (rows.shape, rows.dtype.str, rows[0].tobytes())
     with _lock:
         entries = _kept.setdefault(key, [])
         entry = next((e for e in entries if np.array_equal(e.rows, rows)), None)
@@ -93,12 +99,15 @@ def decompose(rows, k=None) -> Spectrum:
             entries.append(entry := _Entry(rows))
         _kept.move_to_end(key)
     with entry.lock:  # whoever asks for the same rows meanwhile waits instead of computing them too
-        if entry.spectrum is None:
-            entry.spectrum = _decompose(rows, k)
+        if entry.scatter is None:
+            entry.mean, entry.scatter = _scatter(rows)
+        if k not in entry.spectra:
+            entry.spectra[k] = _decompose(entry, k)
+        spectrum = entry.spectra[k]
     with _lock:
-        while sum(e.spectrum.nbytes for es in _kept.values() for e in es if e.spectrum) > MOST_BYTES:
+        while sum(entry.nbytes for entries in _kept.values() for entry in entries) > MOST_BYTES:
             _kept.popitem(last=False)
-    return entry.spectrum
+    return spectrum
 
 
 def decompose_each(domains, k=None) -> list[Spectrum]:
@@ -125,22 +134,29 @@ def _computed(size, k):
     return min(size, -(-k // STEP) * STEP)
 
 
-def _decompose(rows, k):
+def _scatter(rows):
+    """Return the mean, and the smaller scatter matrix of the rows about it."""
     n, d = rows.shape
     mean = rows.mean(axis=0, dtype=np.float64).astype(rows.dtype)
     centred = rows - mean
-    scatter = centred @ centred.T if n < d else centred.T @ centred
-    with one_blas_thread() if len(scatter) <= SMALL else nullcontext():
-        values, vectors = _leading(scatter, k)
+    return mean, centred @ centred.T if n < d else centred.T @ centred
+
+
+def _decompose(entry, k):
+    with one_blas_thread() if len(entry.scatter) <= SMALL else nullcontext():
+        values, vectors = _leading(entry.scatter, k)
     falling = np.argsort(-values, kind="stable")
     values = np.maximum(values[falling].astype(np.float64), 0.0)
-    return Spectrum(rows, mean, values, np.ascontiguousarray(vectors[:, falling]))
+    return Spectrum(entry.rows, entry.mean, values, np.ascontiguousarray(vectors[:, falling]))
 
 
 def _leading(scatter, k):
     size = len(scatter)
-    if k == size > 1:  # older releases of SciPy cannot divide a single number
-        return eigh(scatter, driver="evd")  # divide and conquer: the fastest for all of them
+    if 3 * k >= size > 1:  # older releases of SciPy cannot divide a single number
+        values, vectors = eigh(
+            scatter, driver="evd"
+        )  # divide and conquer: the fastest for all, or many of them
+        return values[-k:], vectors[:, -k:]
     if k <= FEW and size >= 6 * FEW:
         start = np.random.default_rng(0).standard_normal(size).astype(scatter.dtype)
         with suppress(ArpackError):  # rows without variance, or no convergence
@@ -155,7 +171,14 @@ def _leading(scatter, k):
 class _Entry:
     rows: np.ndarray
     lock: Lock = field(default_factory=Lock)
-    spectrum: Spectrum | None = None
+    mean: np.ndarray | None = None
+    scatter: np.ndarray | None = None
+    spectra: dict[int, Spectrum] = field(default_factory=dict)  # by the number of axes computed
+
+    @property
+    def nbytes(self):
+        scatter = 0 if self.scatter is None else self.scatter.nbytes
+        return self.rows.nbytes + scatter + sum(each.nbytes for each in list(self.spectra.values()))
 
 
 _lock, _kept = Lock(), OrderedDict()

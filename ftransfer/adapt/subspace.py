@@ -97,11 +97,15 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
         self.target_mean_ = domains[-1].mean
         self.target_components_ = domains[-1].axes[:, :k].copy()
         self.source_mean_, self.source_components_, self._aligned = {}, {}, {}
+        rotations, scores = {}, {-1: domains[-1].scores}
         for code, spectrum in zip(sources, domains, strict=False):
             self.source_mean_[code] = spectrum.mean
             self.source_components_[code] = axes = spectrum.axes[:, :k].copy()
-            self._aligned[code] = axes @ (axes.T @ self.target_components_)
+            rotations[code], scores[code] = axes.T @ self.target_components_, spectrum.scores
+            self._aligned[code] = axes @ rotations[code]
         self._n_features_out = k
+        # one projection of the rows serves every number of components
+        return lambda code: scores[code][:, :k] @ rotations[code] if code > 0 else scores[code][:, :k]
 
     def _map_source(self, X, domain):
         return (X - self.source_mean_[domain]) @ self._aligned[domain]
