@@ -126,7 +126,8 @@ def _chart(name: str, lines: dict, best: int) -> str:
         parts.append(f'<text x="{LEFT - 6}" y="{float(y) + 4}" text-anchor="end">{value:.2g}</text>')
     parts.append(f'<text x="{LEFT}" y="{HEIGHT - 8}">epoch 1</text>')
     parts.append(f'<text x="{WIDTH - 90}" y="{HEIGHT - 8}" text-anchor="end">{n}</text>')
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" style="max-width: 40rem" role="img" aria-label="{name} by epoch">{"".join(parts)}</svg>'
+    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" style="max-width: 40rem" role="img"'
+    return f'{head} aria-label="{name} by epoch">{"".join(parts)}</svg>'
 
 
 def _table(header, rows) -> str:
