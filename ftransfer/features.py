@@ -7,7 +7,8 @@ A feature set is a folder::
     manifest.parquet   root, path, sha256, label, domain, group, status, error, size, mtime
 
 Rows are found by content. The manifest may change without an embedding being computed again. Several processes
-may write at once: each change is made under the folder's lock.
+may write at once: each change is made under the folder's lock. In a store, which has no locks, the manifest is
+put only if it has not changed since it was read (`ftransfer.parts.exchange`).
 """
 
 import io
