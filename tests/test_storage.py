@@ -24,8 +24,10 @@ from s3fs.errors import translate_boto_error
 
 import ftransfer.extract as engine
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images, plan_extraction
+from ftransfer.adapted import read_statistics, write_statistics
 from ftransfer.cli import main
 from ftransfer.features import FIELDS
+from ftransfer.images import read_labels
 from ftransfer.parts import cache_folder, fetch
 from ftransfer.plan import count_readers
 from ftransfer.storage import Remote, Unreachable, clean, place
@@ -251,6 +253,23 @@ def test_a_table_in_a_store_cannot_lead_out(memory, path, allowed):
     fs.pipe(f"{inside}/photos/list.csv", f"path,domain\na.png,x\n{path},x\n".encode())
     with pytest.raises(FtransferError, match="which lies outside memory://test-.*/photos; put the table"):
         find_images(f"{memory}/photos/list.csv", allow_outside=allowed)
+
+
+def test_further_columns_of_labels_are_read_from_a_store(memory):
+    (place(memory) / "list.csv").write_bytes(b"path,domain,size\na.png,x,big\nb.png,x,\n")
+    assert read_labels(f"{memory}/list.csv", ["size"])["size"].tolist() == ["big", None]
+    assert find_images(f"{memory}/list.csv")["size"].isna().all()  # of the objects, which are not there
+
+
+def test_what_lies_beside_the_parts_is_kept_in_a_store_too(memory):
+    features = write_feature_set(f"{memory}/f", np.eye(3, 4), None, "day")
+    features.write_origin("from far away")
+    assert FeatureSet(f"{memory}/f").origin == "from far away"
+    assert features.training is None
+    features.recipe["batch_norm"] = {"day": "sha256:ab"}
+    assert read_statistics(features, "day") is None
+    write_statistics(features.folder, "sha256:ab", {"mean": np.ones(2)})
+    assert read_statistics(features, "day")["mean"].tolist() == [1, 1]
 
 
 # ---------------------------------------------------------------- what goes wrong
@@ -585,6 +604,7 @@ def test_the_whole_way_in_a_bucket(pictures, tmp_path, bucket):
 CHILD = """
 import os, signal, sys
 import ftransfer.extract as engine
+from ftransfer.adapted import read_statistics, write_statistics
 from ftransfer.cli import main
 from ftransfer.plan import count_readers
 from ftransfer.storage import Remote
