@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -116,8 +117,8 @@ def place(tmp_path_factory, nursery):
     return place
 
 
-def extraction(place, out, images="images", **wish):
-    command = ["extract", str(place / images), "--out", str(place / out), "--backbone", "small_cnn", "--json"]
+def extraction(place, out, images="images", kind="--json", **wish):
+    command = ["extract", str(place / images), "--out", str(place / out), "--backbone", "small_cnn", kind]
     return {"argv": [*command, "--batch-size", "4"], **wish}
 
 
@@ -208,6 +209,15 @@ def test_two_extractions_at_once_into_one_folder_both_end_well(place, nursery):
     manifest = features.complete
     assert manifest["domain"].value_counts().to_dict() == {"day": 21, "night": 22}
     assert not manifest.duplicated(["root", "path"]).any()
+
+
+def test_an_extraction_ends_well_beside_one_that_was_stopped_and_says_so(place, nursery):
+    shutil.copytree(place / "images" / "day", place / "later" / "dusk")
+    ((code, _),) = nursery(extraction(place, "beside", images="later", kill_at=60))
+    assert code == -9
+    ((code, text),) = nursery(extraction(place, "beside", kind="--tier=exact"))
+    assert code == 0, text
+    assert re.search(r"(?m)^\d+ images of another extraction into .* are still to come$", text), text
 
 
 def test_one_of_two_extractions_at_once_is_killed_and_the_other_ends_well(place, nursery):

@@ -191,7 +191,10 @@ def describe(features, out) -> str:
         lines.append(f"{len(did.failed)} could not be read and are marked so in the manifest:")
         lines += [f"  {one_line(path)}: {reason}" for path, reason in did.failed[:10]]
         lines += [f"  and {len(did.failed) - 10} more"] if len(did.failed) > 10 else []
-    for domain, rows in features.complete.query("status == 'ok'").groupby("domain"):
+    manifest = features.manifest
+    if pending := int((manifest["status"] == "pending").sum()):
+        lines.append(f"{pending} images of another extraction into {out} are still to come")
+    for domain, rows in manifest.query("status == 'ok'").groupby("domain"):
         labelled = rows["label"].notna().sum()
         classes = f"{rows['label'].nunique()} classes" if labelled else "no labels"
         some = f", {len(rows) - labelled} of them unlabelled" if 0 < labelled < len(rows) else ""
