@@ -206,6 +206,26 @@ def test_selection_names_the_recipe_that_is_not_there(tmp_path):
     assert "did you mean 'coral_svm'" in result.stderr
 
 
+def test_unseen_leaves_each_domain_out_in_turn(tmp_path):
+    X, _, labels = blobs(n_source=60, n_target=45)
+    domains, names = np.array(["a", "b", "c"])[np.arange(105) // 35], np.array(["x", "y", "z"])[labels]
+    features = write_feature_set(tmp_path / "f", X, names, domains)
+    quick = ("--pipeline", "source_only_svm", "--pipeline", "scaled_svm")
+    result = run("unseen.py", features.folder, *quick)
+    assert result.returncode == 0, result.stderr
+    header, *rows, mean = table(result.stdout)
+    assert header == ["target", "held", "out", "chosen", "source", "only", "hindsight", "recommended"]
+    assert [row[0] for row in rows] == ["a", "b", "c"]
+    shares = np.array([row[1:5] for row in rows], dtype=float)
+    np.testing.assert_allclose(shares.mean(axis=0), np.array(mean[1:], dtype=float), atol=0.11)
+    assert (shares[:, 1:3] <= shares[:, 3:] + 0.1).all()
+    quick_task = load_task(features, ["a", "b"], "c", leave_target_out=True)
+    found = race(quick_task, ["source_only_svm", "scaled_svm"], jobs=1)
+    assert shares[2, 0] == pytest.approx(100 * found.table["score"][found.chosen], abs=0.1)
+    two = write_feature_set(tmp_path / "two", X, names, np.where(domains == "a", "a", "b"))
+    assert "three domains are needed" in run("unseen.py", two.folder).stderr
+
+
 def test_backbones_compares_the_ranking_with_what_is_reached_on_the_target(tmp_path):
     X, y, labels = blobs(n_features=20, shift=1.0)
     names, domains = np.array(["ash", "elm", "oak"])[labels], np.where(y == -1, "night", "day")
