@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 # fit FROZEN TUNED --alternatives, the best of four logistic recipes; score and per cent right of the target, frozen and
 # tuned: photo to cartoon 0.330, 60.9 and 0.349, 59.7; photo to sketch 0.288, 43.4 and 0.263, 41.4; amazon to webcam
 # 0.648, 89.2 and 0.631, 93.2. It is right on one of three. Both labellings scored in the frozen features alone: right
-# on all three, but once by 0.006, less than a standard error.
+# on all three, but twice by less than a standard error.
 KINDS = {
     "labels": "Each column of labels is a task of its own, on the same features, with its own recommendation.",
     "features": "Each feature set has a race of its own, on the same images. No choice is made between them: a score "
