@@ -125,7 +125,7 @@ class Newcomer:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=1800,  # a generous bound: the demo takes minutes on a busy machine
             check=False,
         )
         assert result.returncode == 0, result.stderr
