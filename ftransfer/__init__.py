@@ -46,6 +46,8 @@ _HOMES = {
     "load_scorer": "scoring",
     "draw_target_labels": "guard",
     "race": "search",
+    "extract_on_cluster": "cluster",
+    "race_on_cluster": "cluster",
     "write_report": "report",
     "Model": "model",
     "compare_domains": "similarity",

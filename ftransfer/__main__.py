@@ -2,4 +2,5 @@
 
 from ftransfer.cli import main
 
-main(prog_name="ftransfer")
+if __name__ == "__main__":  # the processes of a local cluster import it, too
+    main(prog_name="ftransfer")

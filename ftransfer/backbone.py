@@ -4,6 +4,7 @@ The one home of torchvision's models. A backbone is a torchvision classification
 layers asked for; maps are pooled by their global average. The model is never trained here.
 """
 
+import copy
 import hashlib
 import re
 import warnings
@@ -91,7 +92,7 @@ class Backbone:
         if tier not in TIERS:
             raise unknown("tier", tier, TIERS)
         self.name, self.tier = name, tier
-        self.device = _device(device)
+        self.device = find_device(device)
         model, state, preset, self.origin = _build(name, str(weights))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about nodes that differ between train and eval
@@ -129,7 +130,7 @@ class Backbone:
                 "mean": list(preset.mean),
                 "std": list(preset.std),
             },
-            "decoder": _decoder(),
+            "decoder": describe_decoder(),
             "tier": tier,
             "dtype": "float32",
         }
@@ -141,6 +142,13 @@ class Backbone:
     def width(self) -> int:
         """Numbers per image, all layers together."""
         return sum(self.widths)
+
+    def on(self, device: str) -> "Backbone":
+        """Copy it to another device; the recipe stays."""
+        other = copy.copy(self)
+        other.device = find_device(device)
+        other.network = copy.deepcopy(self.network).to(other.device)
+        return other
 
     @property
     def sees_photographs(self) -> bool:
@@ -352,7 +360,7 @@ def _fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _decoder() -> str:
+def describe_decoder() -> str:
     """Name the decoder as far as it decides pixels: patch releases do not."""
     import PIL
 
@@ -360,7 +368,7 @@ def _decoder() -> str:
     return f"pillow {release}, libjpeg-turbo {features.version('libjpeg_turbo')}, torchvision preset"
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

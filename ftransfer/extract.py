@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -113,17 +114,14 @@ def extract_features(
     features.write_origin(backbone.origin)
     manifest, replaced = features.list_rows(lambda old: pending_rows(old, images))
     summary = Summary(len(manifest), replaced=replaced)
-    run = _Run(features, backbone, batch_size, manifest, summary, progress)
+    runtime = partial(make_runtime, backbone, len(manifest) * features.n_views, batch_size)
     try:
-        run.go(workers or count_readers(images), strict)
+        embed_rows(
+            features, backbone, manifest, summary, runtime, workers=workers, strict=strict, progress=progress
+        )
     except KeyboardInterrupt:
-        done = int((run.columns["status"] != "pending").sum())
-        raise Interrupted(
-            f"interrupted: {done} of {len(manifest)} images are kept in {out}; the same command goes on from there"
-        ) from None
+        raise interrupted(manifest, out) from None
     finally:
-        for name, values in run.columns.items():
-            manifest[name] = pd.array(values, dtype=FIELDS[name])
         features.update_rows(manifest)
     if backbone.tier == "fast" and summary.computed:
         with suppress(OSError, ValueError):  # an image may have gone since
@@ -133,14 +131,51 @@ def extract_features(
     return features
 
 
+def embed_rows(
+    features, backbone, rows, summary, make, *, done=None, workers=None, strict=False, progress=lambda n: None
+):
+    """Embed the images of some rows of the manifest and commit them as parts; `rows` then say what became of each.
+
+    Parameters
+    ----------
+    features : FeatureSet
+    backbone : Backbone
+    rows : DataFrame
+        Rows of the manifest, changed in place, also where an error or Ctrl-C ends it.
+    summary : Summary
+        What was done is counted here.
+    make : callable
+        Gives the runtime, once an image turns up that has to be computed.
+    done : set of str, optional
+        Hashes that have an embedding; those that get one are added. Default: what the parts hold.
+    workers, strict, progress
+        As for `extract_features`.
+    """
+    done = features.done() if done is None else done
+    run = _Run(features, backbone, rows, summary, make, done, progress)
+    try:
+        run.go(workers or count_readers(rows), strict)
+    finally:
+        for name, values in run.columns.items():
+            rows[name] = pd.array(values, dtype=FIELDS[name])
+
+
+def interrupted(manifest: pd.DataFrame, out) -> Interrupted:
+    """Say how much of an interrupted extraction is kept."""
+    done = int((manifest["status"] != "pending").sum())
+    return Interrupted(
+        f"interrupted: {done} of {len(manifest)} images are kept in {out}; the same command goes on from there"
+    )
+
+
 class _Run:
     """One pass over the images; rows of `columns` turn from pending into ok or error."""
 
-    def __init__(self, features, backbone, batch_size, manifest, summary, progress):
-        self.features, self.backbone, self.batch_size = features, backbone, batch_size
-        self.summary, self.progress = summary, progress
+    def __init__(self, features, backbone, manifest, summary, make, done, progress):
+        self.features, self.backbone = features, backbone
+        self.summary, self.make, self.progress = summary, make, progress
         self.runtime = None
-        self.done, self.views = features.done(), features.n_views
+        self.done, self.views = done, features.n_views
         self.columns = {name: manifest[name].to_numpy(dtype=object, copy=True) for name in USED}
         self.waiting: dict[str, list[int]] = {}  # rows of the manifest that wait for a hash to be committed
         self.filling: list[str] = []  # hashes of the images in the batch that is being filled
@@ -164,7 +199,7 @@ class _Run:
 
     def _open_lanes(self) -> None:
         """Make ready what computes, once an image turns up that is not embedded yet."""
-        self.runtime = make_runtime(self.backbone, len(self.columns["path"]) * self.views, self.batch_size)
+        self.runtime = self.make()
         if self.runtime.batch_size < self.views:
             raise FtransferError(
                 f"a batch of {self.runtime.batch_size} holds no image with {self.views} views; raise --batch-size"

@@ -50,6 +50,10 @@ class Journal:
             write_whole(self.file, "".join(line + "\n" for line in kept).encode())
             self.out = open(self.file, "a", encoding="utf-8")  # noqa: SIM115 - open for as long as the race
 
+    def __getstate__(self):
+        """What a worker elsewhere needs of it: the rows, not the file."""
+        return {"file": None, "rows": self.rows}
+
     def find(self, trial: Trial) -> dict | None:
         """What was found of a trial before."""
         row = self.rows.get(_key(trial))

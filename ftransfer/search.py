@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 
 import numpy as np
@@ -112,6 +113,7 @@ def race(
     random_state: int = 0,
     progress: Callable[[int], None] = lambda n: None,
     announce: Callable[[int], None] = lambda n: None,
+    bind: Callable = partial,
 ) -> Race:
     """Fit and score settings of every recipe on the task, and recommend one.
 
@@ -146,6 +148,8 @@ def race(
         Of the random and the Bayesian search.
     progress, announce : callable
         Called with the number of candidates done since the last call; once, with their number.
+    bind : callable, default=functools.partial
+        Binds the work to what all candidates share; `race_on_cluster` brings that to its workers once.
 
     Returns
     -------
@@ -187,7 +191,7 @@ def race(
         random_state=random_state,
     )
     announce(strategy.n_trials)
-    trials = _Trials(task, scorer, target_labels, jobs, budget, journal, steps, progress)
+    trials = _Trials(task, scorer, target_labels, jobs, budget, journal, steps, progress, bind)
     try:
         while asked := strategy.ask():
             rows = trials.run(asked)
@@ -215,7 +219,7 @@ def race(
     def label_shift(row) -> LabelShift | None:
         if task.unseen:
             return None
-        [(_, evidence)] = _in_threads(look, [(row,)], 1)
+        [(_, evidence)] = _in_threads(look, [(row,)], 1, require="sharedmem")
         return estimate_label_shift(evidence) if evidence else None
 
     answer = recommend(table, score_name=scorer.name, label_shift=label_shift)
@@ -223,7 +227,9 @@ def race(
     # what the guard weighed; holding out source rows of every recipe would take as long as the race itself
     step = table["adaptation"][table["score"].notna()].map(step_of)
     weighed = sorted({chosen, *step.drop_duplicates().index})
-    looks = dict(zip(weighed, _in_threads(look, ((row,) for row in weighed), jobs), strict=True))
+    looks = dict(
+        zip(weighed, _in_threads(look, ((row,) for row in weighed), jobs, require="sharedmem"), strict=True)
+    )
     known = {row: evidence.right.mean() for row, (_, evidence) in looks.items() if evidence}
     table["source_accuracy"] = pd.Series(known, dtype=float)
     adapt = table["adaptation"][chosen] not in BASELINES
@@ -242,7 +248,7 @@ def race(
             )
             return whole.answers.accuracy(pipeline.predict(whole.X_target))
 
-        counted = _in_threads(count, ((row,) for row in best if whole.answers), jobs)
+        counted = _in_threads(count, ((row,) for row in best if whole.answers), jobs, require="sharedmem")
         table["target_accuracy"] = pd.Series(dict(zip(best, counted, strict=False)), dtype=float)
         sentence = describe(table["adaptation"][chosen], table["pipeline"][chosen], len(task.sources))
     plain = table.index[(table["adaptation"] == BASELINES[0]) & table["score"].notna()][:1]
@@ -283,22 +289,28 @@ def intervals(resampled: pd.Series, source_only) -> pd.DataFrame:
 class _Trials:
     """Runs trials, each once, within the budget; keeps what was found and the best pipeline of each recipe."""
 
-    def __init__(self, task, scorer, target_labels, jobs, budget, journal, steps, progress):
+    def __init__(self, task, scorer, target_labels, jobs, budget, journal, steps, progress, bind):
         self.task, self.scorer, self.target_labels, self.jobs = task, scorer, target_labels, jobs
-        self.steps, self.progress = steps, progress
+        self.steps, self.progress, self.bind = steps, progress, bind
         self.journal = Journal(journal, task, scorer.name, target_labels)
         self.deadline = time.monotonic() + (math.inf if budget is None else budget)
-        self.judges = {}
+        self.judges, self.works = {}, {}
         self.rows, self.leaders = [], {}  # of the trials on all rows
         self.rounds, self.late, self.begun = [], 0, set()
 
     def run(self, trials: list[Trial]) -> list[dict]:
         """Run the trials of one round; return the rows of those for which there was time."""
         share = trials[0].share
-        rows = []
-        shared = (self.scorer, self.target_labels, self.journal)
-        found = ((self.judge(trial), *shared, trial) for trial in self._in_time(trials))
-        for row in _in_threads(_fit_and_score, found, self.jobs):
+        rows, asked = [], []
+        works = {self._key(trial): self._work(trial) for trial in trials}
+
+        def in_time():
+            for trial in self._in_time(trials):
+                asked.append(trial)
+                yield works[self._key(trial)], trial
+
+        for row in _in_threads(_apply, in_time(), self.jobs):
+            row["trial"] = asked[len(rows)]  # a worker elsewhere had a copy
             if "known" not in row:
                 self.journal.add(row["trial"], row)
             rows.append(row)
@@ -315,7 +327,7 @@ class _Trials:
 
     def judge(self, trial):
         """Make the task and the judge of a trial, by the sources it learns from and its share of the rows."""
-        key = trial.params.get(SOURCES), trial.share
+        key = self._key(trial)
         if key not in self.judges:
             task = learned_from(self.task, trial.params)
             task = task if trial.share == 1 else _thinned(task, trial.share)
@@ -323,6 +335,18 @@ class _Trials:
             unseen = task.unseen and HeldOutJudge(task, groups)
             self.judges[key] = (task, unseen or Judge(task.X, task.y, task.sample_domain, groups=groups))
         return self.judges[key]
+
+    @staticmethod
+    def _key(trial):
+        return trial.params.get(SOURCES), trial.share
+
+    def _work(self, trial):
+        """Bind the work to what all trials of these sources and this share of the rows have in common."""
+        key = self._key(trial)
+        if key not in self.works:
+            shared = self.scorer, self.target_labels, self.journal
+            self.works[key] = self.bind(_fit_and_score, self.judge(trial), *shared)
+        return self.works[key]
 
     def notes(self) -> list[str]:
         """Say what was not tried on all rows."""
@@ -374,11 +398,16 @@ def _reordered(table: pd.DataFrame, answer: Recommendation) -> tuple[pd.DataFram
     return table, chosen
 
 
-def _in_threads(work, arguments, jobs):
-    """Yield `work` of each tuple of arguments; threads share X as it is, and the fits leave the interpreter."""
+def _in_threads(work, arguments, jobs, **options):
+    """Yield `work` of each tuple of arguments; threads share X as it is, and the fits leave the interpreter.
+
+    Where joblib was told of another backend, such as Dask's, that does the work, unless memory has to be shared.
+    """
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        parallel = Parallel(n_jobs=jobs or -1, prefer="threads", return_as="generator", batch_size=1)
+        parallel = Parallel(
+            n_jobs=jobs or -1, prefer="threads", return_as="generator", batch_size=1, **options
+        )
         yield from parallel(delayed(work)(*each) for each in arguments)
 
 
@@ -404,6 +433,10 @@ def adaptation(pipeline: AdaptationPipeline) -> str:
     return " + ".join(
         type(step).__name__ for step in steps if not isinstance(step, DomainScaler) or len(steps) == 1
     )
+
+
+def _apply(work, trial):
+    return work(trial)
 
 
 def _fit_and_score(judged, scorer: Scorer, target_labels, journal: Journal, trial: Trial) -> dict:

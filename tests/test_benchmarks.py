@@ -251,6 +251,16 @@ def test_backbones_says_which_folder_is_missing(tmp_path):
     assert "does not exist; make one" in result.stderr
 
 
+def test_scale_prints_what_grows_with_the_number_of_images():
+    result = run("scale.py", "--images", 8192, "--width", 8, "--classes", 3, "--components", 4)
+    assert result.returncode == 0, result.stderr
+    lines = [line.rstrip() for line in result.stdout.splitlines()]
+    assert lines[0].startswith("8192 files, found")
+    assert "manifest, on disk" in result.stdout
+    assert "Nystroem, 4 components, fit" in result.stdout
+    assert "at least 8192 images" in run("scale.py", "--images", 5).stderr
+
+
 def test_loading_is_timed_case_by_case():
     result = run("load.py", "--rows", 2000, "--width", 16, "--repeats", 1)
     assert result.returncode == 0, result.stderr

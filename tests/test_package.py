@@ -71,6 +71,18 @@ ARROWS = {
         "task",
         "unseen",
     },
+    "cluster": {
+        "backbone",
+        "errors",
+        "extract",
+        "features",
+        "fidelity",
+        "images",
+        "plan",
+        "runtime",
+        "search",
+        "storage",
+    },
     "unseen": {"guard", "scoring", "task"},
     "report": {
         "errors",

@@ -61,6 +61,11 @@ def one_line(error: BaseException | str) -> str:
     return " ".join(str(error).split())
 
 
+def say_warning(message: str) -> None:
+    """Print a warning to standard error."""
+    click.echo(f"warning: {one_line(message)}", err=True)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ftransfer")
 def main():

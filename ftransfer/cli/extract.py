@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from ftransfer.cli import complete, one_line
+from ftransfer.cli import complete, one_line, say_warning
 from ftransfer.cli.progress import progress_bar
 
 
@@ -86,6 +86,7 @@ from ftransfer.cli.progress import progress_bar
 )
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @click.option("--allow-outside", is_flag=True, help="Let a table name images outside its folder.")
+@click.option("--cluster", metavar="ADDRESS", help="Dask scheduler tcp://HOST:PORT, or local:4.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def extract(
@@ -107,6 +108,7 @@ def extract(
     rules_from,
     strict,
     allow_outside,
+    cluster,
     dry_run,
     as_json,
 ):
@@ -121,6 +123,14 @@ def extract(
     if adapt_bn and dry_run:
         raise click.UsageError(
             "--dry-run cannot say what --adapt-bn would do: the recipe names what it finds"
+        )
+    if cluster is not None:
+        from ftransfer.cluster import check_address, extract_on_cluster
+
+        check_address(cluster)  # a typo is said before a network is loaded
+    if adapt_bn and cluster:
+        raise click.UsageError(
+            "--adapt-bn does not run on a cluster; give --weights what ftransfer finetune --adapt-bn wrote"
         )
     from ftransfer.backbone import PHOTO_HINT, Backbone
     from ftransfer.extract import extract_features
@@ -140,9 +150,9 @@ def extract(
     if label_columns:
         of_tasks = read_labels(images, label_columns)
         table = table.join(of_tasks.add_prefix(LABELS)).assign(label=of_tasks[label_columns[0]])
-    network = Backbone(backbone, weights, layers, device, tier)
+    network = Backbone(backbone, weights, layers, "cpu" if cluster else device, tier)
     if not network.sees_photographs and looks_like_photographs(table):
-        click.echo(f"warning: {PHOTO_HINT}", err=True)
+        say_warning(PHOTO_HINT)
     if dry_run:
         recipe = network.recipe | ({"views": made} if made else {})
         with progress_bar(len(table), " images", "reading") as bar:
@@ -153,7 +163,9 @@ def extract(
         from ftransfer.finetune import extract_adapted
 
         extract_features = partial(extract_adapted, domains=adapt_bn)
-    with progress_bar(len(table), " images", f"{backbone} on {network.device}") as bar:
+    if cluster:
+        extract_features = partial(extract_on_cluster, cluster=cluster, device=device, warn=say_warning)
+    with progress_bar(len(table), " images", f"{backbone} on {cluster or network.device}") as bar:
         features = extract_features(
             table,
             out,

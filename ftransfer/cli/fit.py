@@ -4,11 +4,12 @@ import json
 import math
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
-from ftransfer.cli import complete
+from ftransfer.cli import complete, say_warning
 from ftransfer.cli.progress import progress_bar
 from ftransfer.errors import unknown
 
@@ -114,6 +115,7 @@ class Duration(click.ParamType):
 )
 @click.option("--out", shell_complete=complete.folders, help="Run folder.  [default: runs/SOURCE-to-TARGET]")
 @click.option("--jobs", type=click.IntRange(1), help="Candidates fitted at once.  [default: usable cores]")
+@click.option("--cluster", metavar="ADDRESS", help="Dask scheduler tcp://HOST:PORT, or local:4.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def fit(features, source, target, label_columns, alternatives, as_json, **options):
     """Race adaptation pipelines on FEATURES from SOURCE to TARGET; write report and model.
@@ -171,8 +173,15 @@ def run_race(
     trials=None,
     budget=None,
     all_sources=False,
+    cluster=None,
 ):
     """Load the task and race; return the race, the feature set and the run folder."""
+    if cluster and jobs:
+        raise click.UsageError("--jobs is for this machine; on a cluster, the threads of the workers decide")
+    if cluster is not None:
+        from ftransfer.cluster import check_address, race_on_cluster
+
+        check_address(cluster)
     from ftransfer.guard import draw_target_labels, read_target_labels
     from ftransfer.join import open_features
     from ftransfer.pipeline import load_recipe
@@ -182,6 +191,8 @@ def run_race(
     from ftransfer.strategy import STRATEGIES
     from ftransfer.task import load_task
 
+    if cluster is not None:
+        race = partial(race_on_cluster, cluster=cluster, warn=say_warning)
     if target_labels and use_target_labels:
         raise click.UsageError(
             "--target-labels and --use-target-labels are two ways to give the guard labels"

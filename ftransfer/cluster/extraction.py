@@ -1,0 +1,258 @@
+"""An extraction on a cluster, as the machine that asks for it knows it."""
+
+import time
+import uuid
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
+
+import pandas as pd
+
+from ftransfer.cluster.connect import Company, check_versions, connect, distributed, said_in_one_line
+from ftransfer.cluster.job import (
+    MARK,
+    Job,
+    Sight,
+    blind,
+    describe_worker,
+    embed_shard,
+    hash_image,
+    stop_shards,
+)
+from ftransfer.cluster.loan import lending
+from ftransfer.errors import FtransferError
+from ftransfer.features import FeatureSet, write_whole
+from ftransfer.images import full_path
+from ftransfer.plan import pending_rows
+from ftransfer.storage import place
+
+FOUND = ("sha256", "status", "error", "size", "mtime")  # columns that a shard fills in
+AHEAD = 3  # shards handed in for each that can run at once
+SMALLEST_SHARD, LARGEST_SHARD = 64, 8192  # images; the largest makes one part
+STOP_SECONDS = 60  # after Ctrl-C, for the shards that run to commit what they have
+
+
+def extract_on_cluster(
+    images: pd.DataFrame,
+    out,
+    backbone,
+    cluster,
+    *,
+    device: str = "auto",
+    batch_size: int | str = "auto",
+    workers: int | None = None,
+    strict: bool = False,
+    views: dict | None = None,
+    shard_size: int | None = None,
+    progress: Callable[[int], None] = lambda n: None,
+    warn: Callable[[str], None] = warnings.warn,
+) -> FeatureSet:
+    """Embed images on a Dask cluster; as `extract_features`, and with the same rows.
+
+    `out` and the images have to be on a file system that all workers see under the same names, or in a store. The
+    backbone is sent to them. A shard whose worker dies runs again on another, and what it had committed is not
+    computed twice. Where workers advertise the resource ``GPU``, only they are used, for one shard a GPU at a time.
+
+    Parameters
+    ----------
+    images, out, strict, views
+        As for `extract_features`.
+    backbone : Backbone
+        On any device.
+    cluster : str or distributed.Client
+        As for `connect`.
+    device : str, default="auto"
+        Of the workers: ``"auto"`` takes the GPU where there is one.
+    batch_size : int or "auto"
+        Images in a forward pass of a worker.
+    workers : int, optional
+        Threads that read and decode for a shard. Default: the cores of the worker's machine, divided by the shards
+        that may run on it at once.
+    shard_size : int, optional
+        Images in a shard. Default: so many that each worker gets eight shards, but at least 64 and at most 8192.
+    progress : callable
+        Called with the number of images dealt with since the last call, a shard at a time.
+    warn : callable
+        Called with a sentence where the same bytes cannot be promised.
+
+    Returns
+    -------
+    FeatureSet, with the attribute ``summary``.
+
+    Raises
+    ------
+    FtransferError
+        As `extract_features` and `connect`; if the scheduler or a worker lacks this release of ftransfer, or does not
+        see the folder or the images; if the workers cannot compute one recipe, or died of one shard.
+    Interrupted
+        On Ctrl-C: no further shard is begun, and those that run commit what they have.
+    """
+    from ftransfer.extract import Summary, interrupted
+    from ftransfer.fidelity import compare_tiers
+
+    started = time.monotonic()
+    with connect(cluster) as client, lending(client) as lend:
+        check_versions(client, warn)
+        backbone = backbone.on("cpu")
+        slots, resources = _describe_workers(client, backbone, device)
+        folder = place(out).resolve()  # a worker has a working folder of its own
+        features = FeatureSet.create(folder, backbone.recipe | ({"views": views} if views else {}))
+        features.write_origin(backbone.origin)
+        manifest, replaced = features.list_rows(lambda old: pending_rows(old, images))
+        before = features.done()
+        known = manifest["sha256"].isin(before)
+        manifest.loc[known, "status"] = "ok"
+        progress(int(known.sum()))
+        summary = Summary(len(manifest), replaced=replaced)
+        try:
+            if not known.all():
+                rows = manifest[~known]
+                sight = Sight(str(folder), _mark(features), _samples(rows))
+                _refuse_blind_workers(client, sight)
+                job = Job(backbone, sight, len(manifest), device, batch_size, workers, strict)
+                shards = _Shards(client, lend(job), slots, resources)
+                with said_in_one_line("shard"):
+                    summary.runtime = shards.embed(rows, shard_size, manifest, progress)
+        except KeyboardInterrupt:
+            raise interrupted(manifest, out) from None
+        finally:
+            features.update_rows(manifest)
+    good, bad = (manifest[manifest["status"] == status] for status in ("ok", "error"))
+    summary.computed = len(set(good["sha256"]) - before)
+    summary.reused = len(good) - summary.computed
+    summary.failed = [(full_path(row.root, row.path), row.error) for row in bad.itertuples()]
+    if backbone.tier == "fast" and summary.computed:
+        with suppress(OSError, ValueError):  # an image may have gone since
+            summary.drift = compare_tiers(features, backbone, manifest)
+    summary.seconds = time.monotonic() - started
+    features.summary = summary
+    return features
+
+
+class _Shards:
+    """Shards on their way; few are handed in at a time, so that the scheduler does not hold the whole manifest."""
+
+    def __init__(self, client, name: str, slots: dict[str, int], resources: dict):
+        self.client, self.name, self.slots, self.resources = client, name, slots, resources
+        self.waiting = {}  # future: number of the shard
+
+    def embed(self, rows: pd.DataFrame, size: int | None, manifest: pd.DataFrame, progress) -> str:
+        """Embed rows of the manifest, and put in what became of them; return what computed."""
+        at_once = sum(self.slots.values())
+        size = size or min(max(-(-len(rows) // (8 * at_once)), SMALLEST_SHARD), LARGEST_SHARD)
+        starts = iter(range(0, len(rows), size))
+        runtimes = set()
+
+        def put_in(done, runtime):
+            for name in FOUND:
+                manifest.loc[done.index, name] = done[name].array
+            runtimes.add(runtime)
+            progress(int((done["status"] != "pending").sum()))
+
+        try:
+            while True:
+                for start in islice(starts, AHEAD * at_once - len(self.waiting)):
+                    self._hand_in(start, rows.iloc[start : start + size])
+                if not self.waiting:
+                    return " and ".join(sorted(runtimes - {""}))
+                for future, found in self._some_done():
+                    del self.waiting[future]
+                    put_in(*found)
+        except KeyboardInterrupt:
+            for found in self._stop():
+                put_in(*found)
+            raise
+        finally:
+            with suppress(Exception):  # the scheduler may be gone
+                self.client.cancel(list(self.waiting), force=True)
+
+    def _hand_in(self, start: int, rows: pd.DataFrame) -> None:
+        options = {"key": f"{self.name}-{start}", "resources": self.resources, "pure": False}
+        future = self.client.submit(embed_shard, self.name, start, rows, self.slots, **options)
+        self.waiting[future] = start
+
+    def _some_done(self) -> list:
+        """Wait for some shards; give up where there is no worker for too long."""
+        company = Company(self.client)
+        while True:
+            done = []
+            with suppress(TimeoutError):
+                done = distributed.wait(list(self.waiting), 5, return_when="FIRST_COMPLETED").done
+            for future in done:
+                if future.status != "finished":
+                    future.result()  # raises
+            with suppress(
+                TimeoutError
+            ):  # a result can still be lost with its worker; the shard then runs again
+                if done:
+                    return [(future, future.result(5)) for future in done]
+            company.check()
+
+    def _stop(self) -> list:
+        """Begin no further shard; wait for those that run, which commit what they have."""
+        begun = set().union(*_on_all(self.client, stop_shards, self.name).values())
+        ending = [future for future, shard in self.waiting.items() if shard in begun]
+        self.client.cancel([future for future in self.waiting if future not in ending], force=True)
+        with suppress(TimeoutError):
+            distributed.wait(ending, STOP_SECONDS)
+        return self.client.gather([future for future in ending if future.status == "finished"], errors="skip")
+
+
+# ---------------------------------------------------------------- what there is
+
+
+def _on_all(client, function, *arguments) -> dict:
+    """Run a function on all workers; one that goes meanwhile is left out."""
+    found = client.run(function, *arguments, on_error="return")
+    for result in found.values():
+        if isinstance(result, Exception) and not isinstance(result, OSError):
+            raise result
+    return {worker: result for worker, result in found.items() if not isinstance(result, OSError)}
+
+
+def _describe_workers(client, backbone, device: str) -> tuple[dict[str, int], dict]:
+    """Return how many shards run at once on each host, and the resources that a shard takes.
+
+    The recipe of the fast tier names what computes it; that is up to the workers.
+    """
+    found = _on_all(client, describe_worker, backbone.tier, device)
+    gpus = any(each["gpus"] for each in found.values())
+    used = {worker: each for worker, each in found.items() if each["gpus"] or not gpus}
+    slots = {}
+    for each in used.values():
+        slots[each["host"]] = slots.get(each["host"], 0) + each["gpus" if gpus else "threads"]
+    if backbone.tier == "fast":
+        ways = {each["arithmetic"]: worker for worker, each in used.items()}
+        if len(ways) > 1:
+            (one, here), (other, there), *_ = ways.items()
+            raise FtransferError(
+                f"the workers would compute the fast tier in several ways: with {' '.join(one)} on {here}, with "
+                f"{' '.join(other)} on {there}; use --tier exact, or workers of one kind"
+            )
+        backbone.recipe["runtime"], backbone.recipe["dtype"] = next(iter(ways))
+    return slots, {"GPU": 1} if gpus else {}
+
+
+def _refuse_blind_workers(client, sight: Sight) -> None:
+    for worker, missing in _on_all(client, Sight.missing, sight).items():
+        if missing:
+            raise blind(worker, missing)
+
+
+def _mark(features: FeatureSet) -> bytes:
+    """Give the feature set a mark of its own, if it has none yet."""
+    file = features.folder / MARK
+    with features.lock():
+        if not file.is_file():
+            write_whole(file, uuid.uuid4().hex.encode())
+        return file.read_bytes()
+
+
+def _samples(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Choose an image of each root that can be read here."""
+    found = []
+    for root, images in rows.groupby("root"):
+        hashes = ((root, path, hash_image(root, path)) for path in images["path"].head(100))
+        found += islice((each for each in hashes if each[2]), 1)
+    return found

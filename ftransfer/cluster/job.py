@@ -1,0 +1,177 @@
+"""An extraction as a worker process knows it."""
+
+import hashlib
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+import joblib
+import pandas as pd
+
+from ftransfer.cluster.connect import distributed
+from ftransfer.cluster.loan import borrow, borrowed, faults_as_text
+from ftransfer.errors import FtransferError
+from ftransfer.features import FeatureSet
+from ftransfer.images import read_bytes
+from ftransfer.storage import READERS, is_remote, place
+
+MARK = ".cluster"  # file in a feature set by which a worker knows it
+
+
+@dataclass
+class Sight:
+    """What a worker has to see, under the names that it has here.
+
+    Attributes
+    ----------
+    folder : str
+        Of the feature set, or its URL.
+    mark : bytes
+        What the file MARK in it holds.
+    samples : list of (root, path, sha256)
+        An image of each root.
+    """
+
+    folder: str
+    mark: bytes
+    samples: list[tuple[str, str, str]]
+
+    def missing(self) -> str:
+        """Name what is not there; nothing if all is."""
+        for root, path, sha256 in self.samples:
+            if hash_image(root, path) != sha256:
+                return root
+        with suppress(OSError):
+            if (place(self.folder) / MARK).read_bytes() == self.mark:
+                return ""
+        return self.folder
+
+
+@dataclass
+class Job:
+    """An extraction; lent to each worker process, whose shards share one model."""
+
+    backbone: object
+    sight: Sight
+    images: int  # asked for in all: by them, not by those of a shard, the runtime is chosen
+    device: str
+    batch_size: int | str
+    workers: int | None
+    strict: bool
+
+    def begin(self) -> None:
+        """Check this worker, which may have joined late, and load the model.
+
+        Raises
+        ------
+        FtransferError
+            If it does not see the folders, or would decode otherwise.
+        """
+        from ftransfer.backbone import describe_decoder
+
+        address = distributed.get_worker().address
+        if missing := self.sight.missing():
+            raise blind(address, missing)
+        here, wanted = describe_decoder(), self.backbone.recipe["decoder"]
+        if here != wanted:
+            raise FtransferError(
+                f"worker {address} would compute another recipe: its decoder is {here}, here it is {wanted}; "
+                f"install the same Pillow everywhere"
+            )
+        self.backbone = self.backbone.on(self.device)
+        self.features = FeatureSet(self.sight.folder)
+        self.runtime, self.lock = None, threading.Lock()
+        self.done, self.read = set(), set()  # hashes of the parts, and the parts that they are of
+        self.stopped, self.begun = threading.Event(), set()
+
+    def make_runtime(self, lanes: int):
+        """Make the runtime once, for all shards of the process."""
+        from ftransfer.runtime import make_runtime
+
+        with self.lock:
+            if self.runtime is None:
+                images = self.images * self.features.n_views
+                self.runtime = make_runtime(self.backbone, images, self.batch_size)
+                if self.backbone.device.type == "cpu":
+                    self.runtime.lanes = lanes
+            return self.runtime
+
+    def embed(self, shard: int, rows: pd.DataFrame, slots: dict[str, int]) -> tuple[pd.DataFrame, str]:
+        """Embed a shard; return what became of its rows, and what computed."""
+        from ftransfer.extract import Summary, embed_rows
+
+        def look_up(_):
+            if self.stopped.is_set():
+                raise KeyboardInterrupt
+
+        threads = max(1, joblib.cpu_count() // slots.get(socket.gethostname(), 1))
+        # images of a store are mostly waited for
+        readers = max(threads, READERS if any(map(is_remote, rows["root"].unique())) else 1)
+        summary, make = Summary(len(rows)), partial(self.make_runtime, threads)
+        options = {
+            "done": self.done,
+            "workers": self.workers or readers,
+            "strict": self.strict,
+            "progress": look_up,
+        }
+        self.begun.add(shard)
+        with self.lock:  # a part is read once, not for every shard
+            parts = {file: keys for file, keys, _ in self.features.parts() if file not in self.read}
+            self.done.update(key.hex() for keys in parts.values() for key in keys.to_pylist())
+            self.read |= parts.keys()
+        with suppress(KeyboardInterrupt):  # what was embedded is committed
+            look_up(0)
+            embed_rows(self.features, self.backbone, rows, summary, make, **options)
+        return rows, summary.runtime
+
+
+# ---------------------------------------------------------------- what runs on a worker
+
+
+def embed_shard(name: str, shard: int, rows: pd.DataFrame, slots: dict[str, int]) -> tuple[pd.DataFrame, str]:
+    """Embed the rows of a shard, for the job of that name."""
+    with faults_as_text():
+        return borrow(name).embed(shard, rows, slots)
+
+
+def stop_shards(name: str) -> set[int]:
+    """Let the shards of this worker commit what they have, and begin no other; return which were begun."""
+    job = borrowed(name)
+    if job is None:
+        return set()
+    begun = set(job.begun)
+    job.stopped.set()
+    return begun
+
+
+def describe_worker(tier: str, device: str, dask_worker=None) -> dict:
+    """Say what a worker has, and what its fast tier computes with."""
+    arithmetic = None
+    if tier == "fast":
+        from ftransfer.backbone import find_device
+        from ftransfer.runtime import fast_arithmetic
+
+        arithmetic = fast_arithmetic(find_device(device))
+    return {
+        "host": socket.gethostname(),
+        "threads": dask_worker.state.nthreads,
+        "gpus": int(dask_worker.state.total_resources.get("GPU", 0)),
+        "arithmetic": arithmetic,
+    }
+
+
+def hash_image(root: str, path: str) -> str:
+    """Hash an image; empty if it cannot be read."""
+    with suppress(OSError, ValueError):
+        return hashlib.sha256(read_bytes(root, path)).hexdigest()
+    return ""
+
+
+def blind(worker: str, missing: str) -> FtransferError:
+    """Make the error for a worker that does not see a folder."""
+    return FtransferError(
+        f"worker {worker} does not see {missing} as it is here; images and features have to be on a file system that "
+        f"all workers see under the same names"
+    )

@@ -1,0 +1,144 @@
+"""A race on a cluster."""
+
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from joblib import parallel_config
+from joblib._dask import DaskDistributedBackend
+from joblib.parallel import SequentialBackend
+from threadpoolctl import threadpool_limits
+
+from ftransfer.cluster.connect import Company, check_versions, connect, said_in_one_line
+from ftransfer.cluster.loan import borrow, faults_as_text, lending
+from ftransfer.search import Race, race
+
+
+def race_on_cluster(
+    task, recipes: list | None = None, *, cluster, warn: Callable[[str], None] = warnings.warn, **options
+) -> Race:
+    """Race on a Dask cluster, through joblib's backend for it; as `race`, and with the same result.
+
+    The rows of the task are sent to each worker process once. A candidate whose worker dies runs again on another.
+    The few candidates that the guard weighs are fitted once more here.
+
+    Parameters
+    ----------
+    task, recipes, **options
+        As for `race`, but for ``jobs``: as many candidates are fitted at once as the workers have threads.
+    cluster : str or distributed.Client
+        As for `connect`.
+    warn : callable
+        Called with a sentence where the same numbers cannot be promised.
+
+    Returns
+    -------
+    Race
+
+    Raises
+    ------
+    FtransferError
+        As `race` and `connect`; if the scheduler or a worker lacks this release of ftransfer.
+    """
+    with connect(cluster) as client, lending(client) as lend:
+        check_versions(client, warn)
+
+        def bind(work, *shared):
+            return _Remote(lend(_Shared(work, shared)))
+
+        with parallel_config(backend=_Backend(client=client)), said_in_one_line("candidate"):
+            return race(task, recipes, bind=bind, **options)
+
+
+@dataclass
+class _Shared:
+    """The work of a race, and what all its candidates share; lent to each worker process."""
+
+    work: Callable
+    shared: tuple
+
+    def begin(self) -> None:
+        """Compute on one thread, as a race on one machine does: several add up in another order."""
+        threadpool_limits(limits=1)
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """The work of a race for one trial, on whichever worker calls it."""
+
+    name: str
+
+    def __call__(self, trial) -> dict:
+        with faults_as_text(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            lent = borrow(self.name)
+            row = lent.work(*lent.shared, trial)
+        return row | {
+            "fitted": None,
+            "trial": None,
+        }  # the first may be larger than the data, the other is known
+
+
+class _Backend(DaskDistributedBackend):
+    """joblib's backend for Dask, where whatever goes wrong ends the race, and one thread is a cluster, too.
+
+    joblib's own waits forever for a task that cannot be pickled or whose workers died, computes here where the
+    cluster has one thread, and keeps large arguments on a single worker, with which they are lost.
+    """
+
+    def start_call(self):
+        """Begin to hand in tasks."""
+        self.open, self.over = {}, threading.Event()  # futures and where their results go
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def stop_call(self):
+        """All is done."""
+        self.over.set()
+
+    def submit(self, func, callback=None):
+        """Hand in a task."""
+        try:
+            future = self.client.submit(func, pure=False)
+        except Exception as error:  # what cannot be pickled
+            callback(error)
+            return None
+        self.open[future] = callback
+        self.client.loop.add_callback(self._follow, future)
+        return future
+
+    async def _follow(self, future):
+        try:
+            result = await self.client.gather(future, asynchronous=True)
+        except BaseException as error:
+            result = error
+        self._hand_on(future, result)
+
+    def _hand_on(self, future, result):
+        if callback := self.open.pop(future, None):
+            callback(result)
+
+    def _watch(self):
+        """Give up where there is no worker for too long."""
+        company = Company(self.client)
+        while not self.over.wait(5):
+            try:
+                company.check()
+            except Exception as error:
+                for future in list(self.open):
+                    self._hand_on(future, error)
+
+    def abort_everything(self, ensure_ready=True):
+        """Take back what was handed in."""
+        futures, self.open = list(self.open), {}
+        with suppress(Exception):  # the scheduler may be gone
+            self.client.cancel(futures, force=True)
+
+    def effective_n_jobs(self, n_jobs):
+        """Count threads; joblib does not ask a backend with a single one."""
+        return max(2, super().effective_n_jobs(n_jobs))
+
+    def get_nested_backend(self):
+        """A candidate is computed on one thread."""
+        return SequentialBackend(), 1
