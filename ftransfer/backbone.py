@@ -23,7 +23,8 @@ from torchvision.transforms import functional as F
 from torchvision.transforms._presets import ImageClassification
 
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.runtime import cudnn_arithmetic, fast_arithmetic
+from ftransfer.gpu import gpu_arithmetic
+from ftransfer.runtime import fast_arithmetic
 from ftransfer.shipped import shipped_folder
 
 PHOTO_HINT = (
@@ -196,7 +197,7 @@ class Backbone:
         return torch.cat(self._outputs(batch), dim=1).cpu().numpy()
 
     def _outputs(self, batch):
-        with torch.inference_mode(), cudnn_arithmetic(exact=True):
+        with torch.inference_mode(), gpu_arithmetic(self.device, exact=True):
             outputs = self.network(batch.to(self.device, non_blocking=True))
             return [self.pool(layer, outputs[layer]) for layer in self.layers]
 

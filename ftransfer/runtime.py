@@ -7,10 +7,7 @@ shape, and a row does not depend on what else is in its batch, on the lane or on
 """
 
 import copy
-import threading
-import time
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from queue import SimpleQueue
@@ -20,16 +17,16 @@ import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.flop_counter import FlopCounterMode
 
 from ftransfer.errors import FtransferError
+from ftransfer.gpu import COMPILE_FROM, Gpu, compiled, gpu_arithmetic, in_smaller_pieces
 
-# Converting a network takes 0.3 s (small_cnn) to 6 s (efficientnet_v2_s) and saves 0.7 to 70 ms an image; it is
-# repaid after 60 (resnet50) to 500 images (small_cnn).
-CONVERT_FROM = 500
 TOLERANCE = 1e-5  # relative difference between runtimes of the exact tier
+# A network is converted for so many images, and so many more divided by the billions of its operations.
+CONVERT_AT_LEAST, CONVERT_SMALL = 100, 30
 CPU_BATCH_PIXELS = 8 * 224 * 224  # larger batches gain nothing on a core, and wait longer for their images
-CUDA_BATCH, CUDA_BATCH_MAX = 32, 2048
-GAIN, MEMORY_SHARE = 0.05, 0.6
+OTHER_BATCH = 32  # on what is neither a CPU nor a GPU of CUDA
 
 
 def fast_arithmetic(device: torch.device) -> tuple[str, str]:
@@ -39,7 +36,8 @@ def fast_arithmetic(device: torch.device) -> tuple[str, str]:
     float32. Where the processor has no bfloat16, float32 is faster.
     """
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
         return "torch", "bfloat16" if native else "float32"
     openvino = _import_openvino() if device.type == "cpu" else None
     if openvino is not None:
@@ -61,7 +59,8 @@ def make_runtime(backbone, images: int, batch_size: int | str = "auto") -> "Torc
     ----------
     backbone : Backbone
     images : int
-        Number of images asked for. Below `CONVERT_FROM` a conversion for the exact tier is not worth its time.
+        Number of images asked for. For a few a conversion or a compiler is not worth its time, see
+        `conversion_pays`.
     batch_size : int or "auto"
         "auto" on the CPU: as many images as make 8 of 224 x 224 pixels, at most 64. On a GPU it is measured.
 
@@ -76,14 +75,33 @@ def make_runtime(backbone, images: int, batch_size: int | str = "auto") -> "Torc
         runtime = backbone.recipe.get("runtime")
         if runtime == "openvino":
             return OpenVINORuntime(backbone, batch_size)
-        if runtime is None and images >= CONVERT_FROM and _import_openvino() is not None:
+        if runtime is None and _import_openvino() is not None and conversion_pays(backbone, images):
             try:
                 runtime = OpenVINORuntime(backbone, batch_size)
                 if runtime.difference() <= TOLERANCE:
                     return runtime
             except FtransferError:
                 pass  # a network that OpenVINO does not know, PyTorch computes
-    return TorchRuntime(backbone, batch_size)
+    return TorchRuntime(backbone, batch_size, images)
+
+
+def conversion_pays(backbone, images: int) -> bool:
+    """Whether OpenVINO gains in processor time what converting the network for the exact tier takes.
+
+    Converting takes a while for any network and a while for each operation of it; each image then gains the more,
+    the more operations it takes.
+    """
+    return images >= CONVERT_AT_LEAST and images >= CONVERT_AT_LEAST + CONVERT_SMALL / giga_operations(
+        backbone
+    )
+
+
+def giga_operations(backbone) -> float:
+    """Count what an image costs: billions of operations, a multiplication with its addition being two."""
+    side = backbone.image_size
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        Embedder(backbone)(torch.zeros((1, side, side, 3), dtype=torch.uint8, device=backbone.device))
+    return counter.get_total_flops() / 1e9
 
 
 def _import_openvino():
@@ -146,8 +164,17 @@ def fold_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
 class TorchRuntime:
     """Compute with PyTorch: channels last, batch norm folded, in the recipe's number format.
 
-    On a GPU two lanes with a CUDA stream each let one batch's pixels and features travel while the other is
-    computed.
+    On a GPU see `Gpu`; in the fast tier the network is compiled there where there are images enough to repay it.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    batch_size : int or "auto"
+        On a GPU, "auto" measures.
+    images : int, default=1
+        How many there are.
+    gpu : Gpu, optional
+        Default: that of the backbone's device, if it is one.
 
     Attributes
     ----------
@@ -159,25 +186,29 @@ class TorchRuntime:
         What computes, for people.
     """
 
-    def __init__(self, backbone, batch_size: int | str):
+    def __init__(self, backbone, batch_size: int | str, images: int = 1, gpu: Gpu | None = None):
         self.device, self.image_size = backbone.device, backbone.image_size
         self.exact = backbone.tier == "exact"
         dtype = getattr(torch, backbone.recipe["dtype"])
         network = fold_batch_norm(backbone.network).to(dtype, memory_format=torch.channels_last)
-        self.embedder = Embedder(backbone, network)
-        self.lanes = {"cpu": joblib.cpu_count(), "cuda": 2}.get(self.device.type, 1)
-        self._local = threading.local()
-        if self.device.type == "cuda":  # the lanes' streams do not wait for the one that copied the weights
-            torch.cuda.synchronize(self.device)
-        if batch_size == "auto":
-            batch_size = self._grow_batch() if self.device.type == "cuda" else CUDA_BATCH
-        self.batch_size = self._at_once = batch_size
+        self.embedder = self._network = Embedder(backbone, network)
+        self.gpu = Gpu(self.device) if gpu is None and self.device.type == "cuda" else gpu
+        self.lanes = self.gpu.lanes if self.gpu else joblib.cpu_count() if self.device.type == "cpu" else 1
         self.record = {"runtime": f"torch {torch.__version__}", "device": str(self.device)}
+        with self.precisely():
+            if batch_size == "auto":
+                batch_size = OTHER_BATCH
+                if self.gpu:
+                    batch_size = self.gpu.grow_batch(self.embedder, self.image_size, images)
+            self.batch_size = self._at_once = batch_size
+            if self.gpu and not self.exact and images * giga_operations(backbone) >= COMPILE_FROM:
+                self._network = compiled(self.embedder, self.gpu.run, self.buffer())
+                self.record["compiled"] = self._network is not self.embedder
 
     def buffer(self) -> np.ndarray:
         """Make room for the pixels of a batch, from where the GPU can fetch them by itself."""
         shape = (self.batch_size, self.image_size, self.image_size, 3)
-        return torch.zeros(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda").numpy()
+        return self.gpu.pinned(shape).numpy() if self.gpu else np.zeros(shape, np.uint8)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Embed a batch.
@@ -198,39 +229,15 @@ class TorchRuntime:
         return in_smaller_pieces(self._forward, pixels, self)
 
     def _forward(self, pixels: np.ndarray) -> np.ndarray:
-        with torch.inference_mode(), self._stream():
-            batch = torch.from_numpy(pixels).to(self.device, non_blocking=True)
-            return self.embedder(batch).cpu().numpy()  # waits for this lane's stream alone
-
-    def _stream(self):
-        if self.device.type != "cuda":
-            return nullcontext()
-        if not hasattr(self._local, "stream"):
-            self._local.stream = torch.cuda.Stream(self.device)
-        return torch.cuda.stream(self._local.stream)
-
-    def _grow_batch(self) -> int:
-        side = self.image_size
-
-        def measure(n):
-            pixels = np.zeros((n, side, side, 3), np.uint8)
-            free, _ = torch.cuda.mem_get_info(self.device)
-            torch.cuda.reset_peak_memory_stats(self.device)
-            before = torch.cuda.memory_allocated(self.device)
-            seconds = []
-            for _ in range(3):  # the first warms up
-                begun = time.perf_counter()
-                self._forward(pixels)
-                seconds.append(time.perf_counter() - begun)
-            used = torch.cuda.max_memory_allocated(self.device) - before
-            return min(seconds) / n, self.lanes * used / free
-
-        with self.precisely():
-            return grow_batch(measure)
+        network = self._network if len(pixels) == self.batch_size else self.embedder  # compiled for one shape
+        if self.gpu:
+            return self.gpu.run(network, pixels)
+        with torch.inference_mode():
+            return network(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
 
     def precisely(self):
         """Set what is set for the whole process."""
-        return cudnn_arithmetic(self.exact)
+        return gpu_arithmetic(self.device, self.exact)
 
 
 class OpenVINORuntime:
@@ -299,11 +306,11 @@ class OpenVINORuntime:
             self._requests.put(request)
 
     def difference(self) -> float:
-        """Return the largest relative difference from PyTorch, of the rows of a made-up batch."""
+        """Return the largest relative difference from PyTorch, of two rows of a made-up batch."""
         pixels = np.random.default_rng(0).integers(0, 256, self.buffer().shape, np.uint8)
         with one_torch_thread(), torch.inference_mode():
-            expected = self.embedder(torch.from_numpy(pixels)).numpy()
-        return relative_difference(self(pixels), expected)
+            expected = self.embedder(torch.from_numpy(pixels[:2])).numpy()
+        return relative_difference(self(pixels)[:2], expected)
 
     def precisely(self):
         """Set nothing: all is set in the compiled network."""
@@ -315,58 +322,6 @@ def relative_difference(rows: np.ndarray, expected: np.ndarray) -> float:
     norms = np.linalg.norm(expected, axis=1)
     worst = (np.linalg.norm(rows - expected, axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)).max()
     return float(worst) if np.isfinite(worst) else float("inf")
-
-
-def grow_batch(measure: Callable[[int], tuple[float, float]]) -> int:
-    """Double the batch until an image gains less than 5 %, or 60 % of the free memory would be taken.
-
-    Parameters
-    ----------
-    measure : callable
-        Takes a number of images; returns seconds an image, and the share of the free memory that was needed.
-    """
-    size = CUDA_BATCH
-    try:
-        seconds, share = measure(size)
-        while 2 * size <= CUDA_BATCH_MAX and 2 * share <= MEMORY_SHARE:
-            faster, share = measure(2 * size)
-            if faster > (1 - GAIN) * seconds:
-                break
-            size, seconds = 2 * size, faster
-    except torch.OutOfMemoryError:
-        torch.cuda.empty_cache()
-    return size
-
-
-def in_smaller_pieces(forward: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, runtime) -> np.ndarray:
-    """Run a batch; where memory runs out, halve the pieces, from then on, and run the same batch again.
-
-    Parameters
-    ----------
-    forward : callable
-    pixels : ndarray of shape (n, side, side, 3)
-    runtime : object
-        Its attribute ``_at_once`` is the number of images in a piece.
-    """
-    while True:
-        step = runtime._at_once
-        try:
-            return np.concatenate([forward(pixels[i : i + step]) for i in range(0, len(pixels), step)])
-        except torch.OutOfMemoryError as error:
-            if step == 1:
-                raise FtransferError(
-                    "the GPU's memory does not hold a single image; use --device cpu"
-                ) from error
-            runtime._at_once = min(runtime._at_once, max(1, step // 2))
-        torch.cuda.empty_cache()
-
-
-@contextmanager
-def cudnn_arithmetic(exact: bool):
-    """Keep float32 as it is on a GPU: by default cuDNN rounds its convolutions to TF32's 10 bits."""
-    flags = {"benchmark": not exact, "deterministic": exact, "allow_tf32": not exact}
-    with torch.backends.cudnn.flags(enabled=True, **flags):
-        yield
 
 
 @contextmanager

@@ -222,7 +222,7 @@ def test_what_computed_is_on_record(pictures, tmp_path, backbone):
 def test_a_large_job_goes_on_with_the_same_runtime_however_few_images_are_left(
     pictures, tmp_path, backbone, monkeypatch
 ):
-    monkeypatch.setattr("ftransfer.runtime.CONVERT_FROM", 20)
+    monkeypatch.setattr("ftransfer.runtime.conversion_pays", lambda backbone, images: images >= 20)
     monkeypatch.setattr("ftransfer.runtime.joblib.cpu_count", lambda: 1)  # three batches under way at most
     whole = extract_features(find_images(pictures), tmp_path / "whole", backbone, batch_size=4)
     assert whole.summary.runtime.startswith("openvino")

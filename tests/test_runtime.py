@@ -1,5 +1,6 @@
 """What computes, by which rule it is chosen, and that it gives what PyTorch gives."""
 
+from bisect import bisect
 from importlib.util import find_spec
 
 import numpy as np
@@ -10,12 +11,12 @@ from PIL import Image
 from ftransfer import Backbone, FtransferError
 from ftransfer import runtime as module
 from ftransfer.runtime import (
-    CONVERT_FROM,
     OpenVINORuntime,
     TorchRuntime,
+    conversion_pays,
     fast_arithmetic,
     fold_batch_norm,
-    grow_batch,
+    giga_operations,
     lanes,
     make_runtime,
     relative_difference,
@@ -24,6 +25,7 @@ from ftransfer.runtime import (
 needs_openvino = pytest.mark.skipif(
     find_spec("openvino") is None, reason='openvino is not installed: pip install "ftransfer[cpu]"'
 )
+MANY = 10_000  # images: whatever the network, a conversion pays
 KINDS = [pytest.param("openvino", marks=needs_openvino), "torch"]
 
 
@@ -39,7 +41,7 @@ def without_openvino(monkeypatch):
 def runtime_of(kind, backbone, monkeypatch, **options):
     if kind == "torch":
         without_openvino(monkeypatch)
-    runtime = make_runtime(backbone, CONVERT_FROM, **options)
+    runtime = make_runtime(backbone, MANY, **options)
     assert runtime.record["runtime"].startswith(kind)
     return runtime
 
@@ -73,7 +75,7 @@ def test_a_row_has_the_same_bytes_in_any_place_beside_any_other_rows_and_in_any_
     if kind == "torch":
         without_openvino(monkeypatch)
     backbone = Backbone("resnet18", "random", device="cpu", tier=tier)
-    runtime = runtime_of(kind, backbone, monkeypatch)
+    runtime = runtime_of(kind, backbone, monkeypatch, batch_size=3)
     first, second = pixels_for(backbone, runtime.batch_size), pixels_for(backbone, runtime.batch_size, 1)
     second[-1] = first[0]
     with lanes(runtime) as pool:
@@ -86,21 +88,34 @@ def test_a_row_has_the_same_bytes_in_any_place_beside_any_other_rows_and_in_any_
 
 @needs_openvino
 def test_the_number_of_images_asked_for_decides_and_nothing_else(resnet):
-    assert isinstance(make_runtime(resnet, CONVERT_FROM - 1), TorchRuntime)
-    assert isinstance(make_runtime(resnet, CONVERT_FROM), OpenVINORuntime)
+    least = bisect(range(MANY), False, key=lambda images: conversion_pays(resnet, images))
+    assert isinstance(make_runtime(resnet, least - 1), TorchRuntime)
+    assert isinstance(make_runtime(resnet, least), OpenVINORuntime)
+
+
+def test_a_cheap_network_is_converted_for_more_images_than_a_costly_one(resnet):
+    small = Backbone("small_cnn", "random", device="cpu")
+    assert giga_operations(resnet) == pytest.approx(
+        2 * 1.814, rel=0.01
+    )  # He et al. count 1.8 multiplications
+    assert giga_operations(small) == giga_operations(small) < giga_operations(resnet) / 50
+    assert conversion_pays(resnet, 200)
+    assert not conversion_pays(small, 200)
+    assert conversion_pays(small, 1000)
+    assert not conversion_pays(resnet, 50)
 
 
 @needs_openvino
 def test_without_openvino_torch_computes_the_same_recipe(resnet, monkeypatch):
     without_openvino(monkeypatch)
-    assert isinstance(make_runtime(resnet, CONVERT_FROM), TorchRuntime)
+    assert isinstance(make_runtime(resnet, MANY), TorchRuntime)
     assert Backbone("resnet18", "random", device="cpu").recipe == resnet.recipe
 
 
 @needs_openvino
 def test_a_network_that_openvino_computes_differently_is_left_to_torch(resnet, monkeypatch):
     monkeypatch.setattr(OpenVINORuntime, "difference", lambda self: 2e-5)
-    assert isinstance(make_runtime(resnet, CONVERT_FROM), TorchRuntime)
+    assert isinstance(make_runtime(resnet, MANY), TorchRuntime)
 
 
 @needs_openvino
@@ -109,7 +124,7 @@ def test_a_network_that_cannot_be_converted_is_left_to_torch_or_named(resnet, mo
         raise RuntimeError("first line\nno rule for aten::strange")
 
     monkeypatch.setattr(torch.jit, "trace", refuse)
-    assert isinstance(make_runtime(resnet, CONVERT_FROM), TorchRuntime)
+    assert isinstance(make_runtime(resnet, MANY), TorchRuntime)
     fast = Backbone("resnet18", "random", device="cpu", tier="fast")
     with pytest.raises(
         FtransferError, match="cannot convert resnet18: no rule for aten::strange; use --tier exact"
@@ -191,64 +206,6 @@ def test_a_batch_norm_that_another_layer_reads_past_is_not_folded():
     network.norm.running_mean += 1
     x = torch.rand(1, 3, 8, 8)
     torch.testing.assert_close(fold_batch_norm(network)(x), network(x))
-
-
-# ------------------------------------------------------------ the GPU's memory
-
-
-def test_the_batch_grows_until_it_gains_less_than_five_percent():
-    seconds = {32: 1.0, 64: 0.9, 128: 0.84, 256: 0.81, 512: 0.1}
-    asked = []
-
-    def measure(n):
-        asked.append(n)
-        return seconds[n], n / 10_000
-
-    assert grow_batch(measure) == 128
-    assert asked == [32, 64, 128, 256]
-
-
-def test_the_batch_stops_short_of_sixty_percent_of_the_free_memory():
-    assert grow_batch(lambda n: (1 / n, n / 400)) == 128  # 256 would take 64 %
-
-
-def test_the_batch_before_memory_ran_out_is_taken():
-    def measure(n):
-        if n > 64:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return 1 / n, 0.01
-
-    assert grow_batch(measure) == 64
-
-
-def test_out_of_memory_halves_the_pieces_repeats_the_batch_and_goes_on(resnet, monkeypatch):
-    runtime = TorchRuntime(resnet, 16)
-    forward, sizes = runtime._forward, []
-
-    def cramped(pixels):
-        sizes.append(len(pixels))
-        if len(pixels) > 4:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(pixels)
-
-    monkeypatch.setattr(runtime, "_forward", cramped)
-    pixels = pixels_for(resnet, 16)
-    expected = TorchRuntime(resnet, 16)(pixels)
-    np.testing.assert_allclose(runtime(pixels), expected, rtol=1e-4, atol=1e-6)
-    assert sizes == [16, 8, 4, 4, 4, 4]
-    runtime(pixels)
-    assert sizes[6:] == [4, 4, 4, 4]
-
-
-def test_a_single_image_that_does_not_fit_is_one_line(resnet, monkeypatch):
-    runtime = TorchRuntime(resnet, 4)
-
-    def full(pixels):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(runtime, "_forward", full)
-    with pytest.raises(FtransferError, match="does not hold a single image; use --device cpu"):
-        runtime(pixels_for(resnet, 4))
 
 
 # ------------------------------------------------------------ every architecture

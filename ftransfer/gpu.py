@@ -1,0 +1,227 @@
+"""How batches go to a GPU and features come back, while it computes all the time.
+
+What is called here of `torch.cuda` is an argument, for which the tests put something that counts on the CPU.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from ftransfer.errors import FtransferError
+
+BATCH, BATCH_MAX = 32, 2048
+GAIN, MEMORY_SHARE = 0.05, 0.6
+# Billions of operations, 2 of them a multiplication with its addition, from which on a GPU repays a compiler that
+# takes half a minute or more: 250,000 images with resnet50. Assumed, not measured.
+COMPILE_FROM = 2e6
+
+
+class Gpu:
+    """One GPU.
+
+    A thread that calls uploads its batch on a stream of its own. One thread hands all batches to one stream that
+    computes, since the CUDA graphs of `torch.compile` belong to the thread that recorded them; behind each batch its
+    features are copied into pinned memory, and an event is recorded. The caller sleeps until that event: the core is
+    free to decode meanwhile.
+
+    Parameters
+    ----------
+    device : torch.device
+    cuda : module
+        What stands for `torch.cuda`.
+    """
+
+    lanes = 2  # one batch travels while another is computed
+
+    def __init__(self, device: torch.device, cuda=torch.cuda):
+        self.device, self.cuda = device, cuda
+        self._local = threading.local()
+        self._computing = cuda.Stream(device)
+        cuda.synchronize(device)  # the streams do not wait for the one that copied the weights
+
+    def pinned(self, shape, dtype=torch.uint8) -> torch.Tensor:
+        """Make room in memory that the GPU reaches by itself, filled with zeros."""
+        with self.cuda.device(self.device):  # else the first GPU, too, gives of its memory
+            return torch.zeros(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
+
+    def run(self, network: Callable, pixels: np.ndarray) -> np.ndarray:
+        """Embed a batch.
+
+        Parameters
+        ----------
+        network : callable
+            Takes a uint8 tensor on this GPU, gives a tensor of shape (n, width).
+        pixels : ndarray of shape (n, side, side, 3), uint8
+            In pinned memory, to travel without the processor's help; it may be changed after the call.
+
+        Returns
+        -------
+        ndarray of shape (n, width)
+        """
+        with torch.inference_mode(), self.cuda.stream(self._uploading()):
+            batch = torch.from_numpy(pixels).to(self.device, non_blocking=True)
+            arrived = self.cuda.Event()
+            arrived.record()
+        # the batch is held until it was used: it belongs to another stream's memory than the one that reads it
+        rows, ready = _launcher().submit(self._launch, network, batch, arrived).result()
+        ready.synchronize()
+        return rows.numpy().copy()
+
+    def _uploading(self):
+        if not hasattr(self._local, "stream"):
+            self._local.stream = self.cuda.Stream(self.device)
+        return self._local.stream
+
+    def _launch(self, network, batch: torch.Tensor, arrived):
+        """Queue a batch, and return at once: pinned memory for its features, and the event when they are there."""
+        with torch.inference_mode(), self.cuda.stream(self._computing):
+            self._computing.wait_event(arrived)
+            features = network(batch)
+            rows = self.pinned(features.shape, features.dtype)
+            rows.copy_(features, non_blocking=True)
+            ready = self.cuda.Event(blocking=True)
+            ready.record()
+        return rows, ready
+
+    def grow_batch(self, network: Callable, side: int, images: int) -> int:
+        """Measure how many images of side x side pixels to compute at once; at most twice as many as there are."""
+
+        def measure(n):
+            pixels = self.pinned((n, side, side, 3)).numpy()
+            self.cuda.empty_cache()  # what is cached counts as taken
+            free, _ = self.cuda.mem_get_info(self.device)
+            self.cuda.reset_peak_memory_stats(self.device)
+            before = self.cuda.memory_reserved(self.device)
+            seconds = []
+            for _ in range(3):  # the first warms up
+                begun = time.perf_counter()
+                self.run(network, pixels)
+                seconds.append(time.perf_counter() - begun)
+            used = self.cuda.max_memory_reserved(self.device) - before
+            return min(seconds) / n, used / free
+
+        return grow_batch(measure, images)
+
+
+@lru_cache(maxsize=1)
+def _launcher() -> ThreadPoolExecutor:
+    """The one thread of this process that gives work to GPUs: CUDA graphs are recorded and replayed in it."""
+    return ThreadPoolExecutor(1, "launcher")
+
+
+def compiled(network: Callable, run: Callable, pixels: np.ndarray) -> Callable:
+    """Compile a network for batches of one shape; where that fails, say so in a line, and give it back as it is.
+
+    Parameters
+    ----------
+    network : callable
+        From a uint8 tensor to features.
+    run : callable
+        Takes a network and pixels, and computes where and how it will be done later.
+    pixels : ndarray
+        A batch of the shape that all will have.
+    """
+    try:
+        quick = torch.compile(network, mode="reduce-overhead", dynamic=False)
+        for _ in range(3):  # compiles; warms up; records the CUDA graph
+            run(quick, pixels)
+        return quick
+    except (
+        Exception
+    ) as error:  # a compiler is missing, an operation unknown, a library too old: whatever it is
+        _launcher().submit(torch.compiler.reset).result()
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        print(f"torch.compile failed, computing without it: {reason[:200]}", file=sys.stderr)
+        return network
+
+
+def grow_batch(measure: Callable[[int], tuple[float, float]], images: int = BATCH_MAX) -> int:
+    """Double the batch until an image gains less than 5 %, or 60 % of the free memory would be taken.
+
+    Parameters
+    ----------
+    measure : callable
+        Takes a number of images; returns seconds an image, and the share of the free memory that was needed.
+    images : int
+        How many there are: no batch is larger than needed for them.
+    """
+    size = BATCH
+    if images <= size:
+        return size
+    try:
+        seconds, share = measure(size)
+        while size < images and 2 * size <= BATCH_MAX and 2 * share <= MEMORY_SHARE:
+            faster, share = measure(2 * size)
+            if faster > (1 - GAIN) * seconds:
+                break
+            size, seconds = 2 * size, faster
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        torch.cuda.empty_cache()
+    return size
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether the GPU's memory ran out, be it PyTorch that says so or a library that it calls."""
+    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)
+
+
+def in_smaller_pieces(forward: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, runtime) -> np.ndarray:
+    """Run a batch; where memory runs out, halve the pieces, from then on, and run the same batch again.
+
+    Parameters
+    ----------
+    forward : callable
+    pixels : ndarray of shape (n, side, side, 3)
+    runtime : object
+        Its attribute ``_at_once`` is the number of images in a piece.
+    """
+    while True:
+        step = runtime._at_once
+        try:
+            return np.concatenate([forward(pixels[i : i + step]) for i in range(0, len(pixels), step)])
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if step == 1:
+                raise FtransferError(
+                    "the GPU's memory does not hold a single image; use --device cpu"
+                ) from error
+            runtime._at_once = min(runtime._at_once, max(1, step // 2))
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def gpu_arithmetic(device: torch.device, exact: bool):
+    """In the exact tier keep float32 as it is on a GPU: by default cuDNN rounds to TF32's 10 bits.
+
+    In the fast one let cuDNN look for the fastest algorithm. The settings are the whole process's; on the CPU none
+    is touched.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    wanted = [(cudnn, "benchmark", not exact), (cudnn, "deterministic", exact)]
+    if exact and hasattr(
+        matmul, "fp32_precision"
+    ):  # since torch 2.9; mixing it with the older names raises errors
+        wanted += [(op, "fp32_precision", "ieee") for op in (cudnn.conv, cudnn.rnn, matmul)]
+    elif exact:
+        wanted += [(cudnn, "allow_tf32", False), (matmul, "allow_tf32", False)]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in wanted]
+    try:
+        for owner, name, value in wanted:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
