@@ -7,6 +7,7 @@ memory does not depend on how many images there are, but for their rows in the m
 
 import hashlib
 import json
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -30,7 +31,6 @@ from ftransfer.views import make_views
 
 PART_ROWS = 8192  # a part is closed after so many rows ...
 PART_SECONDS = 30.0  # ... or so many seconds, so that a kill costs half a minute
-USED = ("root", "path", "sha256", "status", "error", "size", "mtime")  # columns of the manifest
 
 
 @dataclass
@@ -176,7 +176,7 @@ class _Run:
         self.summary, self.make, self.progress = summary, make, progress
         self.runtime = None
         self.done, self.views = done, features.n_views
-        self.columns = {name: manifest[name].to_numpy(dtype=object, copy=True) for name in USED}
+        self.columns = _columns(manifest)
         self.waiting: dict[str, list[int]] = {}  # rows of the manifest that wait for a hash to be committed
         self.filling: list[str] = []  # hashes of the images in the batch that is being filled
         self.flying: deque[tuple[list[str], np.ndarray, Future]] = deque()  # batches that are being embedded
@@ -362,6 +362,16 @@ class _Run:
     def _set(self, row: int, status: str, error=None) -> None:
         self.columns["status"][row] = status
         self.columns["error"][row] = error
+
+
+def _columns(manifest: pd.DataFrame) -> dict:
+    """Take the columns of a manifest that a run reads and writes, in little memory: texts that repeat are shared."""
+    root, folders = pd.factorize(manifest["root"])
+    columns = {"root": folders.to_numpy(dtype=object)[root], "path": manifest["path"].array}
+    columns["sha256"] = manifest["sha256"].to_numpy(dtype=object, copy=True)
+    columns["status"] = np.array([sys.intern(status) for status in manifest["status"]], dtype=object)
+    columns["error"] = manifest["error"].to_numpy(dtype=object, copy=True)
+    return columns | {name: manifest[name].array.copy() for name in ("size", "mtime")}
 
 
 def _record(features: FeatureSet, runtime) -> None:

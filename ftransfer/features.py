@@ -235,10 +235,10 @@ class FeatureSet:
     def update_rows(self, rows: pd.DataFrame) -> None:
         """End a run: put in what became of its rows, as far as no later run has listed others in their place."""
         key = ["root", "path", "domain"]
-        rows = rows[rows["status"] != "pending"].drop_duplicates(key).set_index(key)
+        rows = rows[rows["status"] != "pending"]
 
         def change(manifest):
-            at = rows.index.get_indexer(pd.MultiIndex.from_frame(manifest[key]))
+            at = _find_rows(manifest[key], rows[key])
             for name in ("sha256", "status", "error", "size", "mtime"):
                 manifest.loc[at >= 0, name] = rows[name].array[at[at >= 0]]
             return manifest
@@ -306,7 +306,8 @@ class FeatureSet:
             new = [i for i, h in enumerate(sha256) if not there[i] and first[h] == i]
             if not new:
                 return None
-            rows = np.asarray(embeddings)[new]
+            rows = np.asarray(embeddings)
+            rows = rows if len(new) == len(rows) else rows[new]  # a part is large: not copied in vain
             return write_part(self.folder / "parts", [sha256[i] for i in new], rows, self._digest)
 
     def parts(self) -> list[tuple[Path, pa.Array, np.ndarray]]:
@@ -426,6 +427,17 @@ def _pack_manifest(table: pd.DataFrame) -> pa.Buffer:
     kind = {"use_dictionary": repeated, "compression": "none", "write_page_checksum": True}
     pq.write_table(table, buffer, **kind)  # hashes do not shrink
     return buffer.getvalue()
+
+
+def _find_rows(wanted: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
+    """Return where in `rows` each wanted one is, -1 where it is not."""
+    first = len(wanted) - len(rows)
+    if first >= 0 and wanted[first:].reset_index(drop=True).equals(rows.reset_index(drop=True)):
+        # as a rule they were listed last, and an index of them would take much memory
+        return np.r_[np.full(first, -1), np.arange(len(rows))]
+    there = rows.assign(at=np.arange(len(rows))).drop_duplicates(list(rows))
+    at = wanted.merge(there, how="left", on=list(rows))["at"]
+    return at.fillna(-1).to_numpy(dtype=int)
 
 
 def _check_manifest(table: pd.DataFrame) -> None:

@@ -40,7 +40,8 @@ def pending_rows(old: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     new = new.astype(kinds)
     key = ["root", "path", "size", "mtime"]
     hashes = old.dropna(subset=[*key, "sha256"]).drop_duplicates(key).set_index(key)["sha256"]
-    new["sha256"] = new.drop(columns="sha256").join(hashes, on=key)["sha256"].astype("string")
+    if len(hashes):  # an index of the new rows takes time and memory
+        new["sha256"] = new.drop(columns="sha256").join(hashes, on=key)["sha256"].astype("string")
     return new
 
 
