@@ -34,9 +34,7 @@ PHOTO_HINT = (
 
 
 TIERS = ("exact", "fast")
-PIL_FILTERS = {
-    mode: getattr(Image.Resampling, mode.name) for mode in F.InterpolationMode if mode.name != "NEAREST_EXACT"
-}
+QUICK = {F.InterpolationMode.BILINEAR: "bilinear", F.InterpolationMode.BICUBIC: "bicubic"}  # on uint8
 
 
 def list_backbones() -> list[str]:
@@ -136,7 +134,7 @@ class Backbone:
             "dtype": "float32",
         }
         if tier == "fast":
-            self.recipe["preprocessing"]["shortcuts"] = "scaled decoding, resize of the crop alone"
+            self.recipe["preprocessing"]["shortcuts"] = "scaled decoding, resize of uint8"
             self.recipe["runtime"], self.recipe["dtype"] = fast_arithmetic(self.device)
 
     @property
@@ -165,16 +163,12 @@ class Backbone:
         """Resize and crop one RGB image as the tier says: uint8 (side, side, 3), still to be normalised."""
         preset = self.preset
         size, crop = preset.resize_size[0], preset.crop_size[0]
-        if self.tier == "fast" and size >= crop:
-            image = image.resize(
-                (crop, crop), PIL_FILTERS[preset.interpolation], _crop_box(*image.size, size, crop)
-            )
-        else:
-            image = F.resize(
-                image, preset.resize_size, interpolation=preset.interpolation, antialias=preset.antialias
-            )
-            image = F.center_crop(image, preset.crop_size)
-        return np.asarray(image)
+        if self.tier == "fast" and size >= crop and preset.interpolation in QUICK:
+            return _resize_quickly(image, QUICK[preset.interpolation], size, crop)
+        image = F.resize(
+            image, preset.resize_size, interpolation=preset.interpolation, antialias=preset.antialias
+        )
+        return np.asarray(F.center_crop(image, preset.crop_size))
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """Resize, crop and normalise one RGB image as the weights want it: float32 (3, side, side).
@@ -215,16 +209,18 @@ class Backbone:
         return output.mean(dim=1) if output.ndim == 3 else output
 
 
-def _crop_box(width: int, height: int, size: int, crop: int) -> tuple[float, float, float, float]:
-    """Where in an image of width x height the central crop lies that torchvision takes after resizing.
+def _resize_quickly(image: Image.Image, mode: str, size: int, crop: int) -> np.ndarray:
+    """Resize and crop an RGB image as torchvision does, by whole numbers with the channels last.
 
-    Resizing this box alone gives the pixels of resize and crop but for rounding: one grey level on 0.02 % of them.
+    It takes 0.4 of the time of Pillow, and gives the same pixels but for a grey level (two in bicubic mode) on 1 % of
+    them, more where an image shrinks much.
     """
-    short = min(width, height)
-    w, h = (int(size * side / short) for side in (width, height))
-    left, top = round((w - crop) / 2), round((h - crop) / 2)
-    x, y = width / w, height / h
-    return left * x, top * y, (left + crop) * x, (top + crop) * y
+    short = min(image.size)
+    width, height = (int(size * side / short) for side in image.size)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    pixels = nn.functional.interpolate(pixels, (height, width), mode=mode, antialias=True)
+    top, left = round((height - crop) / 2), round((width - crop) / 2)
+    return pixels[0, :, top : top + crop, left : left + crop].permute(1, 2, 0).numpy()
 
 
 # ---------------------------------------------------------------- building and loading
