@@ -1,9 +1,15 @@
 """Time the extraction of images side by side with a DataLoader loop and with thingsvision.
 
     python benchmarks/extract.py                                       # 2,000 images; takes half an hour
+    python benchmarks/extract.py --quick                               # 1,000 images, no ceilings; about 6 minutes
     python benchmarks/extract.py --photographs FOLDER --repeats 3
     python benchmarks/extract.py --thingsvision ENVIRONMENT/bin/python  # thingsvision wants its own environment
+    python benchmarks/extract.py --device cuda --images 20000           # on a GPU
+    python benchmarks/extract.py --more                                # the same again, and with 1 % more images
     python benchmarks/extract.py --memory                              # peak memory at 2,000 and 200,000 images
+
+thingsvision 2.7.3 wants torchvision 0.15.2: `python3.11 -m venv ENVIRONMENT && ENVIRONMENT/bin/pip install
+thingsvision==2.7.3`.
 
 All get the same JPEG files, 640 x 480 of about 99 KB each, made from the photographs of a folder or else from
 smooth noise, and networks with the same untrained weights. Each runs in a process of its own; they take turns. The
@@ -11,8 +17,10 @@ clock starts when torch is imported and the network is built, and stops when the
 the network, reading, hashing and writing of parts are in our time.
 
 Columns: images a second of wall time; images a second of processor time, that of child processes in it; the ratio
-of the latter to the DataLoader loop's in the same round, median with least and most; the difference from the
-DataLoader loop's features: relative (the largest |a - b| / |b| of a row), and the mean centred cosine.
+of the latter (on a GPU, of the former) to that of thingsvision, or of the DataLoader loop where there is none, in the
+same round, median with least and most; the difference from the DataLoader loop's features: relative (the largest
+|a - b| / |b| of a row), and the mean centred cosine. Last, what share of the lower of its two ceilings a tier reaches
+in wall time.
 
 * DataLoader: what one would write by hand, `torch.utils.data.DataLoader` with a worker a core, batches of 32 and
   the network in eager mode with torch's default threads.
@@ -49,22 +57,30 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=2000, metavar="N")
+    parser.add_argument("--images", type=int, metavar="N", help="[default: 2000]")
     parser.add_argument(
         "--repeats", type=int, default=1, metavar="N", help="rounds; in each, all take their turn"
     )
     parser.add_argument("--models", nargs="+", default=["resnet18", "resnet50"], metavar="NAME")
     parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="what the images are made from")
     parser.add_argument("--thingsvision", metavar="PYTHON", help="an interpreter that has thingsvision")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, or cuda")
+    parser.add_argument("--quick", action="store_true", help="1,000 images, without the ceilings")
+    parser.add_argument(
+        "--more", action="store_true", help="time the same images again, and with 1 %% more of them"
+    )
     parser.add_argument("--memory", action="store_true", help="measure peak memory instead")
     parser.add_argument("--counts", type=int, nargs="+", default=[2000, 200_000], help="images for --memory")
-    parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--run", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
         return run(*options.run)
+    options.images = options.images or (1000 if options.quick else 2000)
     with tempfile.TemporaryDirectory() as folder:
         if options.memory:
             return measure_memory(Path(folder), options.counts)
+        if options.more:
+            return measure_more(Path(folder), options)
         compare(Path(folder), options)
 
 
@@ -76,22 +92,31 @@ def compare(folder: Path, options):
         f"{'network':<12}{'':<24}{'images/s':>9}{'per CPU s':>11}{'ratio':>7}{'':18}{'relative':>9}{'cosine':>9}"
     )
     for model in options.models:
-        results = {name: [] for name in CONTENDERS}
+        results = {name: [] for name in CONTENDERS if not (options.quick and " only, " in name)}
         for _ in range(options.repeats):
-            for name in CONTENDERS:
-                results[name].append(in_own_process(name, model, folder, options.thingsvision))
+            for name in results:
+                results[name].append(in_own_process(name, model, folder, options))
                 print(f"{model}, {name}: {results[name][-1]}", file=sys.stderr, flush=True)
         for name, rounds in results.items():
-            print(
-                f"{model:<12}{name:<24}{describe(rounds, results['DataLoader'], options.images)}", flush=True
-            )
+            print(f"{model:<12}{name:<24}{describe(rounds, results, options)}", flush=True)
+        for tier in OURS if not options.quick else ():
+            wall = {half: median(results[half], "wall") for half in results if half.endswith(tier)}
+            share = max(wall[f"decode only, {tier}"], wall[f"forward only, {tier}"]) / wall[tier]
+            print(f"{model:<12}{tier:<24}{share:9.0%} of the lower ceiling", flush=True)
 
 
-def describe(rounds, baseline, images):
+def median(rounds, which):
+    return statistics.median(r[which] for r in rounds)
+
+
+def describe(rounds, results, options):
     if "skipped" in rounds[0]:
         return f" skipped: {rounds[0]['skipped']}"
-    wall, cpu = (images / statistics.median(r[k] for r in rounds) for k in ("wall", "cpu"))
-    ratios = [b["cpu"] / r["cpu"] for r, b in zip(rounds, baseline, strict=True)]
+    wall, cpu = (options.images / median(rounds, which) for which in ("wall", "cpu"))
+    baseline, reference = results["DataLoader"], results["thingsvision"]
+    reference = baseline if "skipped" in reference[0] else reference
+    kind = "cpu" if options.device == "cpu" else "wall"
+    ratios = [b[kind] / r[kind] for r, b in zip(rounds, reference, strict=True)]
     text = f"{wall:9.1f}{cpu:11.1f}{statistics.median(ratios):7.2f} ({min(ratios):.2f} to {max(ratios):.2f})".ljust(
         45
     )
@@ -104,12 +129,14 @@ def describe(rounds, baseline, images):
     return text
 
 
-def in_own_process(name, model, folder, thingsvision):
+def in_own_process(name, model, folder, options):
     python = sys.executable
     if name == "thingsvision":
-        if thingsvision is None:
+        if options.thingsvision is None:
             return {"skipped": "name an interpreter that has it: --thingsvision PYTHON"}
-        python = thingsvision
+        if model == "small_cnn":
+            return {"skipped": "it has no small_cnn"}
+        python = options.thingsvision
     command = [
         python,
         "-W",
@@ -120,6 +147,7 @@ def in_own_process(name, model, folder, thingsvision):
         model,
         str(folder / "images"),
         str(folder / name),
+        options.device,
     ]
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -128,12 +156,12 @@ def in_own_process(name, model, folder, thingsvision):
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def run(name, model, images, out):
+def run(name, model, images, out, device):
     """Run one contender in this process; print its seconds as JSON."""
     half, _, tier = name.partition(" only, ")
     contender = {"decode": decode_only, "forward": forward_only, "DataLoader": loader_loop}.get(half, extract)
     contender = thingsvision_loop if name == "thingsvision" else contender
-    go = contender(model, sorted(Path(images).rglob("*.jpg")), tier or name, out)
+    go = contender(model, sorted(Path(images).rglob("*.jpg")), tier or name, out, device)
     wall, cpu = time.perf_counter(), cpu_seconds()
     features = go()
     answer = {"wall": time.perf_counter() - wall, "cpu": cpu_seconds() - cpu}
@@ -148,12 +176,12 @@ def cpu_seconds():
     return sum(u.ru_utime + u.ru_stime for u in used)
 
 
-def loader_loop(model, files, tier, out):
+def loader_loop(model, files, tier, out, device):
     import torch
 
     from ftransfer import Backbone
 
-    backbone = Backbone(model, "random", device="cpu")
+    backbone = Backbone(model, "random", device=device)
 
     class Images(torch.utils.data.Dataset):
         def __len__(self):
@@ -167,18 +195,18 @@ def loader_loop(model, files, tier, out):
         rows = []
         with torch.inference_mode():
             for batch in torch.utils.data.DataLoader(Images(), batch_size=32, num_workers=os.cpu_count()):
-                (output,) = backbone.network(batch).values()
-                rows.append(output.numpy())
+                (output,) = backbone.network(batch.to(device)).values()
+                rows.append(output.cpu().numpy())
         return np.concatenate(rows)
 
     return go
 
 
-def thingsvision_loop(model, files, tier, out):
+def thingsvision_loop(model, files, tier, out, device):
     from thingsvision import get_extractor
     from thingsvision.utils.data import DataLoader, ImageDataset
 
-    extractor = get_extractor(model_name=model, source="torchvision", device="cpu", pretrained=False)
+    extractor = get_extractor(model_name=model, source="torchvision", device=device, pretrained=False)
     backend = extractor.get_backend()
 
     def go():
@@ -196,10 +224,10 @@ def thingsvision_loop(model, files, tier, out):
     return go  # its weights are other random ones: only its time is compared
 
 
-def extract(model, files, tier, out):
+def extract(model, files, tier, out, device):
     from ftransfer import Backbone, extract_features, find_images
 
-    backbone = Backbone(model, "random", device="cpu", tier=tier)
+    backbone = Backbone(model, "random", device=device, tier=tier)
 
     def go():
         with tempfile.TemporaryDirectory() as folder:
@@ -209,13 +237,13 @@ def extract(model, files, tier, out):
     return go
 
 
-def decode_only(model, files, tier, out):
+def decode_only(model, files, tier, out, device):
     from concurrent.futures import ThreadPoolExecutor
 
     from ftransfer import Backbone
     from ftransfer.images import decode
 
-    backbone = Backbone(model, "random", device="cpu", tier=tier)
+    backbone = Backbone(model, "random", device=device, tier=tier)
 
     def go():
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -227,11 +255,11 @@ def decode_only(model, files, tier, out):
     return go
 
 
-def forward_only(model, files, tier, out):
+def forward_only(model, files, tier, out, device):
     from ftransfer import Backbone
     from ftransfer.runtime import lanes, make_runtime
 
-    runtime = make_runtime(Backbone(model, "random", device="cpu", tier=tier), len(files))
+    runtime = make_runtime(Backbone(model, "random", device=device, tier=tier), len(files))
     batches = -(-len(files) // runtime.batch_size)
 
     def go():
@@ -239,6 +267,31 @@ def forward_only(model, files, tier, out):
             list(pool.map(runtime, [runtime.buffer()] * batches))
 
     return go
+
+
+# ---------------------------------------------------------------- again, and a few more
+
+
+def measure_more(folder: Path, options):
+    """Extract images, the same again, and with a hundredth more; print what each took of the first."""
+    from ftransfer import Backbone, extract_features, find_images
+
+    images = folder / "images" / "all"
+    write_images(images, options.images, options.photographs)
+    print(f"{'network':<12}{'':<12}{'computed':>9}{'seconds':>9}{'CPU s':>9}{'of the first':>14}")
+    for model in options.models:
+        backbone, first = Backbone(model, "random", device=options.device), None
+        for name in ("first", "again", "1 % more"):
+            if name == "1 % more":
+                for i in range(-(-options.images // 100)):
+                    content = (images / f"{i:07d}.jpg").read_bytes()
+                    (images / f"{model}-{i}.jpg").write_bytes(content + model.encode())
+            wall, cpu = time.perf_counter(), cpu_seconds()
+            features = extract_features(find_images(images, domain="all"), folder / model, backbone)
+            wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
+            first = first or cpu
+            did = features.summary.computed
+            print(f"{model:<12}{name:<12}{did:9d}{wall:9.2f}{cpu:9.2f}{cpu / first:14.1%}", flush=True)
 
 
 # ---------------------------------------------------------------- images

@@ -10,7 +10,7 @@ import torch
 from ftransfer.images import decode, read_bytes
 from ftransfer.runtime import one_torch_thread
 
-SAMPLE = 100  # images at most, and one in fifty: the exact tier takes several times as long for each
+SAMPLE = 100  # images at most, and one in a hundred: the exact tier takes up to ten times as long for each
 NEIGHBOURS = 5
 
 
@@ -32,7 +32,7 @@ def compare_tiers(features, backbone, manifest: pd.DataFrame) -> dict | None:
     tell anything.
     """
     rows = manifest[manifest["status"] == "ok"].drop_duplicates("sha256")
-    size = min(SAMPLE, max(len(rows) // 50, 4 * NEIGHBOURS), len(rows))
+    size = min(SAMPLE, max(len(rows) // 100, 4 * NEIGHBOURS), len(rows))
     if size < 4 * NEIGHBOURS:
         return None
     rows = rows.iloc[np.linspace(0, len(rows) - 1, size).astype(int)]

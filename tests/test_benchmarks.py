@@ -305,6 +305,9 @@ def test_extract_times_every_contender_on_the_same_images_and_compares_their_fea
     first, _, _, *lines = result.stdout.splitlines()
     kilobytes = int(re.search(r"30 JPEGs of 640 x 480, (\d+) KB", first)[1])
     assert 70 < kilobytes <= 99
+    *lines, exact, fast = lines
+    for line, tier in ((exact, "exact"), (fast, "fast")):
+        assert re.fullmatch(rf"small_cnn +{tier} +\d+% of the lower ceiling", line)
     rows = {line[12:36].strip(): line[36:].split() for line in lines}
     assert rows.pop("thingsvision")[0] == "skipped:"
     assert list(rows) == ["DataLoader", "exact", "fast", *(r for r in rows if " only, " in r)]
