@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from ftransfer.backbone import Backbone, versions
+from ftransfer.devices import embed_on_devices
 from ftransfer.errors import FtransferError
 from ftransfer.features import FIELDS, FeatureSet, write_whole
 from ftransfer.fidelity import compare_tiers
@@ -74,6 +75,7 @@ def extract_features(
     workers: int | None = None,
     strict: bool = False,
     views: dict | None = None,
+    devices: Sequence[str] = (),
     progress: Callable[[int], None] = lambda n: None,
 ) -> FeatureSet:
     """Embed images with a frozen backbone into the feature set `out`; go on where it was stopped.
@@ -95,6 +97,8 @@ def extract_features(
         Whether the first image that cannot be read stops the run.
     views : dict, optional
         From `describe_views`: embed several views of each image.
+    devices : sequence of str, optional
+        Devices of this machine to compute on, a process each. Default: the backbone's alone.
     progress : callable
         Called with the number of images dealt with since the last call.
 
@@ -115,10 +119,13 @@ def extract_features(
     manifest, replaced = features.list_rows(lambda old: pending_rows(old, images))
     summary = Summary(len(manifest), replaced=replaced)
     runtime = partial(make_runtime, backbone, len(manifest) * features.n_views, batch_size)
+    options = {"workers": workers, "strict": strict, "progress": progress}
     try:
-        embed_rows(
-            features, backbone, manifest, summary, runtime, workers=workers, strict=strict, progress=progress
-        )
+        if len(devices) > 1:
+            several = {"devices": devices, "batch_size": batch_size}
+            embed_on_devices(embed_rows, features, backbone, manifest, summary, **several, **options)
+        else:
+            embed_rows(features, backbone, manifest, summary, runtime, **options)
     except KeyboardInterrupt:
         raise interrupted(manifest, out) from None
     finally:

@@ -28,7 +28,9 @@ ARROWS = {
     "plan": {"features", "images", "verify", "storage"},
     "views": {"errors"},
     "fidelity": {"images", "runtime"},
+    "devices": {"errors", "features", "runtime"},
     "extract": {
+        "devices",
         "errors",
         "images",
         "backbone",

@@ -60,7 +60,7 @@ from ftransfer.cli.progress import progress_bar
     shell_complete=complete.words("auto", "cpu", "cuda"),
     default="auto",
     show_default=True,
-    help="auto, cpu, cuda, cuda:1 ...",
+    help="auto, cpu, cuda, cuda:1 ...; several with commas: a process each.",
 )
 @click.option(
     "--tier",
@@ -133,6 +133,7 @@ def extract(
             "--adapt-bn does not run on a cluster; give --weights what ftransfer finetune --adapt-bn wrote"
         )
     from ftransfer.backbone import PHOTO_HINT, Backbone
+    from ftransfer.devices import name_devices
     from ftransfer.extract import extract_features
     from ftransfer.features import LABELS
     from ftransfer.images import find_images, looks_like_photographs, read_labels
@@ -150,7 +151,12 @@ def extract(
     if label_columns:
         of_tasks = read_labels(images, label_columns)
         table = table.join(of_tasks.add_prefix(LABELS)).assign(label=of_tasks[label_columns[0]])
-    network = Backbone(backbone, weights, layers, "cpu" if cluster else device, tier)
+    devices = ["cpu"] if cluster else name_devices(device, len(table))
+    if adapt_bn and len(devices) > 1:
+        if device != "auto":
+            raise click.UsageError("--adapt-bn takes one device")
+        devices = devices[:1]
+    network = Backbone(backbone, weights, layers, devices[0], tier)
     if not network.sees_photographs and looks_like_photographs(table):
         say_warning(PHOTO_HINT)
     if dry_run:
@@ -165,7 +171,10 @@ def extract(
         extract_features = partial(extract_adapted, domains=adapt_bn)
     if cluster:
         extract_features = partial(extract_on_cluster, cluster=cluster, device=device, warn=say_warning)
-    with progress_bar(len(table), " images", f"{backbone} on {cluster or network.device}") as bar:
+    elif len(devices) > 1:
+        extract_features = partial(extract_features, devices=devices)
+    where = cluster or (", ".join(devices) if len(devices) > 1 else network.device)
+    with progress_bar(len(table), " images", f"{backbone} on {where}") as bar:
         features = extract_features(
             table,
             out,
