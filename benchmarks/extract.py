@@ -6,6 +6,7 @@
     python benchmarks/extract.py --thingsvision ENVIRONMENT/bin/python  # thingsvision wants its own environment
     python benchmarks/extract.py --device cuda --images 20000           # on a GPU
     python benchmarks/extract.py --more                                # the same again, and with 1 % more images
+    python benchmarks/extract.py --convert                             # when converting a network is repaid
     python benchmarks/extract.py --memory                              # peak memory at 2,000 and 200,000 images
 
 thingsvision 2.7.3 wants torchvision 0.15.2: `python3.11 -m venv ENVIRONMENT && ENVIRONMENT/bin/pip install
@@ -37,6 +38,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from bisect import bisect
 from pathlib import Path
 
 import numpy as np
@@ -69,12 +71,15 @@ def main():
     parser.add_argument(
         "--more", action="store_true", help="time the same images again, and with 1 %% more of them"
     )
+    parser.add_argument("--convert", action="store_true", help="measure when converting is repaid instead")
     parser.add_argument("--memory", action="store_true", help="measure peak memory instead")
     parser.add_argument("--counts", type=int, nargs="+", default=[2000, 200_000], help="images for --memory")
     parser.add_argument("--run", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
         return run(*options.run)
+    if options.convert:
+        return measure_conversion(options.models)
     options.images = options.images or (1000 if options.quick else 2000)
     with tempfile.TemporaryDirectory() as folder:
         if options.memory:
@@ -292,6 +297,54 @@ def measure_more(folder: Path, options):
             first = first or cpu
             did = features.summary.computed
             print(f"{model:<12}{name:<12}{did:9d}{wall:9.2f}{cpu:9.2f}{cpu / first:14.1%}", flush=True)
+
+
+# ---------------------------------------------------------------- the conversion of a network
+
+
+def measure_conversion(models):
+    """Print processor time of converting, of an image before and after, and from how many images on it is repaid."""
+    import torch
+
+    from ftransfer import Backbone
+    from ftransfer.runtime import (
+        OpenVINORuntime,
+        TorchRuntime,
+        conversion_pays,
+        giga_operations,
+        make_runtime,
+    )
+
+    torch.set_num_threads(1)
+
+    def seconds(call, times=9):
+        """The least of some calls after a first one."""
+        call()
+        taken = []
+        for _ in range(times):
+            begun = time.process_time()
+            call()
+            taken.append(time.process_time() - begun)
+        return min(taken)
+
+    print(
+        f"{'network':<20}{'10^9 op.':>9}{'convert s':>11}{'torch ms':>10}{'OpenVINO ms':>13}{'repaid':>8}{'rule':>6}"
+    )
+    for model in models:
+        backbone = Backbone(model, "random", device="cpu")
+        size = make_runtime(backbone, 0).batch_size
+        plain, begun = TorchRuntime(backbone, size), time.process_time()
+        converted = OpenVINORuntime(backbone, size)
+        converted.difference()
+        took = time.process_time() - begun
+        before, after = (seconds(lambda r=r: r(r.buffer())) / size for r in (plain, converted))
+        repaid = f"{took / (before - after):.0f}" if after < before else "never"
+        rule = bisect(range(10**6), False, key=lambda images: conversion_pays(backbone, images))
+        print(
+            f"{model:<20}{giga_operations(backbone):9.2f}{took:11.2f}{1000 * before:10.2f}{1000 * after:13.2f}"
+            f"{repaid:>8}{rule:6d}",
+            flush=True,
+        )
 
 
 # ---------------------------------------------------------------- images
