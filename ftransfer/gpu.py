@@ -214,7 +214,8 @@ def gpu_arithmetic(device: torch.device, exact: bool):
     if exact and hasattr(
         matmul, "fp32_precision"
     ):  # since torch 2.9; mixing it with the older names raises errors
-        wanted += [(op, "fp32_precision", "ieee") for op in (cudnn.conv, cudnn.rnn, matmul)]
+        operations = [op for op in (cudnn.conv, cudnn.rnn, matmul) if hasattr(op, "fp32_precision")]
+        wanted += [(op, "fp32_precision", "ieee") for op in operations]
     elif exact:
         wanted += [(cudnn, "allow_tf32", False), (matmul, "allow_tf32", False)]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in wanted]

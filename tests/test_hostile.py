@@ -370,6 +370,8 @@ def test_an_infinite_feature_is_named_and_nothing_is_predicted(tmp_path, value):
     ("column", "value", "message"),
     [
         ("sha256", "../../etc/passwd", "a hash is no SHA-256"),
+        ("sha256", "g" * 64, "a hash is no SHA-256"),
+        ("sha256", "A" * 64, "a hash has capital letters"),
         ("sha256", None, "a path, a domain or a hash is missing"),
         ("domain", None, "a path, a domain or a hash is missing"),
         ("status", "fine", "a status is none of ok, pending, error"),
