@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
 
-import joblib
 import pandas as pd
 import torch
 
 from ftransfer.errors import FtransferError
 from ftransfer.features import FeatureSet
+from ftransfer.plan import count_readers
 from ftransfer.runtime import make_runtime
 
 IMAGES_EACH = 5000  # another GPU takes seconds to begin: "auto" takes one for so many images
@@ -56,7 +56,7 @@ def embed_on_devices(
         `embed_rows`, which each process calls.
     devices : sequence of str
     workers : int, optional
-        Threads that decode, of all processes together. Default: the usable cores.
+        Threads that decode, of all processes together. Default: `count_readers`.
     features, backbone, rows, summary, batch_size, strict, progress
         As for `embed_rows` and `make_runtime`.
 
@@ -67,7 +67,7 @@ def embed_on_devices(
     """
     context = get_context("spawn")  # CUDA does not outlive a fork
     told, stop = context.SimpleQueue(), context.Event()
-    options = {"workers": max(1, (workers or joblib.cpu_count()) // len(devices)), "strict": strict}
+    options = {"workers": max(1, (workers or count_readers(rows)) // len(devices)), "strict": strict}
     images = len(rows) * features.n_views
     job = pickle.dumps(
         (embed, features.folder, backbone.on("cpu"), images, batch_size, options, type(summary))

@@ -28,7 +28,7 @@ ARROWS = {
     "plan": {"features", "images", "verify", "storage"},
     "views": {"errors"},
     "fidelity": {"images", "runtime"},
-    "devices": {"errors", "features", "runtime"},
+    "devices": {"errors", "features", "plan", "runtime"},
     "extract": {
         "devices",
         "errors",
