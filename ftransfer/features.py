@@ -300,7 +300,8 @@ class FeatureSet:
         """
         with self.lock():
             wanted, known = pack_hashes(sha256), [pa.array([], pa.binary(32))]
-            for _, keys, _ in self.parts():  # an index of the new ones alone: of all that is there it would grow
+            for _, keys, _ in self.parts():
+                # an index of the new ones alone: of all that is there it would grow
                 known.append(keys.filter(pc.is_in(keys, value_set=wanted)))
             there = pc.is_in(wanted, value_set=pa.concat_arrays(known)).to_numpy(zero_copy_only=False)
             first = {h: i for i, h in reversed(list(enumerate(sha256)))}  # the same row twice is written once
