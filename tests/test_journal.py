@@ -7,7 +7,7 @@ import pytest
 from conftest import blobs, write_feature_set
 from sklearn.svm import SVC
 
-from ftransfer import CORAL, DomainScaler, FtransferError, load_task, make_pipeline, race, search
+from ftransfer import CORAL, DomainScaler, FtransferError, load_task, make_pipeline, race, search, trials
 from ftransfer.journal import Journal
 from ftransfer.pipeline import AdaptationPipeline, Recipe
 
@@ -29,8 +29,11 @@ def task(tmp_path_factory):
 @pytest.fixture
 def fits(monkeypatch):
     """Settings that were fitted while racing, in order."""
-    done, fit = [], search._fit
-    monkeypatch.setattr(search, "_fit", lambda task, trial: done.append(trial.params) or fit(task, trial))
+    done, fit = [], trials.fit_trial
+    for module in (search, trials):
+        monkeypatch.setattr(
+            module, "fit_trial", lambda task, trial: done.append(trial.params) or fit(task, trial)
+        )
     return done
 
 

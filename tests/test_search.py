@@ -17,7 +17,8 @@ from ftransfer import (
     race,
 )
 from ftransfer.pipeline import AdaptationPipeline, Recipe
-from ftransfer.search import _thinned, adaptation, with_baselines
+from ftransfer.search import with_baselines
+from ftransfer.trials import _thinned, adaptation
 
 QUICK = [
     Recipe("plain", AdaptationPipeline([("svc", SVC())]), {"svc__C": [1.0, 10.0]}),
