@@ -146,7 +146,8 @@ class Backbone:
         """Copy it to another device; the recipe stays."""
         other = copy.copy(self)
         other.device = find_device(device)
-        other.network = copy.deepcopy(self.network).to(other.device)
+        # eval: of a copy, torch.fx forgets that it is not trained
+        other.network = copy.deepcopy(self.network).eval().to(other.device)
         return other
 
     @property

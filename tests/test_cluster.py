@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import draw
 
@@ -233,6 +235,13 @@ def test_a_worker_killed_in_the_middle_of_a_shard_loses_no_row(cluster, images, 
     killer.join()
     assert_same(features, alone)
     assert features.summary.computed == 22
+
+
+def test_a_backbone_that_was_sent_embeds_as_it_did(backbone):
+    batch = torch.rand(2, 3, backbone.image_size, backbone.image_size)
+    for sent in (backbone.on("cpu"), pickle.loads(pickle.dumps(backbone.on("cpu"))).on("cpu")):
+        assert sent.embed(batch).tobytes() == backbone.embed(batch).tobytes()
+        assert sent.recipe == backbone.recipe
 
 
 # ---------------------------------------------------------------- what can go wrong before
