@@ -71,7 +71,10 @@ def _reached(address: str):
     try:
         return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
-        reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = re.sub(r"in <.*?>: ", "", (str(cause).splitlines() or [type(cause).__name__])[0])
         raise FtransferError(
             f"no Dask scheduler answers at {address} within {CONNECT_SECONDS} s ({reason[:150]}); "
             f"start one: dask scheduler"
@@ -97,13 +100,17 @@ def _started(n_workers: int):
 @contextmanager
 def _quiet():
     """Keep Dask's log out of the terminal: what goes wrong is said in one line."""
-    log = logging.getLogger("distributed")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
+    logs = [
+        logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("distributed")
+    ]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        log.setLevel(before)
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
 
 
 def _with_workers(client, name: str):
