@@ -70,17 +70,21 @@ class Job:
             If it does not see the folders, or would decode otherwise.
         """
         from ftransfer.backbone import describe_decoder
+        from ftransfer.runtime import fast_arithmetic
 
         address = distributed.get_worker().address
         if missing := self.sight.missing():
             raise blind(address, missing)
-        here, wanted = describe_decoder(), self.backbone.recipe["decoder"]
-        if here != wanted:
-            raise FtransferError(
-                f"worker {address} would compute another recipe: its decoder is {here}, here it is {wanted}; "
-                f"install the same Pillow everywhere"
-            )
         self.backbone = self.backbone.on(self.device)
+        here, recipe = {"decoder": describe_decoder()}, self.backbone.recipe
+        if self.backbone.tier == "fast":
+            here["runtime"], here["dtype"] = fast_arithmetic(self.backbone.device)
+        for name, value in here.items():
+            if value != recipe[name]:
+                raise FtransferError(
+                    f"worker {address} would compute another recipe: {name} is {value} there, and here {recipe[name]}; "
+                    f"install the same everywhere, and in the fast tier use workers of one kind"
+                )
         self.features = FeatureSet(self.sight.folder)
         self.runtime, self.lock = None, threading.Lock()
         self.done, self.read = set(), set()  # hashes of the parts, and the parts that they are of
