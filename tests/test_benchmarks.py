@@ -11,7 +11,8 @@ import pytest
 from conftest import ROOT, blobs, write_feature_set
 from scipy.io import savemat
 
-from ftransfer import list_scorers, load_task, race
+from ftransfer import Backbone, list_scorers, load_task, race
+from ftransfer.runtime import conversion_pays
 
 pytestmark = pytest.mark.slow  # each starts a program of its own
 
@@ -315,6 +316,26 @@ def test_extract_times_every_contender_on_the_same_images_and_compares_their_fea
     assert all(float(number) > 0 for row in rows.values() for number in row[:3])
     assert float(rows["exact"][-2]) < 1e-5 < float(rows["fast"][-2]) < 0.1
     assert 0.99 < float(rows["fast"][-1]) <= 1
+
+
+def test_extract_computes_again_only_what_is_new():
+    result = run("extract.py", "--more", "--images", 110, "--models", "small_cnn")
+    assert result.returncode == 0, result.stderr
+    _, *lines = table(result.stdout)
+    assert [(line[1], line[-4]) for line in lines] == [("first", "110"), ("again", "0"), ("1", "2")]
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed: the extra [cpu]")
+def test_extract_measures_when_a_conversion_is_repaid():
+    result = run("extract.py", "--convert", "--models", "small_cnn")
+    assert result.returncode == 0, result.stderr
+    _, (name, operations, *seconds, repaid, rule) = table(result.stdout)
+    assert (name, operations) == ("small_cnn", "0.05")
+    assert all(float(s) > 0 for s in seconds)
+    assert repaid == "never" or int(repaid) > 0
+    backbone = Backbone(name, "random", device="cpu")
+    assert conversion_pays(backbone, int(rule))
+    assert not conversion_pays(backbone, int(rule) - 1)
 
 
 def test_extract_measures_the_peak_of_memory():
