@@ -11,6 +11,7 @@ import io
 import os
 import re
 import stat
+import sys
 import time
 import warnings
 from functools import lru_cache
@@ -87,15 +88,15 @@ def find_images(location, *, domain=None, labels=True, allow_outside=False) -> p
 def _folder_table(root: Path | Remote, domain: str | None, labels: bool) -> pd.DataFrame:
     found, other = _list_remote(root) if isinstance(root, Remote) else _list_folder(root)
     listed = found if isinstance(root, Remote) else None
-    paths = sorted(found)
+    paths = sorted(found, key=lambda path: path.replace("/", "\0"))  # folder by folder
     if not paths:
         held = f"; it holds only {', '.join(sorted(other)[:8])}" if other else "; it is empty"
         raise FtransferError(f"no images found in {root}{held} (images end in .jpg, .png, .webp, .tif ...)")
-    depth = {len(p.parts) for p in paths}
+    depth = {p.count("/") + 1 for p in paths}
     if domain is not None:
-        label = [_unicode(p.parts[0]) if labels and len(p.parts) > 1 else None for p in paths]
+        label = [_folder(p, 0) if labels and "/" in p else None for p in paths]
         if labels and min(depth) > 2:
-            inside = sorted({p.parts[0] for p in paths})
+            inside = sorted({p.split("/", 1)[0] for p in paths})
             raise FtransferError(
                 f"{root} looks like <domain>/<class>/*, with the folders {', '.join(inside[:5])}; leave out "
                 f"--domain, or give {root / inside[0]} with --domain {inside[0]}"
@@ -106,11 +107,16 @@ def _folder_table(root: Path | Remote, domain: str | None, labels: bool) -> pd.D
             f"{root} has no <domain>/<class>/ folders; if all its images are of one domain, name it: "
             f"--domain NAME"
         )
-    label = [_unicode(p.parts[1]) if labels and len(p.parts) > 2 else None for p in paths]
-    return _table(root, paths, label, [_unicode(p.parts[0]) for p in paths], listed)
+    label = [_folder(p, 1) if labels and p.count("/") > 1 else None for p in paths]
+    return _table(root, paths, label, [_folder(p, 0) for p in paths], listed)
 
 
-def _list_folder(root: Path) -> tuple[list[PurePosixPath], set[str]]:
+def _folder(path: str, level: int) -> str:
+    """Name one of the folders on a path; a million images share the few names."""
+    return sys.intern(_unicode(path.split("/", level + 1)[level]))
+
+
+def _list_folder(root: Path) -> tuple[list[str], set[str]]:
     """Return the paths of the images in a folder, and the suffixes of what else is there."""
     paths, other, seen = [], set(), {os.path.realpath(root)}
     for folder, folders, files in os.walk(root, followlinks=True, onerror=_refuse):
@@ -118,19 +124,20 @@ def _list_folder(root: Path) -> tuple[list[PurePosixPath], set[str]]:
         # a folder that is reached twice, by a link, is read once: links may lead in circles
         folders[:] = [f for f in folders if os.path.realpath(os.path.join(folder, f)) not in seen]
         seen.update(os.path.realpath(os.path.join(folder, f)) for f in folders)
-        inside = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        inside = Path(folder).relative_to(root).as_posix()
+        inside = "" if inside == "." else f"{inside}/"
         for name in files + [f for f in folders if _poses_as_image(os.path.join(folder, f))]:
             suffix = os.path.splitext(name)[1].lower()
             if name.startswith("."):
                 continue
             if suffix in SUFFIXES:
-                paths.append(inside / name)
+                paths.append(inside + name)
             else:
                 other.add(suffix or name)
     return paths, other
 
 
-def _list_remote(root: Remote) -> tuple[dict[PurePosixPath, tuple], set[str]]:
+def _list_remote(root: Remote) -> tuple[dict[str, tuple], set[str]]:
     """Do the same in a store, one call a folder; of each image, with what `stat_image` says."""
     paths, other, folders = {}, set(), [PurePosixPath()]
     while folders:
@@ -142,7 +149,7 @@ def _list_remote(root: Remote) -> tuple[dict[PurePosixPath, tuple], set[str]]:
             if child.is_dir():
                 folders.append(path)
             elif suffix in SUFFIXES:
-                paths[path] = _stat_remote(child)
+                paths[str(path)] = _stat_remote(child)
             else:
                 other.add(suffix or child.name)
     return paths, other
@@ -163,7 +170,7 @@ def _refuse(error: OSError):
 
 
 def _table(root, paths, label, domain, listed=None) -> pd.DataFrame:
-    columns = {"path": [_storable(str(p)) for p in paths], "label": label, "domain": domain}
+    columns = {"path": [_storable(p) for p in paths], "label": label, "domain": domain}
     if isinstance(root, Remote):
         stats = [(listed or {}).get(p, (None, None)) for p in paths]
         columns |= dict(zip(LISTED, zip(*stats, strict=True), strict=True))
@@ -171,8 +178,8 @@ def _table(root, paths, label, domain, listed=None) -> pd.DataFrame:
 
 
 def _unicode(name: str) -> str:
-    """Escape the bytes of a folder's name that are no valid UTF-8."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Escape the bytes of a name that are no valid UTF-8."""
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _storable(path: str) -> str:
@@ -213,7 +220,8 @@ def _read_table(file: Path | Remote, domain: str | None, allow_outside: bool) ->
     paths, listed = _texts(given["path"]), None
     if isinstance(file, Remote):
         paths = [_inside(file, path) for path in paths]
-        listed = {p: _stat_remote(c) for c, p in list_folders(file.parent, sorted({p.parent for p in paths}))}
+        asked = list_folders(file.parent, sorted({path.parent for path in paths}))
+        paths, listed = [str(path) for path in paths], {str(path): _stat_remote(c) for c, path in asked}
     inside = None if isinstance(file, Remote) else file.parent.resolve()
     for path in paths if inside else ():
         if "://" in path or "\0" in path:
