@@ -91,9 +91,9 @@ def measure_feature_set(folder, n):
     print(f"{'manifest, peak while read':34}{(peak() - before) / n:10.0f} bytes an image")
     say("manifest, read", seconds)
     del table
-    for start in range(0, n - PART, PART):
-        features.write_part(keys[start : start + PART], np.zeros((len(keys[start : start + PART]), 1)))
-    last = keys[n - n % PART :] or keys[-1:]
+    *parts, last = [keys[start : start + PART] for start in range(0, n, PART)]
+    for part in parts:
+        features.write_part(part, np.zeros((len(part), 1)))
     say("one more part, lock held", timed(features.write_part, last, np.zeros((len(last), 1))))
     again = FeatureSet(folder)
     print(f"{'parts':34}{len(again.part_files()):10d}")
