@@ -91,8 +91,8 @@ def measure_feature_set(folder, n):
     print(f"{'manifest, peak while read':34}{(peak() - before) / n:10.0f} bytes an image")
     say("manifest, read", seconds)
     del table
-    *parts, last = [keys[start : start + PART] for start in range(0, n, PART)]
-    for part in parts:
+    last, *others = [keys[start : start + PART] for start in range(0, n, PART)]  # the last one is to be full
+    for part in others:
         features.write_part(part, np.zeros((len(part), 1)))
     say("one more part, lock held", timed(features.write_part, last, np.zeros((len(last), 1))))
     again = FeatureSet(folder)
