@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from ftransfer.errors import FtransferError
-from ftransfer.features import FeatureSet
+from ftransfer.features import FeatureSet, fill_in
 from ftransfer.plan import count_readers
 from ftransfer.runtime import make_runtime
 
@@ -117,8 +117,7 @@ def _keep(shard: Future, rows: pd.DataFrame, summary) -> Exception | None:
         )
     except Exception as error:
         return error
-    for name in ("sha256", "status", "error", "size", "mtime"):
-        rows.loc[found.index, name] = found[name]
+    fill_in(rows, found)
     summary.computed += did.computed
     summary.reused += did.reused
     summary.failed += did.failed

@@ -1,8 +1,8 @@
 """The extraction engine: read, hash, decode and resize -> forward -> commit, all at once, with bounded queues.
 
-Threads read and decode ahead of a ring of batches; others, the lanes of the runtime, embed full batches; one
-writes parts. The main thread alone hands things on and keeps the books. What waits anywhere is bounded, so that
-memory does not depend on how many images there are, but for their rows in the manifest.
+Threads read and decode ahead; others, the lanes of the runtime, put batches together and embed them; one writes
+parts. The main thread alone hands things on and keeps the books. What waits anywhere is bounded, so that memory does
+not depend on how many images there are, but for their rows in the manifest.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from queue import SimpleQueue
 
 import numpy as np
 import pandas as pd
@@ -24,14 +25,16 @@ from ftransfer.devices import embed_on_devices
 from ftransfer.errors import FtransferError
 from ftransfer.features import FIELDS, FeatureSet, write_whole
 from ftransfer.fidelity import compare_tiers
-from ftransfer.images import decode, full_path, read_bytes, stat_image
+from ftransfer.images import UNREADABLE, decode, full_path, read_bytes, stat_image
 from ftransfer.plan import count_readers, pending_rows
 from ftransfer.runtime import lanes, make_runtime
+from ftransfer.shortcuts import Encoded, Undecodable, take_jpeg
 from ftransfer.storage import Unreachable, is_remote
 from ftransfer.views import make_views
 
 PART_ROWS = 8192  # a part is closed after so many rows ...
 PART_SECONDS = 30.0  # ... or so many seconds, so that a kill costs half a minute
+NUMBERS, MISSING = ("size", "mtime"), np.iinfo(np.int64).min
 
 
 @dataclass
@@ -130,12 +133,7 @@ def extract_features(
         raise interrupted(manifest, out) from None
     finally:
         features.update_rows(manifest)
-    if backbone.tier == "fast" and summary.computed:
-        with suppress(OSError, ValueError):  # an image may have gone since
-            summary.drift = compare_tiers(features, backbone, manifest)
-    summary.seconds = time.monotonic() - started
-    features.summary = summary
-    return features
+    return conclude(features, backbone, manifest, summary, started)
 
 
 def embed_rows(
@@ -164,7 +162,22 @@ def embed_rows(
         run.go(workers or count_readers(rows), strict)
     finally:
         for name, values in run.columns.items():
-            rows[name] = pd.array(values, dtype=FIELDS[name])
+            numbers = name in NUMBERS
+            rows[name] = (
+                pd.arrays.IntegerArray(values, values == MISSING)
+                if numbers
+                else pd.array(values, FIELDS[name])
+            )
+
+
+def conclude(features, backbone, manifest: pd.DataFrame, summary: Summary, started: float) -> FeatureSet:
+    """Measure how far the fast tier drifts, if it computed, and how long it took; `started` by `time.monotonic`."""
+    if backbone.tier == "fast" and summary.computed:
+        with suppress(OSError, ValueError):  # an image may have gone since
+            summary.drift = compare_tiers(features, backbone, manifest)
+    summary.seconds = time.monotonic() - started
+    features.summary = summary
+    return features
 
 
 def interrupted(manifest: pd.DataFrame, out) -> Interrupted:
@@ -183,22 +196,25 @@ class _Run:
         self.summary, self.make, self.progress = summary, make, progress
         self.runtime = None
         self.done, self.views = done, features.n_views
+        self.on_gpu = backbone.decodes_on_gpu and not features.views
         self.columns = _columns(manifest)
         self.waiting: dict[str, list[int]] = {}  # rows of the manifest that wait for a hash to be committed
-        self.filling: list[str] = []  # hashes of the images in the batch that is being filled
-        self.flying: deque[tuple[list[str], np.ndarray, Future]] = deque()  # batches that are being embedded
+        self.filling: list[
+            tuple[str, list]
+        ] = []  # the batch that is being filled: hashes, and views of each image
+        self.flying: deque[tuple[list[str], Future]] = deque()  # batches that are being embedded
         self.rows: list[tuple[list[str], np.ndarray]] = []  # embedded, still to be written
         self.part: tuple[list[str], Future] | None = None  # hashes of the part that is being written
         self.opened = time.monotonic()
 
     def go(self, workers: int, strict: bool) -> None:
         todo = [row for row, sha256 in enumerate(self.columns["sha256"]) if not self._is_done(row, sha256)]
-        self.ahead = 2 * workers
+        self.ahead, self.strict = 2 * workers, strict
         readers = ThreadPoolExecutor(workers, "reader")
         with ThreadPoolExecutor(1, "writer") as self.writer:
             try:
                 with ExitStack() as self.stack:
-                    self._go(self._read_ahead(readers, todo), strict)
+                    self._go(self._read_ahead(readers, todo))
             finally:
                 readers.shutdown(cancel_futures=True)
                 self._write()
@@ -213,14 +229,16 @@ class _Run:
             )
         self.summary.runtime = self.runtime.record["runtime"]
         _record(self.features, self.runtime)
-        self.ring = [self.runtime.buffer() for _ in range(self.runtime.lanes + 2)]
+        self.buffers = SimpleQueue()
+        for _ in range(self.runtime.lanes):
+            self.buffers.put(self.runtime.buffer())
         self.ahead += self.runtime.lanes * self.runtime.batch_size // self.views
         self.lanes = self.stack.enter_context(lanes(self.runtime))
 
-    def _go(self, images, strict: bool) -> None:
+    def _go(self, images) -> None:
         try:
             for row, found in images:
-                self._take(row, *found, strict)
+                self._take(row, *found)
             self._launch()
             while self.flying:
                 self._land()
@@ -254,79 +272,116 @@ class _Run:
         return future.result()
 
     def _read(self, row: int):
-        """Read, hash and decode one image, in a worker thread; pixels are None where they are not needed."""
+        """Read, hash and decode one image, in a worker thread; no views where they are not needed."""
         root, path = self.columns["root"][row], self.columns["path"][row]
         sha256 = size = mtime = None
         try:
             if is_remote(root):  # as it was listed
-                size, mtime = self.columns["size"][row], self.columns["mtime"][row]
+                size, mtime = (
+                    None if v == MISSING else int(v) for v in (self.columns[n][row] for n in NUMBERS)
+                )
             else:
                 size, mtime = stat_image(root, path)  # before it is read: a change from then on shows
             content = read_bytes(root, path)
             sha256 = hashlib.sha256(content).hexdigest()
             if sha256 in self.done or sha256 in self.waiting:
                 return sha256, size, mtime, None, None
+            if self.on_gpu and (file := take_jpeg(content)):
+                return sha256, size, mtime, [file], None
             image = decode(content, self.backbone.reduce_to)
-            pixels = [self.backbone.pixels(view) for view in make_views(image, sha256, self.features.views)]
-            return sha256, size, mtime, pixels, None
+            views = [self.backbone.pixels(view) for view in make_views(image, sha256, self.features.views)]
+            return sha256, size, mtime, views, None
         except Unreachable:
             raise
-        except (OSError, ValueError, SyntaxError, OverflowError, MemoryError) as error:  # what Pillow raises
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            return sha256, size, mtime, None, reason or type(error).__name__
+        except UNREADABLE as error:
+            return sha256, size, mtime, None, _reason(error)
 
-    def _take(self, row: int, sha256, size, mtime, pixels, error, strict: bool) -> None:
-        for name, value in (("sha256", sha256), ("size", size), ("mtime", mtime)):
-            self.columns[name][row] = value
+    def _take(self, row: int, sha256, size, mtime, views, error) -> None:
+        self.columns["sha256"][row] = sha256
+        for name, value in zip(NUMBERS, (size, mtime), strict=True):
+            self.columns[name][row] = MISSING if value is None else value
         if error is not None:
-            self._fail(row, error, strict)
+            self._fail(row, error)
         elif self._is_done(row, sha256):
             pass
         elif sha256 in self.waiting:
             self.waiting[sha256].append(row)
+        elif views is None:  # it was not decoded since it came twice, and now its twin has failed
+            self._take(row, *self._read(row))
         else:
             if self.runtime is None:
                 self._open_lanes()
             self.waiting[sha256] = [row]
-            for i, view in enumerate(pixels, len(self.filling) * self.views):
-                self.ring[-1][i] = view
-            self.filling.append(sha256)
+            self.filling.append((sha256, views))
             if (len(self.filling) + 1) * self.views > self.runtime.batch_size:
                 self._launch()
 
     def _launch(self) -> None:
-        """Give the batch to a lane, as it is; take back those that are ready, or the oldest if none is free."""
+        """Give the batch to a lane, as it is; take back those that are ready, or the oldest if too many fly."""
         if self.filling:
-            batch, hashes, self.filling = self.ring.pop(), self.filling, []
-            batch[len(hashes) * self.views :] = 0
-            self.flying.append((hashes, batch, self.lanes.submit(self.runtime, batch)))
-        while self.flying and (not self.ring or self.flying[0][2].done()):
+            hashes = [sha256 for sha256, _ in self.filling]
+            images = [image for _, views in self.filling for image in views]
+            self.filling = []
+            self.flying.append((hashes, self.lanes.submit(self._embed, images)))
+        while self.flying and (len(self.flying) > self.runtime.lanes + 1 or self.flying[0][1].done()):
             self._land()
+
+    def _embed(self, images: list) -> tuple[np.ndarray, dict[int, str]]:
+        """Put a batch together and embed it, in a lane; also say which images could not be decoded, and why."""
+        pixels, files, errors = self.buffers.get(), {}, {}
+        try:
+            for i, image in enumerate(images):
+                if isinstance(image, Encoded):
+                    files[i] = image
+                else:
+                    pixels[i] = image
+            pixels[len(images) :] = 0
+            images.clear()  # they are in the buffer, and take as much memory
+            if not files:
+                return self.runtime(pixels), errors
+            try:
+                return self.runtime(pixels, files), errors
+            except Undecodable as error:
+                for i in error.rows:  # a GPU does not say what is wrong with them, Pillow does, or reads them
+                    try:
+                        image = decode(bytes(files.pop(i).content), self.backbone.reduce_to)
+                        pixels[i] = self.backbone.pixels(image)
+                    except UNREADABLE as reason:
+                        errors[i] = _reason(reason)
+                return self.runtime(pixels, files), errors
+        finally:
+            self.buffers.put(pixels)
 
     def _land(self) -> None:
         """Take back the oldest batch, and write a part if it is time."""
-        hashes, batch, future = self.flying[0]
-        embedded = self._wait(future)
+        hashes, future = self.flying[0]
+        embedded, errors = self._wait(future)
         self.flying.popleft()
-        self.ring.append(batch)
-        self._keep(hashes, embedded)
-        self.progress(len(hashes))
+        self._keep(hashes, embedded, errors)
+        self.progress(len(hashes) - len(errors))
+        for i, reason in errors.items():
+            for row in self.waiting.pop(hashes[i]):
+                self._fail(row, reason)
         if self.part and self.part[1].done():
             self._written()
         if sum(len(h) for h, _ in self.rows) >= PART_ROWS or time.monotonic() - self.opened > PART_SECONDS:
             self._write()
 
-    def _keep(self, hashes: list[str], embedded: np.ndarray) -> None:
-        self.rows.append((hashes, embedded[: len(hashes) * self.views].reshape(len(hashes), -1)))
+    def _keep(self, hashes: list[str], embedded: np.ndarray, errors: dict[int, str]) -> None:
+        rows = embedded[: len(hashes) * self.views].reshape(len(hashes), -1)
+        if errors:
+            good = [i for i in range(len(hashes)) if i not in errors]
+            hashes, rows = [hashes[i] for i in good], rows[good]
+        self.rows.append((hashes, rows))
 
     def _rescue(self, hurry: bool) -> None:
         """Keep what was given to the lanes; in a hurry, only what they have begun."""
-        for _, _, future in self.flying if hurry else ():
+        for _, future in self.flying if hurry else ():
             future.cancel()
         while self.flying:
-            hashes, _, future = self.flying.popleft()
+            hashes, future = self.flying.popleft()
             with suppress(Exception, CancelledError):
-                self._keep(hashes, future.result())
+                self._keep(hashes, *future.result())
 
     def _write(self) -> None:
         """Let the writer commit the embedded rows as a part, once it is done with the one before."""
@@ -358,9 +413,9 @@ class _Run:
         self.summary.reused += 1
         self.progress(1)
 
-    def _fail(self, row: int, error: str, strict: bool) -> None:
+    def _fail(self, row: int, error: str) -> None:
         path = full_path(self.columns["root"][row], self.columns["path"][row])
-        if strict:
+        if self.strict:
             raise FtransferError(f"{path} cannot be read: {error} (--strict stops here)")
         self._set(row, "error", error)
         self.summary.failed.append((path, error))
@@ -378,7 +433,12 @@ def _columns(manifest: pd.DataFrame) -> dict:
     columns["sha256"] = manifest["sha256"].to_numpy(dtype=object, copy=True)
     columns["status"] = np.array([sys.intern(status) for status in manifest["status"]], dtype=object)
     columns["error"] = manifest["error"].to_numpy(dtype=object, copy=True)
-    return columns | {name: manifest[name].array.copy() for name in ("size", "mtime")}
+    return columns | {name: manifest[name].to_numpy(np.int64, na_value=MISSING) for name in NUMBERS}
+
+
+def _reason(error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return reason or type(error).__name__
 
 
 def _record(features: FeatureSet, runtime) -> None:

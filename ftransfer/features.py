@@ -56,6 +56,7 @@ FIELDS = {
     "size": "Int64",  # bytes
     "mtime": "Int64",  # nanoseconds; with path and size it only spares reading an unchanged file again
 }
+FOUND = ("sha256", "status", "error", "size", "mtime")  # columns that an extraction fills in
 LABELS = "label:"  # such a column holds the labels of a further task, by its name
 
 BLOCK = 256  # rows copied at a time: they stay in the processor's cache while they are checked
@@ -142,7 +143,7 @@ class FeatureSet:
         own = self.recipe | ({"views": self.views} if self.views else {})
         if own != recipe:
             raise FtransferError(
-                f"{self.folder} holds another recipe: {_difference(own, recipe)}; "
+                f"{self.folder} holds another recipe: {name_difference(own, recipe)}; "
                 f"one folder holds one recipe, so name another: --out"
             )
 
@@ -239,7 +240,7 @@ class FeatureSet:
 
         def change(manifest):
             at = _find_rows(manifest[key], rows[key])
-            for name in ("sha256", "status", "error", "size", "mtime"):
+            for name in FOUND:
                 manifest.loc[at >= 0, name] = rows[name].array[at[at >= 0]]
             return manifest
 
@@ -413,6 +414,12 @@ def column_kinds(table: pd.DataFrame) -> dict[str, str]:
     return FIELDS | {name: "string" for name in table if str(name).startswith(LABELS)}
 
 
+def fill_in(manifest: pd.DataFrame, rows: pd.DataFrame) -> None:
+    """Put what an extraction found about some rows of a manifest into it, by their index."""
+    for name in FOUND:  # a column at a time: pandas 3.1 fails to assign several that lack values
+        manifest.loc[rows.index, name] = rows[name].array
+
+
 def feature_width(recipe: dict) -> int:
     """Count the numbers per image that a recipe gives; ValueError, KeyError or TypeError if it is none."""
     layers = [(layer["name"], layer["width"]) for layer in recipe["layers"]]
@@ -452,12 +459,12 @@ def _check_manifest(table: pd.DataFrame) -> None:
     pack_hashes(table["sha256"].dropna())
 
 
-def _difference(old: dict, new: dict, prefix: str = "", words=("there", "now")) -> str:
+def name_difference(old: dict, new: dict, prefix: str = "", words=("there", "now")) -> str:
     different = []
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
         if a != b and isinstance(a, dict) and isinstance(b, dict):
-            different.append(_difference(a, b, f"{prefix}{key}.", words))
+            different.append(name_difference(a, b, f"{prefix}{key}.", words))
         elif a != b:
             different.append(f"{prefix}{key} is {_short(a)} {words[0]}, {_short(b)} {words[1]}")
     return "; ".join(different)

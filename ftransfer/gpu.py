@@ -51,7 +51,7 @@ class Gpu:
         with self.cuda.device(self.device):  # else the first GPU, too, gives of its memory
             return torch.zeros(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
 
-    def run(self, network: Callable, pixels: np.ndarray) -> np.ndarray:
+    def run(self, network: Callable, pixels: np.ndarray, decode: Callable | None = None) -> np.ndarray:
         """Embed a batch.
 
         Parameters
@@ -60,6 +60,8 @@ class Gpu:
             Takes a uint8 tensor on this GPU, gives a tensor of shape (n, width).
         pixels : ndarray of shape (n, side, side, 3), uint8
             In pinned memory, to travel without the processor's help; it may be changed after the call.
+        decode : callable, optional
+            Takes the batch on the GPU and puts further pixels into it.
 
         Returns
         -------
@@ -67,6 +69,8 @@ class Gpu:
         """
         with torch.inference_mode(), self.cuda.stream(self._uploading()):
             batch = torch.from_numpy(pixels).to(self.device, non_blocking=True)
+            if decode:
+                decode(batch)
             arrived = self.cuda.Event()
             arrived.record()
         # the batch is held until it was used: it belongs to another stream's memory than the one that reads it
@@ -174,20 +178,26 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)
 
 
-def in_smaller_pieces(forward: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, runtime) -> np.ndarray:
+def in_smaller_pieces(forward: Callable, pixels: np.ndarray, files: dict, runtime) -> np.ndarray:
     """Run a batch; where memory runs out, halve the pieces, from then on, and run the same batch again.
 
     Parameters
     ----------
     forward : callable
+        Takes pixels and files of a piece.
     pixels : ndarray of shape (n, side, side, 3)
+    files : dict
+        By their rows.
     runtime : object
         Its attribute ``_at_once`` is the number of images in a piece.
     """
     while True:
         step = runtime._at_once
         try:
-            return np.concatenate([forward(pixels[i : i + step]) for i in range(0, len(pixels), step)])
+            pieces = range(0, len(pixels), step)
+            return np.concatenate(
+                [forward(pixels[i : i + step], _between(files, i, i + step)) for i in pieces]
+            )
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -197,6 +207,10 @@ def in_smaller_pieces(forward: Callable[[np.ndarray], np.ndarray], pixels: np.nd
                 ) from error
             runtime._at_once = min(runtime._at_once, max(1, step // 2))
         torch.cuda.empty_cache()
+
+
+def _between(files: dict, start: int, end: int) -> dict:
+    return {row - start: file for row, file in files.items() if start <= row < end}
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from ftransfer.storage import READERS, Unreachable, is_remote, place
 from ftransfer.verify import verify
 
 
-def count_readers(images: pd.DataFrame) -> int:
-    """Say how many threads read: the usable cores; of images in a store more, as they mostly wait."""
+def count_readers(images: pd.DataFrame, cores: int | None = None) -> int:
+    """Say how many threads read: the cores, all usable ones by default; of images in a store more: they mostly wait."""
     remote = any(map(is_remote, images["root"].unique()))
-    return max(joblib.cpu_count(), READERS if remote else 1)
+    return max(cores or joblib.cpu_count(), READERS if remote else 1)
 
 
 def pending_rows(old: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from safetensors.numpy import load, save
 
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.features import FeatureSet, _difference, write_whole, writing
+from ftransfer.features import FeatureSet, name_difference, write_whole, writing
 from ftransfer.images import COLUMNS, SUFFIXES, find_images
 from ftransfer.storage import Remote, is_remote, place
 
@@ -106,7 +106,7 @@ def _adapted(backbone, recipe: dict, statistics):
         return backbone
     import torch
 
-    from ftransfer.backbone import _fingerprint
+    from ftransfer.backbone import hash_weights
 
     if statistics is None:
         raise FtransferError(
@@ -118,7 +118,7 @@ def _adapted(backbone, recipe: dict, statistics):
     fits = all(name in state and state[name].shape == values.shape for name, values in given.items())
     if fits:
         network.load_state_dict(given, strict=False)
-    if not fits or "sha256:" + _fingerprint(network) not in named.values():
+    if not fits or hash_weights(network) not in named.values():
         raise FtransferError(
             "the model is damaged: its batch-norm statistics are not those that its recipe names"
         )
@@ -162,7 +162,7 @@ def check_recipe(wanted: dict, given: dict, what: str) -> str:
 
 def recipe_difference(given: dict, wanted: dict) -> str:
     """Name what differs between the features that are there and those that a model takes."""
-    return _difference(given, wanted, words=("there", "in the model"))
+    return name_difference(given, wanted, words=("there", "in the model"))
 
 
 def embed(model, images, *, weights=None, device="auto") -> np.ndarray:

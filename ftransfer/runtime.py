@@ -10,6 +10,7 @@ import copy
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from queue import SimpleQueue
 
 import joblib
@@ -21,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ftransfer.errors import FtransferError
 from ftransfer.gpu import COMPILE_FROM, Gpu, compiled, gpu_arithmetic, in_smaller_pieces
+from ftransfer.shortcuts import Encoded, GpuDecoder
 
 TOLERANCE = 1e-5  # relative difference between runtimes of the exact tier
 # A network is converted for so many images, and so many more divided by the billions of its operations. Repaid on two
@@ -195,6 +197,7 @@ class TorchRuntime:
         network = fold_batch_norm(backbone.network).to(dtype, memory_format=torch.channels_last)
         self.embedder = self._network = Embedder(backbone, network)
         self.gpu = Gpu(self.device) if gpu is None and self.device.type == "cuda" else gpu
+        self.decoder = GpuDecoder(self.device, backbone.preset) if backbone.decodes_on_gpu else None
         self.lanes = self.gpu.lanes if self.gpu else joblib.cpu_count() if self.device.type == "cpu" else 1
         self.record = {"runtime": f"torch {torch.__version__}", "device": str(self.device)}
         with self.precisely():
@@ -212,12 +215,14 @@ class TorchRuntime:
         shape = (self.batch_size, self.image_size, self.image_size, 3)
         return self.gpu.pinned(shape).numpy() if self.gpu else np.zeros(shape, np.uint8)
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+    def __call__(self, pixels: np.ndarray, files: dict[int, Encoded] | None = None) -> np.ndarray:
         """Embed a batch.
 
         Parameters
         ----------
         pixels : ndarray of shape (n, side, side, 3), uint8
+        files : dict, optional
+            Where the GPU decodes: files by their rows, in which there are no pixels.
 
         Returns
         -------
@@ -227,13 +232,15 @@ class TorchRuntime:
         ------
         FtransferError
             If not even a single image fits into the GPU's memory.
+        Undecodable
+            If some of the files cannot be decoded.
         """
-        return in_smaller_pieces(self._forward, pixels, self)
+        return in_smaller_pieces(self._forward, pixels, files or {}, self)
 
-    def _forward(self, pixels: np.ndarray) -> np.ndarray:
+    def _forward(self, pixels: np.ndarray, files: dict[int, Encoded]) -> np.ndarray:
         network = self._network if len(pixels) == self.batch_size else self.embedder  # compiled for one shape
         if self.gpu:
-            return self.gpu.run(network, pixels)
+            return self.gpu.run(network, pixels, files and partial(self.decoder, files))
         with torch.inference_mode():
             return network(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
 

@@ -61,6 +61,11 @@ def one_line(error: BaseException | str) -> str:
     return " ".join(str(error).split())
 
 
+def split_names(text: str) -> list[str]:
+    """Take names apart that have commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def say_warning(message: str) -> None:
     """Print a warning to standard error."""
     click.echo(f"warning: {one_line(message)}", err=True)

@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from ftransfer.cli import complete, one_line, say_warning
+from ftransfer.cli import complete, one_line, options, say_warning
 from ftransfer.cli.progress import progress_bar
 
 
@@ -28,20 +28,8 @@ from ftransfer.cli.progress import progress_bar
     multiple=True,
     help="Column of a table with labels, for a task each; may be repeated.  [default: label]",
 )
-@click.option(
-    "--backbone",
-    shell_complete=complete.backbones,
-    default="resnet50",
-    show_default=True,
-    help="See ftransfer backbones.",
-)
-@click.option(
-    "--weights",
-    shell_complete=complete.checkpoints,
-    default="DEFAULT",
-    show_default=True,
-    help="DEFAULT, a name (IMAGENET1K_V1), a file, or random.",
-)
+@options.backbone
+@options.weights("DEFAULT, a name (IMAGENET1K_V1), a file, or random.")
 @click.option(
     "--layer",
     "layers",
@@ -55,13 +43,7 @@ from ftransfer.cli.progress import progress_bar
     metavar="DOMAIN",
     help="Embed this domain by batch-norm statistics of its own images; may be repeated.",
 )
-@click.option(
-    "--device",
-    shell_complete=complete.words("auto", "cpu", "cuda"),
-    default="auto",
-    show_default=True,
-    help="auto, cpu, cuda, cuda:1 ...; several with commas: a process each.",
-)
+@options.device("; several with commas: a process each.")
 @click.option(
     "--tier",
     type=click.Choice(["exact", "fast"]),
@@ -85,8 +67,8 @@ from ftransfer.cli.progress import progress_bar
     help="Make them by the rules that this checkpoint of ftransfer finetune was trained with.",
 )
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
-@click.option("--allow-outside", is_flag=True, help="Let a table name images outside its folder.")
-@click.option("--cluster", metavar="ADDRESS", help="Dask scheduler tcp://HOST:PORT, or local:4.")
+@options.allow_outside
+@options.cluster
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def extract(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ftransfer.cli import complete
+from ftransfer.cli import complete, options, split_names
 from ftransfer.cli.progress import progress_bar
 
 
@@ -16,7 +16,7 @@ class Names(click.ParamType):
 
     def convert(self, value, param, ctx):
         """Turn text into a tuple."""
-        return value if isinstance(value, tuple) else tuple(n.strip() for n in value.split(",") if n.strip())
+        return value if isinstance(value, tuple) else tuple(split_names(value))
 
 
 @click.command()
@@ -34,19 +34,9 @@ class Names(click.ParamType):
     shell_complete=complete.domains,
     help="Domain that trains; may be repeated.  [default: all]",
 )
-@click.option(
-    "--backbone",
-    shell_complete=complete.backbones,
-    default="resnet50",
-    show_default=True,
-    help="See ftransfer backbones.",
-)
-@click.option(
-    "--weights",
-    shell_complete=complete.checkpoints,
-    default="DEFAULT",
-    show_default=True,
-    help="What to start from: DEFAULT, a name (IMAGENET1K_V1), a file, or random, which is from nothing.",
+@options.backbone
+@options.weights(
+    "What to start from: DEFAULT, a name (IMAGENET1K_V1), a file, or random, which is from nothing."
 )
 @click.option(
     "--take", type=Names(), default="", help="Layers to take from them: layer1,layer2.  [default: all]"
@@ -89,13 +79,7 @@ class Names(click.ParamType):
     shell_complete=complete.backbones,
     help="Backbone whose embedding is learned as well: distillation.",
 )
-@click.option(
-    "--teacher-weights",
-    shell_complete=complete.checkpoints,
-    default="DEFAULT",
-    show_default=True,
-    help="As --weights.",
-)
+@options.weights("As --weights.", "--teacher-weights")
 @click.option(
     "--adapt-bn",
     is_flag=True,
@@ -136,16 +120,10 @@ class Names(click.ParamType):
     help="float32, or bfloat16 where it is faster.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--device",
-    shell_complete=complete.words("auto", "cpu", "cuda"),
-    default="auto",
-    show_default=True,
-    help="auto, cpu, cuda, cuda:1 ...",
-)
-@click.option("--allow-outside", is_flag=True, help="Let a table name images outside its folder.")
+@options.device()
+@options.allow_outside
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_outside, as_json, **options):
+def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_outside, as_json, **settings):
     """Train a backbone further on the labelled images IMAGES; write a checkpoint that extract takes.
 
     IMAGES is what extract takes. A checkpoint of ftransfer finetune can be the start of another: its head goes on
@@ -165,13 +143,13 @@ def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_out
 
     if rules_from:
         rules = read_rules(rules_from)
-    training = Training(labels=labels or ("label",), rules=rules, **options)
-    one = len(options["domains"]) == 1 and _has_no_domains(images)
-    table = find_images(images, domain=options["domains"][0] if one else None, allow_outside=allow_outside)
+    training = Training(labels=labels or ("label",), rules=rules, **settings)
+    one = len(settings["domains"]) == 1 and _has_no_domains(images)
+    table = find_images(images, domain=settings["domains"][0] if one else None, allow_outside=allow_outside)
     if labels:
         table[list(labels)] = read_labels(images, labels)
     if adapt_bn:
-        table = table[table["domain"].isin(options["domains"])] if options["domains"] else table
+        table = table[table["domain"].isin(settings["domains"])] if settings["domains"] else table
         checkpoint_path(out)
         network = Backbone(training.backbone, training.weights, device=device)
         network.preset = Backbone(training.backbone, "random").preset  # as extract will take the checkpoint

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import click
 
-from ftransfer.cli import complete, say_warning
+from ftransfer.cli import complete, options, say_warning, split_names
 from ftransfer.cli.progress import progress_bar
 from ftransfer.errors import unknown
+
+COLUMNS = ("pipeline", "adaptation", "score", "source")  # of a table of candidates
 
 
 class Duration(click.ParamType):
@@ -115,9 +117,9 @@ class Duration(click.ParamType):
 )
 @click.option("--out", shell_complete=complete.folders, help="Run folder.  [default: runs/SOURCE-to-TARGET]")
 @click.option("--jobs", type=click.IntRange(1), help="Candidates fitted at once.  [default: usable cores]")
-@click.option("--cluster", metavar="ADDRESS", help="Dask scheduler tcp://HOST:PORT, or local:4.")
+@options.cluster
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-def fit(features, source, target, label_columns, alternatives, as_json, **options):
+def fit(features, source, target, label_columns, alternatives, as_json, **settings):
     """Race adaptation pipelines on FEATURES from SOURCE to TARGET; write report and model.
 
     Several feature sets of the same images are joined: what several backbones know, side by side; with --alternatives
@@ -130,19 +132,19 @@ def fit(features, source, target, label_columns, alternatives, as_json, **option
         from ftransfer.cli.fit_several import describe_several, run_several
 
         several = {"label_columns": dict.fromkeys(label_columns), "alternatives": alternatives}
-        results, folder = run_several(features, source, target, **several, **options)
+        results, folder = run_several(features, source, target, **several, **settings)
         click.echo(json.dumps(results) if as_json else describe_several(results, folder))
         return
     label = next(iter(label_columns), None)
-    results, folder = run_fit(features, source, target, label=label, **options)
+    results, folder = run_fit(features, source, target, label=label, **settings)
     click.echo(json.dumps(results) if as_json else describe(results, folder))
 
 
-def run_fit(features, source, target, *, command=None, **options):
+def run_fit(features, source, target, *, command=None, **settings):
     """Load the task, race, and write the run folder; return the results and the folder. See `run_race`."""
     from ftransfer.report import PARTS, write_report
 
-    result, feature_set, folder = run_race(features, source, target, **options)
+    result, feature_set, folder = run_race(features, source, target, **settings)
     command = command or shlex.join(["ftransfer", *sys.argv[1:]])
     with progress_bar(PARTS, " parts", "report") as bar:
         return write_report(result, feature_set, folder, command=command, progress=bar.update), folder
@@ -150,7 +152,7 @@ def run_fit(features, source, target, *, command=None, **options):
 
 def folder_for(source, target, leave_target_out=False) -> Path:
     """Name the run folder where none is named."""
-    sources = "+".join(name.strip() for name in source.split(",") if name.strip())
+    sources = "+".join(split_names(source))
     return Path("runs") / f"{sources}-to-{target}{'-unseen' * bool(leave_target_out)}".replace("/", "_")
 
 
@@ -204,9 +206,9 @@ def run_race(
         raise unknown("search", search, STRATEGIES, plural="searches")
     feature_set = features if hasattr(features, "load") else open_features(features)
     recipes = [load_recipe(p) for p in pipelines]
-    sources = [name.strip() for name in source.split(",") if name.strip()]
+    sources = split_names(source)
     if classes not in ("strict", "shared", "all"):
-        classes = [name.strip() for name in classes.split(",") if name.strip()]
+        classes = split_names(classes)
     task = load_task(
         feature_set, sources, target, classes=classes, label=label, leave_target_out=leave_target_out
     )
@@ -244,16 +246,13 @@ def describe(results, folder) -> str:
     from ftransfer.report import setting
 
     counted = results["counted"]
-    header = (
-        ["rank", "pipeline", "adaptation", "score", "source"] + (["target*"] if counted else []) + ["setting"]
-    )
+    header = ["rank", *COLUMNS, *(["target*"] if counted else []), "setting"]
     rows, seen = [], set()
     for row in results["candidates"]:
         if row["pipeline"] in seen:
             continue
         seen.add(row["pipeline"])
-        numbers = [number(row["score"], "{:.3f}"), number(row["source_accuracy"], "{:.1%}")]
-        numbers += [number(row["target_accuracy"], "{:.1%}")] if counted else []
+        numbers = in_numbers(row, counted)
         note = f"failed: {row['error']}" if row["error"] else setting(row["params"])
         rows.append([str(row["rank"]), row["pipeline"], row["adaptation"], *numbers, note])
     lines = list(in_columns([header, *rows], right={0, *range(3, len(header) - 1)}))
@@ -265,6 +264,12 @@ def describe(results, folder) -> str:
     lines += [counted["sentence"]] if counted else []
     lines += ["", f"report: {folder / 'report.html'}", f"labels for the target: {folder / 'predictions.csv'}"]
     return "\n".join([*lines, f"model: {folder / 'model.skops'}"])
+
+
+def in_numbers(row, counted) -> list[str]:
+    """Write a candidate's score and accuracies; that of the target only where it was counted."""
+    numbers = [number(row["score"], "{:.3f}"), number(row["source_accuracy"], "{:.1%}")]
+    return numbers + ([number(row["target_accuracy"], "{:.1%}")] if counted else [])
 
 
 def number(value, form) -> str:

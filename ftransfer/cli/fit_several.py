@@ -51,19 +51,16 @@ def run_several(features, source, target, *, label_columns, alternatives, out=No
 
 def describe_several(results, folder) -> str:
     """Show the leading candidates of all races, the answers, and where the files are."""
-    from ftransfer.cli.fit import in_columns, number
+    from ftransfer.cli.fit import COLUMNS, in_columns, in_numbers
     from ftransfer.report import KINDS, setting
 
     kind, runs = results["kind"], results["runs"]
     counted = any(run["counted"] for run in runs.values())
-    header = (
-        [kind, "pipeline", "adaptation", "score", "source"] + (["target*"] if counted else []) + ["setting"]
-    )
+    header = [kind, *COLUMNS, *(["target*"] if counted else []), "setting"]
     rows = [header]
     for name, run in runs.items():
         for row in run["leading"]:
-            numbers = [number(row["score"], "{:.3f}"), number(row["source_accuracy"], "{:.1%}")]
-            numbers += [number(row["target_accuracy"], "{:.1%}")] if counted else []
+            numbers = in_numbers(row, counted)
             mark = " <" if row["chosen"] else ""
             rows.append([name, row["pipeline"] + mark, row["adaptation"], *numbers, setting(row["params"])])
     lines = list(in_columns(rows, right=set(range(3, len(header) - 1))))

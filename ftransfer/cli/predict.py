@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from ftransfer.cli import complete
+from ftransfer.cli import complete, options
 from ftransfer.cli.progress import progress_bar
 from ftransfer.storage import place
 
@@ -31,14 +31,8 @@ from ftransfer.storage import place
     shell_complete=complete.domains,
     help="Of a feature set with several domains, label this one only.",
 )
-@click.option(
-    "--device",
-    shell_complete=complete.words("auto", "cpu", "cuda"),
-    default="auto",
-    show_default=True,
-    help="auto, cpu, cuda, cuda:1 ...",
-)
-@click.option("--allow-outside", is_flag=True, help="Let a table name images outside its folder.")
+@options.device()
+@options.allow_outside
 @click.option("--trust", multiple=True, metavar="TYPE", help="A type that the model file may hold besides.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def predict(run, images_or_features, out, weights, features, domain, device, allow_outside, trust, as_json):

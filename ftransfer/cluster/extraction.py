@@ -22,12 +22,11 @@ from ftransfer.cluster.job import (
 )
 from ftransfer.cluster.loan import lending
 from ftransfer.errors import FtransferError
-from ftransfer.features import FeatureSet, write_whole
+from ftransfer.features import FeatureSet, fill_in, write_whole
 from ftransfer.images import full_path
 from ftransfer.plan import pending_rows
 from ftransfer.storage import place
 
-FOUND = ("sha256", "status", "error", "size", "mtime")  # columns that a shard fills in
 AHEAD = 3  # shards handed in for each that can run at once
 SMALLEST_SHARD, LARGEST_SHARD = 64, 8192  # images; the largest makes one part
 STOP_SECONDS = 60  # after Ctrl-C, for the shards that run to commit what they have
@@ -88,8 +87,7 @@ def extract_on_cluster(
     Interrupted
         On Ctrl-C: no further shard is begun, and those that run commit what they have.
     """
-    from ftransfer.extract import Summary, interrupted
-    from ftransfer.fidelity import compare_tiers
+    from ftransfer.extract import Summary, conclude, interrupted
 
     started = time.monotonic()
     with connect(cluster) as client, lending(client) as lend:
@@ -122,12 +120,7 @@ def extract_on_cluster(
     summary.computed = len(set(good["sha256"]) - before)
     summary.reused = len(good) - summary.computed
     summary.failed = [(full_path(row.root, row.path), row.error) for row in bad.itertuples()]
-    if backbone.tier == "fast" and summary.computed:
-        with suppress(OSError, ValueError):  # an image may have gone since
-            summary.drift = compare_tiers(features, backbone, manifest)
-    summary.seconds = time.monotonic() - started
-    features.summary = summary
-    return features
+    return conclude(features, backbone, manifest, summary, started)
 
 
 class _Shards:
@@ -145,8 +138,7 @@ class _Shards:
         runtimes = set()
 
         def put_in(done, runtime):
-            for name in FOUND:
-                manifest.loc[done.index, name] = done[name].array
+            fill_in(manifest, done)
             runtimes.add(runtime)
             progress(int((done["status"] != "pending").sum()))
 

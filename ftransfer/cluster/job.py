@@ -15,7 +15,8 @@ from ftransfer.cluster.loan import borrow, borrowed, faults_as_text
 from ftransfer.errors import FtransferError
 from ftransfer.features import FeatureSet
 from ftransfer.images import read_bytes
-from ftransfer.storage import READERS, is_remote, place
+from ftransfer.plan import count_readers
+from ftransfer.storage import place
 
 MARK = ".cluster"  # file in a feature set by which a worker knows it
 
@@ -111,12 +112,10 @@ class Job:
                 raise KeyboardInterrupt
 
         threads = max(1, joblib.cpu_count() // slots.get(socket.gethostname(), 1))
-        # images of a store are mostly waited for
-        readers = max(threads, READERS if any(map(is_remote, rows["root"].unique())) else 1)
         summary, make = Summary(len(rows)), partial(self.make_runtime, threads)
         options = {
             "done": self.done,
-            "workers": self.workers or readers,
+            "workers": self.workers or count_readers(rows, threads),
             "strict": self.strict,
             "progress": look_up,
         }

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ftransfer.adapted import write_statistics
-from ftransfer.backbone import Backbone, _fingerprint
+from ftransfer.backbone import Backbone, hash_weights
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.extract import extract_features
 from ftransfer.features import FeatureSet, write_whole, writing
@@ -121,7 +121,7 @@ def adapt_batch_norm(
             if change < tolerance:
                 break
     network.eval()
-    backbone.recipe["weights"] = "sha256:" + _fingerprint(network)
+    backbone.recipe["weights"] = hash_weights(network)
     return {
         "layers": len(layers),
         "images": len(rows),

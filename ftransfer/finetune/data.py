@@ -13,7 +13,7 @@ from torchvision.transforms import functional as F
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.finetune.augment import vary
 from ftransfer.finetune.settings import Training
-from ftransfer.images import decode, full_path, read_bytes
+from ftransfer.images import UNREADABLE, decode, full_path, read_bytes
 from ftransfer.storage import Unreachable
 
 
@@ -130,7 +130,7 @@ class Pixels:
             image = decode(read_bytes(root, path))
         except Unreachable:
             raise
-        except (OSError, ValueError, SyntaxError, OverflowError, MemoryError) as error:  # what Pillow raises
+        except UNREADABLE as error:
             return str(error) or type(error).__name__
         self.values.numpy()[row] = self.backbone.pixels(image).transpose(2, 0, 1)
         return None

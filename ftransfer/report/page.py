@@ -22,20 +22,6 @@ MOST_IN_MATRIX = 40  # classes; of more, those with the most mistakes are shown
 
 def draw_page(found: Findings, results: dict) -> str:
     """Draw the page from what was found and its numbers, as `Findings.results` gives them."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": lambda v: "" if v is None else f"{v:.1%}",
-        "points": lambda v: "" if v is None else f"{100 * v:+.1f}".replace("+0.0", "0.0"),
-        "number": lambda v: "" if v is None else f"{v:.3f}",
-        "figure": lambda v: "" if v is None else f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.3g}",
-        "change": lambda pair: pictures.draw_change(*pair),
-    }
     candidates = [
         {**row, "chosen": i == found.race.chosen, "setting": setting(row["params"])}
         for i, row in enumerate(results["candidates"])
@@ -44,11 +30,11 @@ def draw_page(found: Findings, results: dict) -> str:
     best = [row for i, row in enumerate(candidates) if i in first or row["chosen"]]
     script = (HERE / "page.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("page.html").render(
+    return load_template("page.html").render(
         **results,
         title=f"{' + '.join(results['task']['sources'])} to {results['task']['target']}"
         + (f", {results['task']['label']}" if results["task"]["label"] else ""),
-        style=Markup((HERE / "page.css").read_text("utf-8")),
+        style=read_style(),
         hues=pictures.HUES,
         script=Markup(script),
         script_hash=digest,
@@ -66,6 +52,31 @@ def draw_page(found: Findings, results: dict) -> str:
         training_picture=Markup(draw_curve(results["training"]) if results["training"] else ""),
         recipe_text=json.dumps(results["recipe"], indent=1),
     )
+
+
+def load_template(name: str) -> jinja2.Template:
+    """Load a page of this folder, with the filters that write numbers."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": lambda v: "" if v is None else f"{v:.1%}",
+        "points": lambda v: "" if v is None else f"{100 * v:+.1f}".replace("+0.0", "0.0"),
+        "number": lambda v: "" if v is None else f"{v:.3f}",
+        "figure": lambda v: "" if v is None else f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.3g}",
+        "setting": setting,
+        "change": lambda pair: pictures.draw_change(*pair),
+    }
+    return environment.get_template(name)
+
+
+def read_style() -> Markup:
+    """Read the style sheet that all pages share."""
+    return Markup((HERE / "page.css").read_text("utf-8"))
 
 
 def _reliability(counted: dict | None) -> Markup:

@@ -8,7 +8,6 @@ import re
 from json import dumps
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
@@ -16,9 +15,8 @@ from ftransfer.errors import FtransferError
 from ftransfer.features import write_whole, writing
 from ftransfer.guard import STEPS, step_of
 from ftransfer.learning_curves import draw_curve
-from ftransfer.report.numbers import setting
+from ftransfer.report.page import load_template, read_style
 
-HERE = Path(__file__).parent
 # Between features a score misleads. squeezenet1_1 as it comes and tuned on the source (--freeze-until features.7), by
 # fit FROZEN TUNED --alternatives, the best of four logistic recipes; score and per cent right of the target, frozen and
 # tuned: photo to cartoon 0.330, 60.9 and 0.349, 59.7; photo to sketch 0.288, 43.4 and 0.263, 41.4; amazon to webcam
@@ -111,19 +109,8 @@ def _join_predictions(files: dict[str, Path]) -> pd.DataFrame:
 
 
 def _draw(results: dict) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters |= {
-        "percent": lambda v: "" if v is None else f"{v:.1%}",
-        "number": lambda v: "" if v is None else f"{v:.3f}",
-        "setting": setting,
-    }
     task = next(iter(results["runs"].values()))["task"]
-    return environment.get_template("several.html").render(
+    return load_template("several.html").render(
         **results,
         said=KINDS[results["kind"]],
         title=f"{' + '.join(task['sources'])} to {task['target']}",
@@ -133,5 +120,5 @@ def _draw(results: dict) -> str:
             for name, run in results["runs"].items()
             if run["training"]
         },
-        style=Markup((HERE / "page.css").read_text("utf-8")),
+        style=read_style(),
     )

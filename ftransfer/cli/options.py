@@ -1,0 +1,35 @@
+"""Options that several commands share."""
+
+import click
+
+from ftransfer.cli import complete
+
+backbone = click.option(
+    "--backbone",
+    shell_complete=complete.backbones,
+    default="resnet50",
+    show_default=True,
+    help="See ftransfer backbones.",
+)
+allow_outside = click.option(
+    "--allow-outside", is_flag=True, help="Let a table name images outside its folder."
+)
+cluster = click.option("--cluster", metavar="ADDRESS", help="Dask scheduler tcp://HOST:PORT, or local:4.")
+
+
+def weights(help: str, name: str = "--weights"):
+    """Name weights: DEFAULT, published ones, or a checkpoint file."""
+    return click.option(
+        name, shell_complete=complete.checkpoints, default="DEFAULT", show_default=True, help=help
+    )
+
+
+def device(more: str = ""):
+    """Name what computes."""
+    return click.option(
+        "--device",
+        shell_complete=complete.words("auto", "cpu", "cuda"),
+        default="auto",
+        show_default=True,
+        help=f"auto, cpu, cuda, cuda:1 ...{more}",
+    )
