@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from queue import SimpleQueue
 
 import numpy as np
@@ -209,7 +210,7 @@ class _Run:
 
     def go(self, workers: int, strict: bool) -> None:
         todo = [row for row, sha256 in enumerate(self.columns["sha256"]) if not self._is_done(row, sha256)]
-        self.ahead, self.strict = 2 * workers, strict
+        self.workers, self.ahead, self.strict = workers, 2 * workers, strict
         readers = ThreadPoolExecutor(workers, "reader")
         with ThreadPoolExecutor(1, "writer") as self.writer:
             try:
@@ -253,16 +254,19 @@ class _Run:
         return True
 
     def _read_ahead(self, pool: ThreadPoolExecutor, rows: list[int]):
-        """Yield (row, what `_read` found) in order, with at most `ahead` images read ahead."""
-        queue = deque()
-        for row in rows:
-            queue.append((row, pool.submit(self._read, row)))
-            if len(queue) >= self.ahead:
-                row, future = queue.popleft()
-                yield row, self._wait(future, self._launch)
+        """Yield (row, what `_read` found) in order, with at most `ahead` images read ahead, some in one go."""
+        queue, reading, rows = deque(), 0, iter(rows)
+        while some := list(islice(rows, max(1, self.ahead // (4 * self.workers)))):
+            queue.append((some, pool.submit(lambda some: [self._read(row) for row in some], some)))
+            reading += len(some)
+            while reading >= self.ahead:
+                reading -= len(queue[0][0])
+                yield from self._found(*queue.popleft())
         while queue:
-            row, future = queue.popleft()
-            yield row, self._wait(future, self._launch)
+            yield from self._found(*queue.popleft())
+
+    def _found(self, rows: list[int], future: Future):
+        return zip(rows, self._wait(future, self._launch), strict=True)
 
     def _wait(self, future: Future, when_late=lambda: None):
         """Wait, but no longer than a part may stay open: then write what there is, and wait on."""

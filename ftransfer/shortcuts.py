@@ -1,8 +1,8 @@
 """The fast tier's pixels: decoded and resized with less work than torchvision's preset takes.
 
-On the CPU a JPEG is decoded at a fraction of its size and resized by whole numbers. On a GPU for which torchcodec is
-installed, the GPU decodes and resizes the JPEG files that it can. Which these are depends on the file alone, so that the
-same file gives the same pixels in every run.
+On the CPU a JPEG is decoded at a fraction of its size and resized by whole numbers. Where torchcodec is installed, a
+GPU decodes and resizes the JPEG files that it can. Which these are depends on the file alone, so that the same file
+gives the same pixels in every run.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ SAMPLINGS = (b"\x11\x11\x11", b"\x21\x11\x11", b"\x12\x11\x11", b"\x22\x11\x11")
 def resize_and_crop(pixels: torch.Tensor, mode: str, size: int, crop: int) -> torch.Tensor:
     """Resize images of one shape to a shorter side of `size`, and crop the middle, as torchvision does.
 
-    Of uint8 on the CPU, with the channels last in memory, it takes 0.4 of the time of Pillow, and gives the same pixels but
-    for a grey level (two in bicubic mode) on 1 % of them, more where an image shrinks much.
+    Of uint8 on the CPU, with the channels last in memory, it takes 0.4 of the time of Pillow, and gives the same pixels
+    but for a grey level (two in bicubic mode) on 1 % of them, more where an image shrinks much.
 
     Parameters
     ----------
@@ -111,8 +111,8 @@ class GpuDecoder:
     preset : ImageClassification
         Says the sizes and the interpolation.
     decode : callable, optional
-        Takes a list of uint8 tensors, the files, and gives a list of uint8 (channels, height, width) on the device; raises a
-        RuntimeError for what it cannot decode. Default: torchcodec's.
+        Takes a list of uint8 tensors, the files, and gives a list of uint8 (channels, height, width) on the device;
+        raises a RuntimeError for what it cannot decode. Default: torchcodec's.
     """
 
     def __init__(self, device: torch.device, preset, decode=None):

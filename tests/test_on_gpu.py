@@ -1,0 +1,157 @@
+"""What the tests with a stand-in for `torch.cuda` cannot show: on a GPU, where there is one."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_shortcuts import jpeg, with_orientation
+
+from ftransfer import Backbone, extract_features, find_images
+from ftransfer import runtime as module
+from ftransfer.extract import Interrupted
+from ftransfer.images import decode
+from ftransfer.runtime import TorchRuntime, lanes, relative_difference
+from ftransfer.shortcuts import GpuDecoder, take_jpeg, torchcodec_version
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU of CUDA here")
+needs_torchcodec = pytest.mark.skipif(
+    torchcodec_version() is None, reason='torchcodec is not installed: pip install "ftransfer[gpu]"'
+)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return Backbone("resnet18", "random", device="cuda")
+
+
+@pytest.fixture(scope="module")
+def fast():
+    return Backbone("resnet18", "random", device="cuda", tier="fast")
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """JPEGs of several sizes and kinds, and a PNG."""
+    folder = tmp_path_factory.mktemp("images")
+    sizes = [(320, 240), (300, 400), (640, 480)]
+    for i in range(200):
+        content = jpeg(i, sizes[i % 3], "L" if i % 7 == 0 else "RGB", progressive=i % 5 == 0, quality=92)
+        (folder / f"{i:03d}.jpg").write_bytes(with_orientation(content, i % 9) if i % 11 == 0 else content)
+    Image.open(io.BytesIO(jpeg(999, (260, 270)))).save(folder / "other.png")
+    return folder
+
+
+def some_pixels(n, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, 224, 224, 3), np.uint8)
+
+
+def test_the_exact_tier_gives_what_the_processor_gives(exact):
+    runtime, plain = TorchRuntime(exact, 16), TorchRuntime(exact.on("cpu"), 16)
+    with lanes(runtime) as pool:
+        for seed, rows in enumerate(pool.map(runtime, [some_pixels(16, seed) for seed in range(6)])):
+            assert relative_difference(rows, plain(some_pixels(16, seed))) < 1e-5
+
+
+def test_a_resumed_run_gives_the_same_bytes(exact, photographs, tmp_path):
+    table = find_images(photographs, domain="day")
+    whole = extract_features(table, tmp_path / "whole", exact, batch_size=16)
+
+    def interrupt(n, seen=[0]):  # noqa: B006
+        seen[0] += n
+        if seen[0] >= 60:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="of 201 images are kept"):
+        extract_features(table, tmp_path / "f", exact, batch_size=16, progress=interrupt)
+    resumed = extract_features(table, tmp_path / "f", exact, batch_size=16)
+    assert 0 < resumed.summary.computed < 201
+    np.testing.assert_array_equal(resumed.load(resumed.complete), whole.load(whole.complete))
+
+
+def test_two_processes_give_what_one_gives(exact, photographs, tmp_path):
+    table = find_images(photographs, domain="day")
+    one = extract_features(table, tmp_path / "one", exact, batch_size=16)
+    two = extract_features(table, tmp_path / "two", exact, batch_size=16, devices=["cuda:0", "cuda:0"])
+    np.testing.assert_array_equal(two.load(two.complete), one.load(one.complete))
+
+
+def test_the_batch_grows(fast):
+    assert TorchRuntime(fast, "auto", images=100_000).batch_size > 32
+
+
+def test_out_of_memory_computes_in_smaller_pieces_and_goes_on(fast):
+    pixels = some_pixels(1024)
+    runtime = TorchRuntime(fast, 1024)
+    with lanes(runtime) as pool:
+        expected = pool.submit(runtime, pixels).result()
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info()
+        hoard = torch.empty(free - 900 * 2**20, dtype=torch.uint8, device="cuda")
+        found = pool.submit(runtime, pixels).result()
+        assert 1 <= runtime._at_once < 1024
+        del hoard
+        torch.cuda.empty_cache()
+    assert relative_difference(found, expected) < 0.05
+
+
+def test_a_compiled_network_gives_what_the_network_gives_in_every_lane(fast, monkeypatch):
+    monkeypatch.setattr(module, "COMPILE_FROM", 0)
+    runtime = TorchRuntime(fast, 16)
+    assert runtime.record["compiled"]
+    monkeypatch.setattr(module, "COMPILE_FROM", float("inf"))
+    plain = TorchRuntime(fast, 16)
+    batches = [some_pixels(16, seed) for seed in range(12)]
+    with lanes(runtime) as pool:
+        found = list(pool.map(runtime, batches))
+    for rows, pixels in zip(found, batches, strict=True):
+        assert relative_difference(rows, plain(pixels)) < 0.05
+
+
+@needs_torchcodec
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_gpu_decodes_nearly_what_pillow_decodes(fast, mode, subsampling):
+    files = {i: with_orientation(jpeg(i, (330, 280), mode), i, subsampling=subsampling) for i in range(1, 9)}
+    batch = torch.zeros((9, 224, 224, 3), dtype=torch.uint8, device="cuda")
+    GpuDecoder(fast.device, fast.preset)({i: take_jpeg(file) for i, file in files.items()}, batch)
+    rows = batch.cpu().numpy().astype(int)
+    assert not rows[0].any()
+    for i, file in files.items():
+        difference = np.abs(rows[i] - fast.pixels(decode(file)))
+        assert difference.mean() < 1.5, f"orientation {i}"
+
+
+@needs_torchcodec
+def test_what_the_gpu_decodes_is_embedded_nearly_as_in_the_exact_tier(fast, photographs, tmp_path):
+    assert fast.decodes_on_gpu
+    assert "decoded and resized by the GPU" in fast.recipe["preprocessing"]["shortcuts"]
+    features = extract_features(find_images(photographs, domain="day"), tmp_path / "f", fast)
+    assert features.summary.failed == []
+    assert features.summary.drift["centred_cosine"] > 0.98
+    again = extract_features(find_images(photographs, domain="day"), tmp_path / "g", fast)
+    difference = relative_difference(again.load(again.complete), features.load(features.complete))
+    assert difference < 0.02
+
+
+@needs_torchcodec
+def test_torn_files_are_rows_with_their_reason_and_harm_no_other(fast, photographs, tmp_path):
+    whole = extract_features(find_images(photographs, domain="day"), tmp_path / "whole", fast)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, file in enumerate(sorted(photographs.iterdir())):
+        content = bytearray(file.read_bytes())
+        if i % 10 == 1:
+            content = content[: len(content) // 2]
+        if i % 10 == 3:  # noise in the middle of the scan: what comes of it is open, but not to the others
+            middle = len(content) // 2
+            content[middle : middle + 40] = np.random.default_rng(i).bytes(40)
+        (folder / file.name).write_bytes(content)
+    features = extract_features(find_images(folder, domain="day"), tmp_path / "f", fast)
+    manifest = features.complete
+    torn = np.arange(201) % 10 == 1
+    assert (manifest["status"] == "error").to_numpy()[torn].all()
+    same = np.flatnonzero(~torn & (np.arange(201) % 10 != 3))
+    found, expected = (f.load(f.complete.iloc[same]) for f in (features, whole))
+    assert relative_difference(found, expected) < 0.02

@@ -1,0 +1,268 @@
+"""The fast tier's pixels, and which files a GPU decodes: on the CPU, with something in place of its decoder."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from test_gpu import FakeCuda
+
+import ftransfer.shortcuts as module
+from ftransfer import Backbone, FtransferError, extract_features, find_images
+from ftransfer.gpu import Gpu
+from ftransfer.images import decode
+from ftransfer.runtime import TorchRuntime
+from ftransfer.shortcuts import Encoded, GpuDecoder, Undecodable, take_jpeg
+
+CPU = torch.device("cpu")
+
+
+def jpeg(seed=0, size=(40, 32), mode="RGB", **options) -> bytes:
+    """Compress smooth colours, which each way of sampling leaves much as they are."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(coarse).resize(size, Image.BICUBIC).convert(mode).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def with_orientation(content: bytes, orientation: int, **options) -> bytes:
+    image, buffer = Image.open(io.BytesIO(content)), io.BytesIO()
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(buffer, "JPEG", exif=exif, quality=95, **options)
+    return buffer.getvalue()
+
+
+def pillow_in_place(files: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Decode as torchcodec does: all or nothing, orientation applied, grey as one channel."""
+    images = []
+    for file in files:
+        try:
+            image = ImageOps.exif_transpose(Image.open(io.BytesIO(file.numpy().tobytes())))
+            pixels = np.array(image)
+        except OSError as error:
+            raise RuntimeError("nvjpegDecode failed") from error
+        images.append(torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1))
+    return images
+
+
+@pytest.fixture(scope="module")
+def fast():
+    return Backbone("small_cnn", "random", device="cpu", tier="fast")
+
+
+@pytest.fixture
+def on_gpu(fast, monkeypatch):
+    """A backbone whose GPU decodes, for which Pillow stands in."""
+    monkeypatch.setattr(fast, "decodes_on_gpu", True)
+    monkeypatch.setitem(fast.recipe, "runtime", "torch")
+    monkeypatch.setattr(GpuDecoder, "_by_torchcodec", lambda self, files: pillow_in_place(files))
+    monkeypatch.setattr("ftransfer.runtime.Gpu", lambda device: Gpu(device, FakeCuda()))
+    make = TorchRuntime.__init__
+
+    def with_gpu(self, backbone, batch_size, images=1, gpu=None):
+        make(self, backbone, batch_size, images, Gpu(CPU, FakeCuda()))
+
+    monkeypatch.setattr(TorchRuntime, "__init__", with_gpu)
+    return fast
+
+
+# ------------------------------------------------------------ which files
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+def test_the_common_jpegs_are_for_the_gpu(subsampling):
+    file = take_jpeg(jpeg(subsampling=subsampling))
+    assert file.pixels == 40 * 32
+    assert bytes(file.content) == jpeg(subsampling=subsampling)
+    assert take_jpeg(jpeg(mode="L")).pixels == 40 * 32
+
+
+def test_a_file_is_taken_with_metadata_with_a_thumbnail_and_with_bytes_behind_its_end():
+    content = jpeg()
+    thumbnail = b"\xff\xe1" + (2 + len(content)).to_bytes(2) + content
+    assert take_jpeg(content[:2] + thumbnail + content[2:])
+    assert take_jpeg(with_orientation(content, 6))
+    assert take_jpeg(content + b"more")
+    assert take_jpeg(content[:2] + b"\xff" + content[2:])  # a marker may be preceded by fillings
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        jpeg(progressive=True),
+        jpeg(mode="CMYK"),
+        jpeg(size=(module.MAX_ASPECT * 2 + 2, 2)),
+        jpeg()[:-2],
+        jpeg()[: len(jpeg()) // 2],
+        jpeg()[:100],
+        jpeg()[:1],
+        b"",
+        b"\xff\xd8" + jpeg(),
+        b"\x89PNG\r\n\x1a\n" + bytes(100),
+        jpeg()[:2] + b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00" + jpeg()[2:],  # RGB, not YCbCr
+        jpeg().replace(b"\xff\xc0", b"\xff\xc1", 1),
+        jpeg()[:2] + b"\xff\xe0\x00\x00" + jpeg()[2:],
+    ],
+    ids=[
+        "progressive",
+        "CMYK",
+        "too long",
+        "no end",
+        "half",
+        "header",
+        "a byte",
+        "empty",
+        "two starts",
+        "PNG",
+        "RGB",
+        "extended",
+        "a segment without length",
+    ],
+)
+def test_everything_else_is_for_pillow(content):
+    assert take_jpeg(content) is None
+
+
+def test_a_thumbnail_that_is_whole_does_not_make_a_torn_picture_so():
+    content, inner = jpeg(), jpeg(1)
+    thumbnail = b"\xff\xe1" + (2 + len(inner)).to_bytes(2) + inner
+    assert take_jpeg(content[:2] + thumbnail + content[2:-10]) is None
+
+
+def test_a_file_too_large_to_decode_on_a_gpu_is_for_pillow(monkeypatch):
+    monkeypatch.setattr(module, "GPU_PIXELS", 40 * 32 - 1)
+    assert take_jpeg(jpeg()) is None
+
+
+def test_no_header_however_torn_is_more_than_a_no():
+    content, rng = jpeg(), np.random.default_rng(0)
+    for _ in range(2000):
+        torn = bytearray(content)
+        for at in rng.integers(0, 200, 3):
+            torn[at] = rng.integers(256)
+        file = take_jpeg(bytes(torn))
+        assert file is None or 0 < file.pixels <= module.GPU_PIXELS
+
+
+# ------------------------------------------------------------ decoding
+
+
+def rows_of(files, backbone, **options) -> np.ndarray:
+    batch = torch.zeros((8, backbone.image_size, backbone.image_size, 3), dtype=torch.uint8)
+    GpuDecoder(CPU, backbone.preset, pillow_in_place)({i: take_jpeg(f) for i, f in files.items()}, batch)
+    return batch.numpy()
+
+
+def test_files_of_several_shapes_come_into_their_rows(fast, monkeypatch):
+    monkeypatch.setattr(module, "GPU_PIXELS", 3000)  # so that they are decoded in three turns
+    files = {
+        0: jpeg(0),
+        2: jpeg(1, (50, 36)),
+        3: jpeg(2, mode="L"),
+        7: jpeg(3),
+        5: with_orientation(jpeg(4), 6),
+    }
+    rows = rows_of(files, fast)
+    for i in range(8):
+        expected = fast.pixels(decode(files[i])) if i in files else 0
+        assert np.abs(rows[i].astype(int) - expected).max() <= 1
+
+
+def test_files_that_cannot_be_decoded_are_named(fast):
+    bad = Encoded(bytearray(b"nothing"), 10)
+    batch = torch.zeros((4, fast.image_size, fast.image_size, 3), dtype=torch.uint8)
+    files = {0: take_jpeg(jpeg()), 1: bad, 2: take_jpeg(jpeg(1)), 3: bad}
+    with pytest.raises(Undecodable, match="2 files") as error:
+        GpuDecoder(CPU, fast.preset, pillow_in_place)(files, batch)
+    assert error.value.rows == [1, 3]
+
+
+def test_torchcodec_counts_from_the_release_whose_decoder_keeps_to_its_memory(monkeypatch):
+    torchcodec = pytest.importorskip(
+        "torchcodec", reason="torchcodec is not installed: pip install torchcodec"
+    )
+    monkeypatch.setattr(torchcodec, "__version__", "0.16.0")
+    assert module.torchcodec_version() is None
+    monkeypatch.setattr(torchcodec, "__version__", "0.17.1+cu130")
+    assert module.torchcodec_version() == "0.17.1"
+
+
+# ------------------------------------------------------------ in an extraction
+
+
+def write(folder, contents: dict[str, bytes]):
+    folder.mkdir(parents=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return find_images(folder, domain="day")
+
+
+def test_what_the_gpu_decodes_and_what_pillow_decodes_come_into_one_feature_set(on_gpu, tmp_path):
+    contents = {f"{i}.jpg": jpeg(i, progressive=i % 3 == 0) for i in range(20)}
+    table = write(tmp_path / "images", contents)
+    features = extract_features(table, tmp_path / "f", on_gpu, batch_size=4)
+    X = features.load(features.complete)
+    pixels = np.stack([on_gpu.pixels(decode(contents[path])) for path in table["path"]])
+    expected = TorchRuntime(on_gpu, 20)(pixels)
+    assert np.linalg.norm(X - expected) < 0.02 * np.linalg.norm(expected)
+    assert len(np.unique(X.round(3), axis=0)) == 20
+
+
+def test_a_file_that_the_gpu_refuses_is_pillows_and_harms_no_other(on_gpu, tmp_path, monkeypatch):
+    contents = {f"{i}.jpg": jpeg(i) for i in range(9)}
+    whole = write(tmp_path / "whole", contents)
+    expected = extract_features(whole, tmp_path / "e", on_gpu, batch_size=4)
+
+    def refuse_one(self, files):
+        if any(file.numpy().tobytes() == contents["4.jpg"] for file in files):
+            raise RuntimeError("nvjpegDecode failed")
+        return pillow_in_place(files)
+
+    monkeypatch.setattr(GpuDecoder, "_by_torchcodec", refuse_one)
+    found = extract_features(whole, tmp_path / "f", on_gpu, batch_size=4)
+    assert found.summary.failed == []
+    X = expected.load(expected.complete)
+    assert np.linalg.norm(found.load(found.complete) - X) < 0.02 * np.linalg.norm(X)
+
+
+@pytest.fixture
+def one_that_nobody_reads(monkeypatch):
+    """Make Pillow fail at a file only where the GPU refused it, as it fails in the middle of some."""
+    bad = jpeg(4)
+
+    def refuse(content, reduce_to=None):
+        if content == bad:
+            raise ValueError("broken data stream")
+        return decode(content, reduce_to)
+
+    def refuse_tensor(self, files):
+        if any(file.numpy().tobytes() == bad for file in files):
+            raise RuntimeError("nvjpegDecode failed")
+        return pillow_in_place(files)
+
+    monkeypatch.setattr("ftransfer.extract.decode", refuse)
+    monkeypatch.setattr(GpuDecoder, "_by_torchcodec", refuse_tensor)
+    return bad
+
+
+def test_a_file_that_nobody_can_decode_is_a_row_with_its_reason_and_its_twin_too(
+    on_gpu, tmp_path, one_that_nobody_reads
+):
+    contents = {f"{i}.jpg": jpeg(i) for i in range(9)} | {"41.jpg": jpeg(4), "95.jpg": jpeg(4)}
+    seen = []
+    table = write(tmp_path / "images", contents)
+    features = extract_features(table, tmp_path / "f", on_gpu, batch_size=4, progress=seen.append)
+    manifest = features.manifest.set_index("path")
+    assert sum(seen) == 11
+    assert features.summary.computed == 8
+    errors = manifest[manifest["status"] == "error"]["error"]
+    assert errors.to_dict() == dict.fromkeys(["4.jpg", "41.jpg", "95.jpg"], "broken data stream")
+    assert len(features.load(features.complete.query("status == 'ok'"))) == 8
+
+
+def test_strict_stops_at_a_file_that_nobody_can_decode(on_gpu, tmp_path, one_that_nobody_reads):
+    table = write(tmp_path / "images", {f"{i}.jpg": jpeg(i) for i in range(9)})
+    with pytest.raises(FtransferError, match=r"4.jpg cannot be read: broken data stream \(--strict"):
+        extract_features(table, tmp_path / "f", on_gpu, batch_size=4, strict=True)
