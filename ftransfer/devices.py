@@ -1,4 +1,8 @@
-"""Several GPUs of one machine: a process each, all into one feature set."""
+"""Several processes of one machine, on one GPU or several, all into one feature set.
+
+A process reads and decodes little more than one core can, however many threads it has: Python lets one of them run at
+a time. So a GPU gets several processes where there are images enough.
+"""
 
 import pickle
 import signal
@@ -9,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
 
+import joblib
 import pandas as pd
 import torch
 
@@ -18,18 +23,35 @@ from ftransfer.plan import count_readers
 from ftransfer.runtime import make_runtime
 
 IMAGES_EACH = 5000  # another GPU takes seconds to begin: "auto" takes one for so many images
+SEVERAL_FROM = (
+    50_000  # images of a GPU from which several processes repay the dozen seconds that they take to begin
+)
+MOST_EACH, CORES_EACH, MEMORY_EACH = (
+    8,
+    2,
+    8 * 10**9,
+)  # processes of a GPU; cores, and bytes of the GPU, for each
 
 
 def name_devices(wanted: str, images: int) -> list[str]:
-    """Take ``"cuda:0,cuda:1"`` apart; ``"auto"`` names all GPUs that the number of images is worth.
+    """Take ``"cuda:0,cuda:1"`` apart, a process each; ``"auto"`` and ``"cuda"`` name what the images are worth.
 
-    >>> name_devices("cuda:0, cuda:1", 10)
-    ['cuda:0', 'cuda:1']
+    ``"auto"`` names all GPUs, ``"cuda"`` one; a GPU is named once for each of its processes.
+
+    >>> name_devices("cuda:0, cuda:0, cuda:1", 10)
+    ['cuda:0', 'cuda:0', 'cuda:1']
     """
-    if wanted != "auto":
+    if wanted not in ("auto", "cuda"):
         return [name.strip() for name in wanted.split(",") if name.strip()] or [wanted]
-    count = min(torch.cuda.device_count(), max(1, images // IMAGES_EACH))
-    return [f"cuda:{i}" for i in range(count)] if count > 1 else ["auto"]
+    there = torch.cuda.device_count()
+    if not there:
+        return [wanted]
+    gpus = min(there, max(1, images // IMAGES_EACH)) if wanted == "auto" else 1
+    names = [f"cuda:{i}" for i in range(gpus)] if gpus > 1 else [wanted]
+    if images < gpus * SEVERAL_FROM:
+        return names
+    room = min(torch.cuda.get_device_properties(i).total_memory for i in range(gpus)) // MEMORY_EACH
+    return names * max(1, min(MOST_EACH, joblib.cpu_count() // (CORES_EACH * gpus), room))
 
 
 def embed_on_devices(
@@ -45,7 +67,7 @@ def embed_on_devices(
     strict: bool = False,
     progress: Callable[[int], None] = lambda n: None,
 ) -> None:
-    """Embed images with a process for each device, each every n-th image.
+    """Embed images with a process for each device, each every n-th image; a device may be named several times.
 
     Ctrl-C, an error in one of them, or the end of this process stops them all; what they had embedded is committed. A
     picture that comes twice may be computed twice; it is written once.
@@ -70,7 +92,7 @@ def embed_on_devices(
     options = {"workers": max(1, (workers or count_readers(rows)) // len(devices)), "strict": strict}
     images = len(rows) * features.n_views
     job = pickle.dumps(
-        (embed, features.folder, backbone.on("cpu"), images, batch_size, options, type(summary))
+        (embed, features.folder, backbone.on("cpu"), images, batch_size, options, type(summary), devices)
     )
     pool, shards = ProcessPoolExecutor(len(devices), context, _begin, (told, stop)), []
     try:
@@ -141,11 +163,11 @@ def _progress(n: int) -> None:
 
 def _embed_shard(job: bytes, device: str, rows: pd.DataFrame) -> tuple:
     """Return the rows as they became, a summary, and the error that ended it."""
-    embed, folder, backbone, images, batch_size, options, summary_of = pickle.loads(job)
+    embed, folder, backbone, images, batch_size, options, summary_of, devices = pickle.loads(job)
     rows, summary = rows.copy(), summary_of(len(rows))
     try:
         backbone = backbone.on(device)
-        make = partial(make_runtime, backbone, images, batch_size)
+        make = partial(make_runtime, backbone, images, batch_size, len(devices), devices.count(device))
         embed(FeatureSet(folder), backbone, rows, summary, make, progress=_progress, **options)
     except KeyboardInterrupt:
         pass

@@ -28,7 +28,7 @@ from ftransfer.features import FIELDS, FeatureSet, write_whole
 from ftransfer.fidelity import compare_tiers
 from ftransfer.images import UNREADABLE, decode, full_path, read_bytes, stat_image
 from ftransfer.plan import count_readers, pending_rows
-from ftransfer.runtime import lanes, make_runtime
+from ftransfer.runtime import lanes, make_runtime, one_torch_thread_each
 from ftransfer.shortcuts import Encoded, Undecodable, take_jpeg
 from ftransfer.storage import Unreachable, is_remote
 from ftransfer.views import make_views
@@ -211,13 +211,11 @@ class _Run:
     def go(self, workers: int, strict: bool) -> None:
         todo = [row for row, sha256 in enumerate(self.columns["sha256"]) if not self._is_done(row, sha256)]
         self.workers, self.ahead, self.strict = workers, 2 * workers, strict
-        readers = ThreadPoolExecutor(workers, "reader")
         with ThreadPoolExecutor(1, "writer") as self.writer:
             try:
-                with ExitStack() as self.stack:
+                with one_torch_thread_each(workers, "reader") as readers, ExitStack() as self.stack:
                     self._go(self._read_ahead(readers, todo))
             finally:
-                readers.shutdown(cancel_futures=True)
                 self._write()
                 self._written()
 

@@ -1,14 +1,11 @@
 """How far the fast tier drifts from the exact one."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import joblib
 import numpy as np
 import pandas as pd
-import torch
 
 from ftransfer.images import decode, read_bytes
-from ftransfer.runtime import one_torch_thread
+from ftransfer.runtime import one_torch_thread_each
 
 SAMPLE = 100  # images at most, and one in a hundred: the exact tier takes up to ten times as long for each
 NEIGHBOURS = 5
@@ -41,10 +38,7 @@ def compare_tiers(features, backbone, manifest: pd.DataFrame) -> dict | None:
         return backbone.embed(backbone.preprocess(decode(read_bytes(*row)))[None])
 
     threads = joblib.cpu_count() if backbone.device.type == "cpu" else 1
-    with (
-        one_torch_thread(),
-        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-    ):
+    with one_torch_thread_each(threads, "exact") as pool:
         exact = np.concatenate(list(pool.map(embed, rows[["root", "path"]].to_numpy())))
     fast = features.load(rows)
     return {

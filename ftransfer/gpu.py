@@ -18,9 +18,9 @@ from ftransfer.errors import FtransferError
 
 BATCH, BATCH_MAX = 32, 2048
 GAIN, MEMORY_SHARE = 0.05, 0.6
-# Billions of operations, 2 of them a multiplication with its addition, from which on a GPU repays a compiler that
-# takes half a minute or more: 250,000 images with resnet50. Assumed, not measured.
-COMPILE_FROM = 2e6
+# Measured on an H200 with 16 cores and resnet50: seconds that compiling takes, what share of the time is left then, and
+# seconds in which a process reads, decodes and hands over an image; a faster network gains nothing.
+COMPILING, COMPILED, HOST = 20.0, 0.5, 300e-6
 
 
 class Gpu:
@@ -94,30 +94,47 @@ class Gpu:
             ready.record()
         return rows, ready
 
-    def grow_batch(self, network: Callable, side: int, images: int) -> int:
-        """Measure how many images of side x side pixels to compute at once; at most twice as many as there are."""
+    def grow_batch(self, network: Callable, side: int, images: int, sharing: int = 1) -> int:
+        """Measure how many images of side x side pixels to compute at once; at most twice as many as there are.
+
+        Where several processes share the GPU, each takes its part of the memory.
+        """
 
         def measure(n):
-            pixels = self.pinned((n, side, side, 3)).numpy()
-            self.cuda.empty_cache()  # what is cached counts as taken
-            free, _ = self.cuda.mem_get_info(self.device)
-            self.cuda.reset_peak_memory_stats(self.device)
-            before = self.cuda.memory_reserved(self.device)
-            seconds = []
-            for _ in range(3):  # the first warms up
-                begun = time.perf_counter()
-                self.run(network, pixels)
-                seconds.append(time.perf_counter() - begun)
-            used = self.cuda.max_memory_reserved(self.device) - before
-            return min(seconds) / n, used / free
+            seconds, share = self.measure(network, side, n)
+            return seconds, sharing * share
 
         return grow_batch(measure, images)
+
+    def measure(self, network: Callable, side: int, n: int) -> tuple[float, float]:
+        """Run batches of n images; return seconds an image, and the share of the free memory that it took."""
+        pixels = self.pinned((n, side, side, 3)).numpy()
+        self.cuda.empty_cache()  # what is cached counts as taken
+        free, _ = self.cuda.mem_get_info(self.device)
+        self.cuda.reset_peak_memory_stats(self.device)
+        before = self.cuda.memory_reserved(self.device)
+        seconds = []
+        for _ in range(3):  # the first warms up
+            begun = time.perf_counter()
+            self.run(network, pixels)
+            seconds.append(time.perf_counter() - begun)
+        used = self.cuda.max_memory_reserved(self.device) - before
+        return min(seconds) / n, used / free
 
 
 @lru_cache(maxsize=1)
 def _launcher() -> ThreadPoolExecutor:
     """The one thread of this process that gives work to GPUs: CUDA graphs are recorded and replayed in it."""
     return ThreadPoolExecutor(1, "launcher")
+
+
+def compiling_pays(images: int, seconds: float) -> bool:
+    """Whether compiling a network that takes so many seconds an image saves more than it takes.
+
+    >>> compiling_pays(100_000, 0.001), compiling_pays(100_000, 0.0003), compiling_pays(10_000, 0.001)
+    (True, False, False)
+    """
+    return images * (seconds - max(COMPILED * seconds, min(seconds, HOST))) >= COMPILING
 
 
 def compiled(network: Callable, run: Callable, pixels: np.ndarray) -> Callable:

@@ -200,6 +200,8 @@ def _on_disk(root: str, path: str) -> str:
 
 
 def _original(stored: str) -> str:
+    if "\\" not in stored:
+        return stored
     return re.sub(
         r"\\(?:\\|udc([0-9a-f]{2}))", lambda e: chr(0xDC00 + int(e[1], 16)) if e[1] else "\\", stored
     )
@@ -373,7 +375,8 @@ def read_bytes(root: str, path: str) -> bytes:
         kind = os.stat(file).st_mode
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # what is read may never end
             raise ValueError("a pipe, a socket or a device, not a file")
-        return Path(file).read_bytes()
+        with open(file, "rb", buffering=0) as content:
+            return content.readall()
     data = _open_dataset(root)
     image = data[int(path)][0]
     buffer = io.BytesIO()

@@ -32,15 +32,16 @@ def pending_rows(old: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
         From `find_images`.
     """
     new = images.reindex(columns=list(kinds := column_kinds(images)))
-    if "size" not in images:  # images of a store have been asked for theirs, a folder at a time
+    key = ["root", "path", "size", "mtime"]
+    hashes = old.dropna(subset=[*key, "sha256"]).drop_duplicates(key).set_index(key)["sha256"]
+    # images of a store have been asked for theirs, a folder at a time
+    if len(hashes) and "size" not in images:
         stats = [stat_image(root, path) for root, path in zip(new["root"], new["path"], strict=True)]
         new["size"] = [size for size, _ in stats]
         new["mtime"] = [mtime for _, mtime in stats]
     new["status"] = "pending"
     new = new.astype(kinds)
-    key = ["root", "path", "size", "mtime"]
-    hashes = old.dropna(subset=[*key, "sha256"]).drop_duplicates(key).set_index(key)["sha256"]
-    if len(hashes):  # an index of the new rows takes time and memory
+    if len(hashes):
         new["sha256"] = new.drop(columns="sha256").join(hashes, on=key)["sha256"].astype("string")
     return new
 

@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
 from ftransfer.errors import FtransferError
-from ftransfer.gpu import COMPILE_FROM, Gpu, compiled, gpu_arithmetic, in_smaller_pieces
+from ftransfer.gpu import Gpu, compiled, compiling_pays, gpu_arithmetic, in_smaller_pieces
 from ftransfer.shortcuts import Encoded, GpuDecoder
 
 TOLERANCE = 1e-5  # relative difference between runtimes of the exact tier
@@ -51,10 +51,12 @@ def fast_arithmetic(device: torch.device) -> tuple[str, str]:
     return "torch", "bfloat16" if native else "float32"
 
 
-def make_runtime(backbone, images: int, batch_size: int | str = "auto") -> "TorchRuntime | OpenVINORuntime":
-    """Choose what computes, by the request alone.
+def make_runtime(
+    backbone, images: int, batch_size: int | str = "auto", processes: int = 1, sharing: int = 1
+) -> "TorchRuntime | OpenVINORuntime":
+    """Choose what computes, on the CPU by the request alone.
 
-    Device and tier of the backbone, what is installed and the number of images asked for decide, never a
+    Device and tier of the backbone, what is installed and the number of images asked for decide there, never a
     measurement and never how many images are left: a run that was killed, started again, computes the rest with
     the same runtime, and so the same bytes. In the exact tier OpenVINO has to give what PyTorch gives on a probe,
     or PyTorch computes; both are one recipe. In the fast tier the recipe names the library.
@@ -67,6 +69,8 @@ def make_runtime(backbone, images: int, batch_size: int | str = "auto") -> "Torc
         `conversion_pays`.
     batch_size : int or "auto"
         "auto" on the CPU: as many images as make 8 of 224 x 224 pixels, at most 64. On a GPU it is measured.
+    processes, sharing : int
+        How many processes compute these images together, and how many of them on this GPU.
 
     Raises
     ------
@@ -86,7 +90,7 @@ def make_runtime(backbone, images: int, batch_size: int | str = "auto") -> "Torc
                     return runtime
             except FtransferError:
                 pass  # a network that OpenVINO does not know, PyTorch computes
-    return TorchRuntime(backbone, batch_size, images)
+    return TorchRuntime(backbone, batch_size, images // processes, sharing=sharing)
 
 
 def conversion_pays(backbone, images: int) -> bool:
@@ -168,7 +172,7 @@ def fold_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
 class TorchRuntime:
     """Compute with PyTorch: channels last, batch norm folded, in the recipe's number format.
 
-    On a GPU see `Gpu`; in the fast tier the network is compiled there where there are images enough to repay it.
+    On a GPU see `Gpu`; in the fast tier the network is compiled there where that is repaid, see `compiling_pays`.
 
     Parameters
     ----------
@@ -179,6 +183,8 @@ class TorchRuntime:
         How many there are.
     gpu : Gpu, optional
         Default: that of the backbone's device, if it is one.
+    sharing : int, default=1
+        Processes that share the GPU.
 
     Attributes
     ----------
@@ -190,7 +196,9 @@ class TorchRuntime:
         What computes, for people.
     """
 
-    def __init__(self, backbone, batch_size: int | str, images: int = 1, gpu: Gpu | None = None):
+    def __init__(
+        self, backbone, batch_size: int | str, images: int = 1, gpu: Gpu | None = None, sharing: int = 1
+    ):
         self.device, self.image_size = backbone.device, backbone.image_size
         self.exact = backbone.tier == "exact"
         dtype = getattr(torch, backbone.recipe["dtype"])
@@ -204,11 +212,15 @@ class TorchRuntime:
             if batch_size == "auto":
                 batch_size = OTHER_BATCH
                 if self.gpu:
-                    batch_size = self.gpu.grow_batch(self.embedder, self.image_size, images)
+                    batch_size = self.gpu.grow_batch(self.embedder, self.image_size, images, sharing)
             self.batch_size = self._at_once = batch_size
-            if self.gpu and not self.exact and images * giga_operations(backbone) >= COMPILE_FROM:
+            if self.gpu and not self.exact and self._compiling_pays(images):
                 self._network = compiled(self.embedder, self.gpu.run, self.buffer())
                 self.record["compiled"] = self._network is not self.embedder
+
+    def _compiling_pays(self, images: int) -> bool:
+        seconds, _ = self.gpu.measure(self.embedder, self.image_size, self.batch_size)
+        return compiling_pays(images, seconds)
 
     def buffer(self) -> np.ndarray:
         """Make room for the pixels of a batch, from where the GPU can fetch them by itself."""
@@ -346,9 +358,16 @@ def one_torch_thread():
 
 @contextmanager
 def lanes(runtime):
-    """Open the threads that call `runtime`, each with one torch thread of its own."""
-    with one_torch_thread(), runtime.precisely():
-        pool = ThreadPoolExecutor(runtime.lanes, "lane", torch.set_num_threads, (1,))
+    """Open the threads that call `runtime`."""
+    with runtime.precisely(), one_torch_thread_each(runtime.lanes, "lane") as pool:
+        yield pool
+
+
+@contextmanager
+def one_torch_thread_each(workers: int, name: str):
+    """Open threads in which torch computes on one thread; what they have not begun in the end is not done."""
+    with one_torch_thread():
+        pool = ThreadPoolExecutor(workers, name, torch.set_num_threads, (1,))
         try:
             yield pool
         finally:

@@ -16,7 +16,8 @@ from ftransfer.images import MAX_ASPECT
 
 MODES = {InterpolationMode.BILINEAR: "bilinear", InterpolationMode.BICUBIC: "bicubic"}  # that both have
 GPU_PIXELS = 2**25  # decoded at once: 100 MB, and four times as much while they are resized
-SAMPLINGS = (b"\x11\x11\x11", b"\x21\x11\x11", b"\x12\x11\x11", b"\x22\x11\x11")  # of Y, Cb and Cr
+# Of Y alone, or of Y, Cb and Cr. Y alone with others, which changes nothing for Pillow, nvJPEG 13.0 decodes wrongly.
+SAMPLINGS = (b"\x11", b"\x11\x11\x11", b"\x21\x11\x11", b"\x12\x11\x11", b"\x22\x11\x11")
 
 
 def resize_and_crop(pixels: torch.Tensor, mode: str, size: int, crop: int) -> torch.Tensor:
@@ -87,8 +88,8 @@ def _count_pixels(frame: bytes) -> int | None:
     """Count the pixels of a baseline frame; None of one that is not for the GPU."""
     if len(frame) < 6 or frame[0] != 8 or len(frame) != 6 + 3 * frame[5]:
         return None
-    height, width, channels = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5]), frame[5]
-    if channels != 1 and (channels != 3 or frame[7::3] not in SAMPLINGS or frame[6::3] == b"RGB"):
+    height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
+    if frame[7::3] not in SAMPLINGS or frame[6::3] == b"RGB":
         return None
     fits = 0 < height * width <= GPU_PIXELS and max(height, width) <= MAX_ASPECT * min(height, width)
     return height * width if fits else None

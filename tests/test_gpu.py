@@ -11,7 +11,7 @@ import torch
 
 from ftransfer import Backbone, FtransferError
 from ftransfer import runtime as module
-from ftransfer.gpu import Gpu, compiled, gpu_arithmetic, grow_batch
+from ftransfer.gpu import HOST, Gpu, compiled, gpu_arithmetic, grow_batch
 from ftransfer.runtime import TorchRuntime, lanes, relative_difference
 
 CPU = torch.device("cpu")
@@ -225,6 +225,7 @@ def test_the_share_of_memory_is_what_a_batch_takes_of_what_is_free(gpu, monkeypa
         return mean_colour(batch)
 
     assert gpu.grow_batch(greedy, 4, images=10_000) == 64  # 128 would take 64 %
+    assert gpu.grow_batch(greedy, 4, images=10_000, sharing=2) == 32
 
 
 def test_out_of_memory_halves_the_pieces_repeats_the_batch_and_goes_on(gpu, small, monkeypatch):
@@ -272,9 +273,12 @@ def compilations(monkeypatch):
     return calls
 
 
-def test_the_fast_tier_is_compiled_for_many_images_and_the_exact_one_never(gpu, small, compilations):
+def test_the_fast_tier_is_compiled_for_many_images_and_the_exact_one_never(
+    gpu, small, compilations, monkeypatch
+):
+    monkeypatch.setattr(gpu, "measure", lambda network, side, n: (0.001, 0.0))
     fast = Backbone("small_cnn", "random", device="cpu", tier="fast")
-    TorchRuntime(fast, 4, images=10**6, gpu=gpu)
+    TorchRuntime(fast, 4, images=10**4, gpu=gpu)
     TorchRuntime(small, 4, images=10**9, gpu=gpu)
     assert compilations == []
     runtime = TorchRuntime(fast, 4, images=10**9, gpu=gpu)
@@ -284,6 +288,12 @@ def test_the_fast_tier_is_compiled_for_many_images_and_the_exact_one_never(gpu, 
     np.testing.assert_allclose(runtime(pixels), 2 * plain(pixels), rtol=1e-3)
     runtime._at_once = 2  # memory ran short: pieces of another shape are not what was compiled
     np.testing.assert_allclose(runtime(pixels), plain(pixels), rtol=1e-3, atol=1e-3)
+
+
+def test_a_network_faster_than_its_images_come_is_not_compiled(gpu, compilations, monkeypatch):
+    monkeypatch.setattr(gpu, "measure", lambda network, side, n: (HOST, 0.0))
+    TorchRuntime(Backbone("small_cnn", "random", device="cpu", tier="fast"), 4, images=10**9, gpu=gpu)
+    assert compilations == []
 
 
 def test_a_compiler_that_fails_is_one_line_and_the_network_computes_as_it_is(gpu, monkeypatch, capsys):
@@ -306,7 +316,7 @@ def test_a_compiler_that_fails_is_one_line_and_the_network_computes_as_it_is(gpu
     which("g++") is None, reason="torch.compile wants a C++ compiler on the CPU, and g++ is none here"
 )
 def test_a_compiled_network_gives_what_the_network_gives(gpu, small, monkeypatch, capsys):
-    monkeypatch.setattr(module, "COMPILE_FROM", 0)
+    monkeypatch.setattr(module, "compiling_pays", lambda images, seconds: True)
     fast = Backbone("small_cnn", "random", device="cpu", tier="fast")
     runtime = TorchRuntime(fast, 4, gpu=gpu)
     assert runtime.record["compiled"], capsys.readouterr().err

@@ -61,8 +61,8 @@ def on_gpu(fast, monkeypatch):
     monkeypatch.setattr("ftransfer.runtime.Gpu", lambda device: Gpu(device, FakeCuda()))
     make = TorchRuntime.__init__
 
-    def with_gpu(self, backbone, batch_size, images=1, gpu=None):
-        make(self, backbone, batch_size, images, Gpu(CPU, FakeCuda()))
+    def with_gpu(self, backbone, batch_size, images=1, gpu=None, sharing=1):
+        make(self, backbone, batch_size, images, Gpu(CPU, FakeCuda()), sharing)
 
     monkeypatch.setattr(TorchRuntime, "__init__", with_gpu)
     return fast
@@ -93,6 +93,7 @@ def test_a_file_is_taken_with_metadata_with_a_thumbnail_and_with_bytes_behind_it
     [
         jpeg(progressive=True),
         jpeg(mode="CMYK"),
+        jpeg(mode="L", subsampling="4:2:0"),
         jpeg(size=(module.MAX_ASPECT * 2 + 2, 2)),
         jpeg()[:-2],
         jpeg()[: len(jpeg()) // 2],
@@ -108,6 +109,7 @@ def test_a_file_is_taken_with_metadata_with_a_thumbnail_and_with_bytes_behind_it
     ids=[
         "progressive",
         "CMYK",
+        "grey with a sampling",
         "too long",
         "no end",
         "half",
