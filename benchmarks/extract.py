@@ -4,7 +4,7 @@
     python benchmarks/extract.py --quick                               # 1,000 images, no ceilings; about 6 minutes
     python benchmarks/extract.py --photographs FOLDER --repeats 3
     python benchmarks/extract.py --thingsvision ENVIRONMENT/bin/python  # thingsvision wants its own environment
-    python benchmarks/extract.py --device cuda --images 20000           # on a GPU
+    TMPDIR=/dev/shm python benchmarks/extract.py --device cuda --images 60000   # on a GPU; about 7 minutes
     python benchmarks/extract.py --more                                # the same again, and with 1 % more images
     python benchmarks/extract.py --convert                             # when converting a network is repaid
     python benchmarks/extract.py --memory                              # peak memory at 2,000 and 200,000 images
@@ -17,15 +17,16 @@ smooth noise, and networks with the same untrained weights. Each runs in a proce
 clock starts when torch is imported and the network is built, and stops when the features are there: conversion of
 the network, reading, hashing and writing of parts are in our time.
 
-Columns: images a second of wall time; images a second of processor time, that of child processes in it; the ratio
-of the latter (on a GPU, of the former) to that of thingsvision, or of the DataLoader loop where there is none, in the
-same round, median with least and most; the difference from the DataLoader loop's features: relative (the largest
-|a - b| / |b| of a row), and the mean centred cosine. Last, what share of the lower of its two ceilings a tier reaches
-in wall time.
+Columns: images a second of wall time; the same while it runs, from a quarter of the images to three quarters; images a
+second of processor time, that of child processes in it; the ratio of the latter (on a GPU, of the first) to that of
+thingsvision, or of the DataLoader loop where there is none, in the same round, median with least and most; the
+difference from the DataLoader loop's features: relative (the largest |a - b| / |b| of a row), and the mean centred
+cosine. Last, what share of the lower of its two ceilings a tier reaches while it runs: on a GPU a run of many images
+begins with a dozen seconds in which processes start.
 
 * DataLoader: what one would write by hand, `torch.utils.data.DataLoader` with a worker a core, batches of 32 and
   the network in eager mode with torch's default threads.
-* decode only, forward only: our own two halves by themselves, as ceilings.
+* decode only, forward only: our own two halves by themselves, as ceilings; on a GPU in as many processes as the whole.
 """
 
 import argparse
@@ -37,6 +38,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from bisect import bisect
 from pathlib import Path
@@ -67,6 +69,9 @@ def main():
     parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="what the images are made from")
     parser.add_argument("--thingsvision", metavar="PYTHON", help="an interpreter that has thingsvision")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, or cuda")
+    parser.add_argument(
+        "--only", nargs="+", choices=CONTENDERS, metavar="NAME", help="beside the DataLoader loop"
+    )
     parser.add_argument("--quick", action="store_true", help="1,000 images, without the ceilings")
     parser.add_argument(
         "--more", action="store_true", help="time the same images again, and with 1 %% more of them"
@@ -94,20 +99,25 @@ def compare(folder: Path, options):
     size = statistics.mean(f.stat().st_size for f in (folder / "images" / "all").iterdir())
     print(f"{options.images} JPEGs of {SIZE[0]} x {SIZE[1]}, {size / 1000:.0f} KB; {os.cpu_count()} cores\n")
     print(
-        f"{'network':<12}{'':<24}{'images/s':>9}{'per CPU s':>11}{'ratio':>7}{'':18}{'relative':>9}{'cosine':>9}"
+        f"{'network':<12}{'':<24}{'images/s':>9}{'running':>9}{'per CPU s':>11}{'ratio':>7}{'':18}{'relative':>9}"
+        f"{'cosine':>9}"
     )
     for model in options.models:
         results = {name: [] for name in CONTENDERS if not (options.quick and " only, " in name)}
+        if options.only:
+            results = {name: [] for name in ["DataLoader", "thingsvision", *options.only]}
         for _ in range(options.repeats):
             for name in results:
                 results[name].append(in_own_process(name, model, folder, options))
                 print(f"{model}, {name}: {results[name][-1]}", file=sys.stderr, flush=True)
         for name, rounds in results.items():
             print(f"{model:<12}{name:<24}{describe(rounds, results, options)}", flush=True)
-        for tier in OURS if not options.quick else ():
-            wall = {half: median(results[half], "wall") for half in results if half.endswith(tier)}
-            share = max(wall[f"decode only, {tier}"], wall[f"forward only, {tier}"]) / wall[tier]
-            print(f"{model:<12}{tier:<24}{share:9.0%} of the lower ceiling", flush=True)
+        for tier in OURS:
+            halves = [half for half in results if half.endswith(tier) and "running" in results[half][0]]
+            running = {half: median(results[half], "running") for half in halves}
+            if len(running) == 3:
+                share = running.pop(tier) / min(running.values())
+                print(f"{model:<12}{tier:<24}{share:9.0%} of the lower ceiling", flush=True)
 
 
 def median(rounds, which):
@@ -121,10 +131,10 @@ def describe(rounds, results, options):
     baseline, reference = results["DataLoader"], results["thingsvision"]
     reference = baseline if "skipped" in reference[0] else reference
     kind = "cpu" if options.device == "cpu" else "wall"
+    running = f"{median(rounds, 'running'):9.1f}" if "running" in rounds[0] else " " * 9
     ratios = [b[kind] / r[kind] for r, b in zip(rounds, reference, strict=True)]
-    text = f"{wall:9.1f}{cpu:11.1f}{statistics.median(ratios):7.2f} ({min(ratios):.2f} to {max(ratios):.2f})".ljust(
-        45
-    )
+    text = f"{wall:9.1f}{running}{cpu:11.1f}{statistics.median(ratios):7.2f}"
+    text = f"{text} ({min(ratios):.2f} to {max(ratios):.2f})".ljust(54)
     if "file" in rounds[0] and rounds is not baseline:
         from ftransfer.fidelity import centred_cosine
         from ftransfer.runtime import relative_difference
@@ -162,14 +172,20 @@ def in_own_process(name, model, folder, options):
 
 
 def run(name, model, images, out, device):
-    """Run one contender in this process; print its seconds as JSON."""
+    """Run one contender in this process; print its seconds, and images a second once it runs, as JSON."""
     half, _, tier = name.partition(" only, ")
-    contender = {"decode": decode_only, "forward": forward_only, "DataLoader": loader_loop}.get(half, extract)
-    contender = thingsvision_loop if name == "thingsvision" else contender
-    go = contender(model, sorted(Path(images).rglob("*.jpg")), tier or name, out, device)
-    wall, cpu = time.perf_counter(), cpu_seconds()
-    features = go()
+    files = sorted(Path(images).rglob("*.jpg"))
+    if tier:
+        return print(json.dumps(run_half(half, model, files, tier, device)))
+    contender = {"DataLoader": loader_loop, "thingsvision": thingsvision_loop}.get(name, extract)
+    go = contender(model, files, name, out, device)
+    wall, cpu, batches = time.perf_counter(), cpu_seconds(), []
+    features = go(lambda n: batches.append((time.perf_counter(), n)))
     answer = {"wall": time.perf_counter() - wall, "cpu": cpu_seconds() - cpu}
+    told, done = np.array([t for t, _ in batches]), np.cumsum([n for _, n in batches])
+    first, last = np.searchsorted(done, [done[-1] / 4, 3 * done[-1] / 4]) if batches else (0, 0)
+    if first < last:
+        answer["running"] = float((done[last] - done[first]) / (told[last] - told[first]))
     if features is not None:
         answer["file"] = f"{out}-{model}.npy"
         np.save(answer["file"], features)
@@ -196,12 +212,13 @@ def loader_loop(model, files, tier, out, device):
             with Image.open(files[i]) as image:
                 return backbone.preset(image.convert("RGB"))
 
-    def go():
+    def go(progress):
         rows = []
         with torch.inference_mode():
             for batch in torch.utils.data.DataLoader(Images(), batch_size=32, num_workers=os.cpu_count()):
                 (output,) = backbone.network(batch.to(device)).values()
                 rows.append(output.cpu().numpy())
+                progress(len(batch))
         return np.concatenate(rows)
 
     return go
@@ -214,7 +231,7 @@ def thingsvision_loop(model, files, tier, out, device):
     extractor = get_extractor(model_name=model, source="torchvision", device=device, pretrained=False)
     backend = extractor.get_backend()
 
-    def go():
+    def go(progress):
         data = ImageDataset(
             root=str(files[0].parent.parent),
             out_path=out,
@@ -231,47 +248,97 @@ def thingsvision_loop(model, files, tier, out, device):
 
 def extract(model, files, tier, out, device):
     from ftransfer import Backbone, extract_features, find_images
+    from ftransfer.devices import name_devices
 
-    backbone = Backbone(model, "random", device=device, tier=tier)
+    devices = name_devices(device, len(files))
+    backbone = Backbone(model, "random", device=devices[0], tier=tier)
 
-    def go():
+    def go(progress):
         with tempfile.TemporaryDirectory() as folder:
-            features = extract_features(find_images(files[0].parent, domain="all"), folder, backbone)
+            table = find_images(files[0].parent, domain="all")
+            features = extract_features(table, folder, backbone, devices=devices, progress=progress)
             return features.load(features.complete)
 
     return go
 
 
-def decode_only(model, files, tier, out, device):
-    from concurrent.futures import ThreadPoolExecutor
+def run_half(half, model, files, tier, device):
+    """Run one of our two halves by itself, in as many processes as the whole has; nothing that makes ready is in it."""
+    import multiprocessing
+
+    from ftransfer.devices import name_devices
+
+    devices = name_devices(device, len(files))
+    context = multiprocessing.get_context("spawn")
+    ready, told = context.Barrier(len(devices) + 1), context.SimpleQueue()
+    work = {"decode": decode_only, "forward": forward_only}[half]
+    processes = [
+        context.Process(target=work, args=(model, files[i :: len(devices)], tier, name, devices, ready, told))
+        for i, name in enumerate(devices)
+    ]
+    for process in processes:
+        process.start()
+    ready.wait()
+    wall = time.perf_counter()
+    did = [told.get() for _ in processes]
+    wall = time.perf_counter() - wall
+    for process in processes:
+        process.join()
+    images = sum(n for n, _ in did)
+    # what a batch holds more than there are images does not count
+    return {
+        "wall": len(files) * wall / images,
+        "cpu": len(files) * sum(c for _, c in did) / images,
+        "running": images / wall,
+    }
+
+
+def decode_only(model, files, tier, device, devices, ready, told):
+    import torch
 
     from ftransfer import Backbone
     from ftransfer.images import decode
+    from ftransfer.runtime import one_torch_thread_each
+    from ftransfer.shortcuts import GpuDecoder, take_jpeg
 
     backbone = Backbone(model, "random", device=device, tier=tier)
+    decoder = GpuDecoder(backbone.device, backbone.preset) if backbone.decodes_on_gpu else None
+    side, local = backbone.image_size, threading.local()
 
-    def go():
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(
-                lambda f: backbone.pixels(decode(f.read_bytes(), backbone.reduce_to)) is None, files
-            ):
-                pass
+    def go(some):
+        if decoder is None:
+            return [backbone.pixels(decode(f.read_bytes(), backbone.reduce_to)) is None for f in some]
+        if not hasattr(local, "stream"):
+            local.stream = torch.cuda.Stream(backbone.device)
+        with torch.inference_mode(), torch.cuda.stream(local.stream):
+            batch = torch.empty((len(some), side, side, 3), dtype=torch.uint8, device=backbone.device)
+            decoder({i: take_jpeg(f.read_bytes()) for i, f in enumerate(some)}, batch)
+            local.stream.synchronize()
 
-    return go
+    threads = max(1, os.cpu_count() // len(devices))
+    each = 128 if decoder else 8
+    with one_torch_thread_each(threads, "decode") as pool:
+        list(pool.map(go, [files[:each]] * threads))  # warms up
+        ready.wait()
+        cpu = cpu_seconds()
+        list(pool.map(go, [files[i : i + each] for i in range(0, len(files), each)]))
+        told.put((len(files), cpu_seconds() - cpu))
 
 
-def forward_only(model, files, tier, out, device):
+def forward_only(model, files, tier, device, devices, ready, told):
     from ftransfer import Backbone
     from ftransfer.runtime import lanes, make_runtime
 
-    runtime = make_runtime(Backbone(model, "random", device=device, tier=tier), len(files))
+    backbone = Backbone(model, "random", device=device, tier=tier)
+    runtime = make_runtime(backbone, len(files) * len(devices), "auto", len(devices), devices.count(device))
     batches = -(-len(files) // runtime.batch_size)
-
-    def go():
-        with lanes(runtime) as pool:
-            list(pool.map(runtime, [runtime.buffer()] * batches))
-
-    return go
+    with lanes(runtime) as pool:
+        buffers = [runtime.buffer() for _ in range(runtime.lanes)]
+        list(pool.map(runtime, buffers))
+        ready.wait()
+        cpu = cpu_seconds()
+        list(pool.map(runtime, [buffers[i % len(buffers)] for i in range(batches)]))
+        told.put((batches * runtime.batch_size, cpu_seconds() - cpu))
 
 
 # ---------------------------------------------------------------- again, and a few more

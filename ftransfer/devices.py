@@ -54,6 +54,16 @@ def name_devices(wanted: str, images: int) -> list[str]:
     return names * max(1, min(MOST_EACH, joblib.cpu_count() // (CORES_EACH * gpus), room))
 
 
+def describe_devices(devices: Sequence[str]) -> str:
+    """Name devices for people.
+
+    >>> describe_devices(["cuda:0", "cuda:1", "cuda:0", "cuda:1"])
+    'cuda:0, cuda:1 (4 processes)'
+    """
+    names = list(dict.fromkeys(devices))
+    return ", ".join(names) + (f" ({len(devices)} processes)" if len(devices) > len(names) else "")
+
+
 def embed_on_devices(
     embed: Callable,
     features: FeatureSet,
