@@ -299,11 +299,11 @@ def decode_only(model, files, tier, device, devices, ready, told):
     from ftransfer import Backbone
     from ftransfer.images import decode
     from ftransfer.runtime import one_torch_thread_each
-    from ftransfer.shortcuts import GpuDecoder, take_jpeg
+    from ftransfer.shortcuts import GpuDecoder
 
     backbone = Backbone(model, "random", device=device, tier=tier)
     decoder = GpuDecoder(backbone.device, backbone.preset) if backbone.decodes_on_gpu else None
-    side, local = backbone.image_size, threading.local()
+    prepare, side, local = backbone.preparation(), backbone.image_size, threading.local()
 
     def go(some):
         if decoder is None:
@@ -312,7 +312,7 @@ def decode_only(model, files, tier, device, devices, ready, told):
             local.stream = torch.cuda.Stream(backbone.device)
         with torch.inference_mode(), torch.cuda.stream(local.stream):
             batch = torch.empty((len(some), side, side, 3), dtype=torch.uint8, device=backbone.device)
-            decoder({i: take_jpeg(f.read_bytes()) for i, f in enumerate(some)}, batch)
+            decoder({i: prepare(f.read_bytes(), "")[0] for i, f in enumerate(some)}, batch)
             local.stream.synchronize()
 
     threads = max(1, os.cpu_count() // len(devices))
@@ -330,7 +330,7 @@ def forward_only(model, files, tier, device, devices, ready, told):
     from ftransfer.runtime import lanes, make_runtime
 
     backbone = Backbone(model, "random", device=device, tier=tier)
-    runtime = make_runtime(backbone, len(files) * len(devices), "auto", len(devices), devices.count(device))
+    runtime = make_runtime(backbone, len(files) * len(devices))
     batches = -(-len(files) // runtime.batch_size)
     with lanes(runtime) as pool:
         buffers = [runtime.buffer() for _ in range(runtime.lanes)]

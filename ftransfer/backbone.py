@@ -9,6 +9,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -19,14 +20,14 @@ from PIL import Image, features
 from torch import nn
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
-from torchvision.transforms import functional as F
 from torchvision.transforms._presets import ImageClassification
 
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.gpu import gpu_arithmetic
+from ftransfer.readers import Preparation
 from ftransfer.runtime import fast_arithmetic
 from ftransfer.shipped import shipped_folder
-from ftransfer.shortcuts import MODES, resize_and_crop, torchcodec_version
+from ftransfer.shortcuts import MODES, prepare_pixels, torchcodec_version
 
 PHOTO_HINT = (
     "small_cnn is a demo default for small glyphs and never saw a photograph; for photographs use ImageNet "
@@ -175,15 +176,12 @@ class Backbone:
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Resize and crop one RGB image as the tier says: uint8 (side, side, 3), still to be normalised."""
-        preset = self.preset
-        if self.takes_shortcuts:
-            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-            mode, size, crop = MODES[preset.interpolation], preset.resize_size[0], preset.crop_size[0]
-            return resize_and_crop(pixels, mode, size, crop)[0].permute(1, 2, 0).numpy()
-        image = F.resize(
-            image, preset.resize_size, interpolation=preset.interpolation, antialias=preset.antialias
-        )
-        return np.asarray(F.center_crop(image, preset.crop_size))
+        return prepare_pixels(self.preset, self.takes_shortcuts, image)
+
+    def preparation(self, views: dict | None = None) -> Preparation:
+        """How the bytes of an image become pixels, without the network: it can be sent to another process."""
+        pixels = partial(prepare_pixels, self.preset, self.takes_shortcuts)
+        return Preparation(pixels, self.reduce_to, views, self.decodes_on_gpu and not views)
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """Resize, crop and normalise one RGB image as the weights want it: float32 (3, side, side).

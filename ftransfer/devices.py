@@ -1,8 +1,4 @@
-"""Several processes of one machine, on one GPU or several, all into one feature set.
-
-A process reads and decodes little more than one core can, however many threads it has: Python lets one of them run at
-a time. So a GPU gets several processes where there are images enough.
-"""
+"""Several GPUs of one machine: a process each, all into one feature set."""
 
 import pickle
 import signal
@@ -13,7 +9,6 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
 
-import joblib
 import pandas as pd
 import torch
 
@@ -23,45 +18,18 @@ from ftransfer.plan import count_readers
 from ftransfer.runtime import make_runtime
 
 IMAGES_EACH = 5000  # another GPU takes seconds to begin: "auto" takes one for so many images
-SEVERAL_FROM = (
-    50_000  # images of a GPU from which several processes repay the dozen seconds that they take to begin
-)
-MOST_EACH, CORES_EACH, MEMORY_EACH = (
-    8,
-    2,
-    8 * 10**9,
-)  # processes of a GPU; cores, and bytes of the GPU, for each
 
 
 def name_devices(wanted: str, images: int) -> list[str]:
-    """Take ``"cuda:0,cuda:1"`` apart, a process each; ``"auto"`` and ``"cuda"`` name what the images are worth.
+    """Take ``"cuda:0,cuda:1"`` apart; ``"auto"`` names all GPUs that the number of images is worth.
 
-    ``"auto"`` names all GPUs, ``"cuda"`` one; a GPU is named once for each of its processes.
-
-    >>> name_devices("cuda:0, cuda:0, cuda:1", 10)
-    ['cuda:0', 'cuda:0', 'cuda:1']
+    >>> name_devices("cuda:0, cuda:1", 10)
+    ['cuda:0', 'cuda:1']
     """
-    if wanted not in ("auto", "cuda"):
+    if wanted != "auto":
         return [name.strip() for name in wanted.split(",") if name.strip()] or [wanted]
-    there = torch.cuda.device_count()
-    if not there:
-        return [wanted]
-    gpus = min(there, max(1, images // IMAGES_EACH)) if wanted == "auto" else 1
-    names = [f"cuda:{i}" for i in range(gpus)] if gpus > 1 else [wanted]
-    if images < gpus * SEVERAL_FROM:
-        return names
-    room = min(torch.cuda.get_device_properties(i).total_memory for i in range(gpus)) // MEMORY_EACH
-    return names * max(1, min(MOST_EACH, joblib.cpu_count() // (CORES_EACH * gpus), room))
-
-
-def describe_devices(devices: Sequence[str]) -> str:
-    """Name devices for people.
-
-    >>> describe_devices(["cuda:0", "cuda:1", "cuda:0", "cuda:1"])
-    'cuda:0, cuda:1 (4 processes)'
-    """
-    names = list(dict.fromkeys(devices))
-    return ", ".join(names) + (f" ({len(devices)} processes)" if len(devices) > len(names) else "")
+    count = min(torch.cuda.device_count(), max(1, images // IMAGES_EACH))
+    return [f"cuda:{i}" for i in range(count)] if count > 1 else ["auto"]
 
 
 def embed_on_devices(
@@ -77,7 +45,7 @@ def embed_on_devices(
     strict: bool = False,
     progress: Callable[[int], None] = lambda n: None,
 ) -> None:
-    """Embed images with a process for each device, each every n-th image; a device may be named several times.
+    """Embed images with a process for each device, each every n-th image.
 
     Ctrl-C, an error in one of them, or the end of this process stops them all; what they had embedded is committed. A
     picture that comes twice may be computed twice; it is written once.
@@ -102,7 +70,7 @@ def embed_on_devices(
     options = {"workers": max(1, (workers or count_readers(rows)) // len(devices)), "strict": strict}
     images = len(rows) * features.n_views
     job = pickle.dumps(
-        (embed, features.folder, backbone.on("cpu"), images, batch_size, options, type(summary), devices)
+        (embed, features.folder, backbone.on("cpu"), images, batch_size, options, type(summary))
     )
     pool, shards = ProcessPoolExecutor(len(devices), context, _begin, (told, stop)), []
     try:
@@ -173,11 +141,11 @@ def _progress(n: int) -> None:
 
 def _embed_shard(job: bytes, device: str, rows: pd.DataFrame) -> tuple:
     """Return the rows as they became, a summary, and the error that ended it."""
-    embed, folder, backbone, images, batch_size, options, summary_of, devices = pickle.loads(job)
+    embed, folder, backbone, images, batch_size, options, summary_of = pickle.loads(job)
     rows, summary = rows.copy(), summary_of(len(rows))
     try:
         backbone = backbone.on(device)
-        make = partial(make_runtime, backbone, images, batch_size, len(devices), devices.count(device))
+        make = partial(make_runtime, backbone, images, batch_size)
         embed(FeatureSet(folder), backbone, rows, summary, make, progress=_progress, **options)
     except KeyboardInterrupt:
         pass

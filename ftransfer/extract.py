@@ -5,7 +5,6 @@ parts. The main thread alone hands things on and keeps the books. What waits any
 not depend on how many images there are, but for their rows in the manifest.
 """
 
-import hashlib
 import json
 import sys
 import time
@@ -26,12 +25,12 @@ from ftransfer.devices import embed_on_devices
 from ftransfer.errors import FtransferError
 from ftransfer.features import FIELDS, FeatureSet, write_whole
 from ftransfer.fidelity import compare_tiers
-from ftransfer.images import UNREADABLE, decode, full_path, read_bytes, stat_image
+from ftransfer.images import UNREADABLE, decode, full_path
 from ftransfer.plan import count_readers, pending_rows
+from ftransfer.readers import AT_ONCE, Found, open_processes, processes_pay, read_image, reason_of
 from ftransfer.runtime import lanes, make_runtime, one_torch_thread_each
-from ftransfer.shortcuts import Encoded, Undecodable, take_jpeg
-from ftransfer.storage import Unreachable, is_remote
-from ftransfer.views import make_views
+from ftransfer.shortcuts import Encoded, Undecodable
+from ftransfer.storage import is_remote
 
 PART_ROWS = 8192  # a part is closed after so many rows ...
 PART_SECONDS = 30.0  # ... or so many seconds, so that a kill costs half a minute
@@ -96,7 +95,8 @@ def extract_features(
         Images in a forward pass, see `make_runtime`. A batch that is not full is filled up, so that all have
         one shape.
     workers : int, optional
-        Threads that read and decode. Default: the usable cores; for images in a store more, as they mostly wait.
+        Threads that read and decode, beside a GPU processes. Default: the usable cores; for images in a store more,
+        as they mostly wait.
     strict : bool, default=False
         Whether the first image that cannot be read stops the run.
     views : dict, optional
@@ -195,14 +195,12 @@ class _Run:
     def __init__(self, features, backbone, manifest, summary, make, done, progress):
         self.features, self.backbone = features, backbone
         self.summary, self.make, self.progress = summary, make, progress
-        self.runtime = None
+        self.runtime = self.processes = None
         self.done, self.views = done, features.n_views
-        self.on_gpu = backbone.decodes_on_gpu and not features.views
+        self.prepare = backbone.preparation(features.views)
         self.columns = _columns(manifest)
         self.waiting: dict[str, list[int]] = {}  # rows of the manifest that wait for a hash to be committed
-        self.filling: list[
-            tuple[str, list]
-        ] = []  # the batch that is being filled: hashes, and views of each image
+        self.filling: list[tuple[str, list]] = []  # hashes and views of the batch that is being filled
         self.flying: deque[tuple[list[str], Future]] = deque()  # batches that are being embedded
         self.rows: list[tuple[list[str], np.ndarray]] = []  # embedded, still to be written
         self.part: tuple[list[str], Future] | None = None  # hashes of the part that is being written
@@ -213,7 +211,13 @@ class _Run:
         self.workers, self.ahead, self.strict = workers, 2 * workers, strict
         with ThreadPoolExecutor(1, "writer") as self.writer:
             try:
-                with one_torch_thread_each(workers, "reader") as readers, ExitStack() as self.stack:
+                with ExitStack() as self.stack:
+                    if processes_pay(self.backbone.device, len(todo), set(self.columns["root"])):
+                        self.processes = self.stack.enter_context(
+                            open_processes(workers, self.prepare, self.done)
+                        )
+                        self.ahead *= AT_ONCE
+                    readers = self.stack.enter_context(one_torch_thread_each(workers, "reader"))
                     self._go(self._read_ahead(readers, todo))
             finally:
                 self._write()
@@ -254,8 +258,10 @@ class _Run:
     def _read_ahead(self, pool: ThreadPoolExecutor, rows: list[int]):
         """Yield (row, what `_read` found) in order, with at most `ahead` images read ahead, some in one go."""
         queue, reading, rows = deque(), 0, iter(rows)
-        while some := list(islice(rows, max(1, self.ahead // (4 * self.workers)))):
-            queue.append((some, pool.submit(lambda some: [self._read(row) for row in some], some)))
+        while some := list(
+            islice(rows, AT_ONCE if self.processes else max(1, self.ahead // (4 * self.workers)))
+        ):
+            queue.append((some, pool.submit(self._read_some, some)))
             reading += len(some)
             while reading >= self.ahead:
                 reading -= len(queue[0][0])
@@ -273,30 +279,22 @@ class _Run:
             self._write()
         return future.result()
 
-    def _read(self, row: int):
-        """Read, hash and decode one image, in a worker thread; no views where they are not needed."""
+    def _read_some(self, rows: list[int]) -> list[Found]:
+        """Read, hash and decode images, in a thread."""
+        if self.processes:
+            root, path = self.columns["root"], self.columns["path"]
+            return self.processes([(root[row], path[row]) for row in rows])
+        return [self._read(row) for row in rows]
+
+    def _read(self, row: int) -> Found:
         root, path = self.columns["root"][row], self.columns["path"][row]
-        sha256 = size = mtime = None
-        try:
-            if is_remote(root):  # as it was listed
-                size, mtime = (
-                    None if v == MISSING else int(v) for v in (self.columns[n][row] for n in NUMBERS)
-                )
-            else:
-                size, mtime = stat_image(root, path)  # before it is read: a change from then on shows
-            content = read_bytes(root, path)
-            sha256 = hashlib.sha256(content).hexdigest()
-            if sha256 in self.done or sha256 in self.waiting:
-                return sha256, size, mtime, None, None
-            if self.on_gpu and (file := take_jpeg(content)):
-                return sha256, size, mtime, [file], None
-            image = decode(content, self.backbone.reduce_to)
-            views = [self.backbone.pixels(view) for view in make_views(image, sha256, self.features.views)]
-            return sha256, size, mtime, views, None
-        except Unreachable:
-            raise
-        except UNREADABLE as error:
-            return sha256, size, mtime, None, _reason(error)
+        listed = [int(self.columns[name][row]) for name in NUMBERS] if is_remote(root) else ()
+        return read_image(
+            root, path, self.prepare, self._is_known, [None if n == MISSING else n for n in listed]
+        )
+
+    def _is_known(self, sha256: str) -> bool:
+        return sha256 in self.done or sha256 in self.waiting
 
     def _take(self, row: int, sha256, size, mtime, views, error) -> None:
         self.columns["sha256"][row] = sha256
@@ -346,10 +344,10 @@ class _Run:
             except Undecodable as error:
                 for i in error.rows:  # a GPU does not say what is wrong with them, Pillow does, or reads them
                     try:
-                        image = decode(bytes(files.pop(i).content), self.backbone.reduce_to)
+                        image = decode(files.pop(i).content.tobytes(), self.backbone.reduce_to)
                         pixels[i] = self.backbone.pixels(image)
                     except UNREADABLE as reason:
-                        errors[i] = _reason(reason)
+                        errors[i] = reason_of(reason)
                 return self.runtime(pixels, files), errors
         finally:
             self.buffers.put(pixels)
@@ -436,11 +434,6 @@ def _columns(manifest: pd.DataFrame) -> dict:
     columns["status"] = np.array([sys.intern(status) for status in manifest["status"]], dtype=object)
     columns["error"] = manifest["error"].to_numpy(dtype=object, copy=True)
     return columns | {name: manifest[name].to_numpy(np.int64, na_value=MISSING) for name in NUMBERS}
-
-
-def _reason(error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return reason or type(error).__name__
 
 
 def _record(features: FeatureSet, runtime) -> None:

@@ -51,9 +51,7 @@ def fast_arithmetic(device: torch.device) -> tuple[str, str]:
     return "torch", "bfloat16" if native else "float32"
 
 
-def make_runtime(
-    backbone, images: int, batch_size: int | str = "auto", processes: int = 1, sharing: int = 1
-) -> "TorchRuntime | OpenVINORuntime":
+def make_runtime(backbone, images: int, batch_size: int | str = "auto") -> "TorchRuntime | OpenVINORuntime":
     """Choose what computes, on the CPU by the request alone.
 
     Device and tier of the backbone, what is installed and the number of images asked for decide there, never a
@@ -69,8 +67,6 @@ def make_runtime(
         `conversion_pays`.
     batch_size : int or "auto"
         "auto" on the CPU: as many images as make 8 of 224 x 224 pixels, at most 64. On a GPU it is measured.
-    processes, sharing : int
-        How many processes compute these images together, and how many of them on this GPU.
 
     Raises
     ------
@@ -90,7 +86,7 @@ def make_runtime(
                     return runtime
             except FtransferError:
                 pass  # a network that OpenVINO does not know, PyTorch computes
-    return TorchRuntime(backbone, batch_size, images // processes, sharing=sharing)
+    return TorchRuntime(backbone, batch_size, images)
 
 
 def conversion_pays(backbone, images: int) -> bool:
@@ -183,8 +179,6 @@ class TorchRuntime:
         How many there are.
     gpu : Gpu, optional
         Default: that of the backbone's device, if it is one.
-    sharing : int, default=1
-        Processes that share the GPU.
 
     Attributes
     ----------
@@ -196,9 +190,7 @@ class TorchRuntime:
         What computes, for people.
     """
 
-    def __init__(
-        self, backbone, batch_size: int | str, images: int = 1, gpu: Gpu | None = None, sharing: int = 1
-    ):
+    def __init__(self, backbone, batch_size: int | str, images: int = 1, gpu: Gpu | None = None):
         self.device, self.image_size = backbone.device, backbone.image_size
         self.exact = backbone.tier == "exact"
         dtype = getattr(torch, backbone.recipe["dtype"])
@@ -212,7 +204,7 @@ class TorchRuntime:
             if batch_size == "auto":
                 batch_size = OTHER_BATCH
                 if self.gpu:
-                    batch_size = self.gpu.grow_batch(self.embedder, self.image_size, images, sharing)
+                    batch_size = self.gpu.grow_batch(self.embedder, self.image_size, images)
             self.batch_size = self._at_once = batch_size
             if self.gpu and not self.exact and self._compiling_pays(images):
                 self._network = compiled(self.embedder, self.gpu.run, self.buffer())

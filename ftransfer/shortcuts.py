@@ -6,18 +6,17 @@ gives the same pixels in every run.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
+from torchvision.transforms import functional as F
 from torchvision.transforms.functional import InterpolationMode
 
-from ftransfer.images import MAX_ASPECT
+from ftransfer.jpeg import GPU_PIXELS, Encoded
 
 MODES = {InterpolationMode.BILINEAR: "bilinear", InterpolationMode.BICUBIC: "bicubic"}  # that both have
-GPU_PIXELS = 2**25  # decoded at once: 100 MB, and four times as much while they are resized
-# Of Y alone, or of Y, Cb and Cr. Y alone with others, which changes nothing for Pillow, nvJPEG 13.0 decodes wrongly.
-SAMPLINGS = (b"\x11", b"\x11\x11\x11", b"\x21\x11\x11", b"\x12\x11\x11", b"\x22\x11\x11")
 
 
 def resize_and_crop(pixels: torch.Tensor, mode: str, size: int, crop: int) -> torch.Tensor:
@@ -44,55 +43,28 @@ def resize_and_crop(pixels: torch.Tensor, mode: str, size: int, crop: int) -> to
     return pixels[:, :, top : top + crop, left : left + crop]
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A JPEG file that a GPU decodes: its bytes, and how many pixels it has."""
+def prepare_pixels(preset, quick: bool, image: Image.Image) -> np.ndarray:
+    """Resize and crop an RGB image.
 
-    content: bytearray
-    pixels: int
+    Parameters
+    ----------
+    preset : ImageClassification
+    quick : bool
+        Whether by whole numbers, see `resize_and_crop`.
+    image : Image, RGB
 
-
-def take_jpeg(content: bytes) -> Encoded | None:
-    """Read the header of a file; None unless it is a JPEG that a GPU decodes to what Pillow would.
-
-    These are the common ones: baseline, 8 bits, grey or YCbCr with the usual sampling, whole, of a size that fits.
-    Everything else is Pillow's: it knows more kinds, and says what is wrong with a file.
+    Returns
+    -------
+    ndarray of shape (side, side, 3), uint8, still to be normalised
     """
-    if content[:2] != b"\xff\xd8":
-        return None
-    at, frame = 2, None
-    while content[at : at + 1] == b"\xff":
-        kind, length = content[at + 1 : at + 2], int.from_bytes(content[at + 2 : at + 4])
-        segment = content[at + 4 : at + 2 + length]
-        if kind == b"\xff":  # a filling before the next marker
-            at += 1
-            continue
-        if kind == b"\xda":  # a scan begins, and it ends only in a file that is whole
-            whole = content.rfind(b"\xff\xd9", at) > 0
-            return Encoded(bytearray(content), frame) if frame and whole else None
-        if kind == b"\xc0":
-            frame = _count_pixels(segment)
-        elif (
-            b"\xc1" <= kind <= b"\xcf" and kind not in b"\xc4\xc8\xcc"
-        ):  # progressive, arithmetic, lossless ...
-            return None
-        elif kind == b"\xee" and segment[:5] == b"Adobe" and segment[11:12] != b"\x01":  # no YCbCr
-            return None
-        if length < 2:
-            return None
-        at += 2 + length
-    return None
-
-
-def _count_pixels(frame: bytes) -> int | None:
-    """Count the pixels of a baseline frame; None of one that is not for the GPU."""
-    if len(frame) < 6 or frame[0] != 8 or len(frame) != 6 + 3 * frame[5]:
-        return None
-    height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
-    if frame[7::3] not in SAMPLINGS or frame[6::3] == b"RGB":
-        return None
-    fits = 0 < height * width <= GPU_PIXELS and max(height, width) <= MAX_ASPECT * min(height, width)
-    return height * width if fits else None
+    if quick:
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+        mode, size, crop = MODES[preset.interpolation], preset.resize_size[0], preset.crop_size[0]
+        return resize_and_crop(pixels, mode, size, crop)[0].permute(1, 2, 0).numpy()
+    image = F.resize(
+        image, preset.resize_size, interpolation=preset.interpolation, antialias=preset.antialias
+    )
+    return np.asarray(F.center_crop(image, preset.crop_size))
 
 
 class Undecodable(Exception):
@@ -148,11 +120,10 @@ class GpuDecoder:
         if failed:
             raise Undecodable(failed)
 
-    def _decode_some(self, files: list[bytearray]) -> list[torch.Tensor | None]:
+    def _decode_some(self, files: list[np.ndarray]) -> list[torch.Tensor | None]:
         """Decode files; if there is one among them that cannot be, each by itself."""
-        tensors = [torch.frombuffer(file, dtype=torch.uint8) for file in files]
         try:
-            return self._decode(tensors)
+            return self._decode([torch.from_numpy(file) for file in files])
         except RuntimeError:
             if len(files) == 1:
                 return [None]

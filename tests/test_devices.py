@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ import torch
 from conftest import ROOT, draw
 
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images
-from ftransfer.devices import IMAGES_EACH, SEVERAL_FROM, name_devices
+from ftransfer.devices import IMAGES_EACH, name_devices
 
 
 def rows_by_hash(features):
@@ -106,21 +105,3 @@ def test_devices_are_named_with_commas_and_auto_takes_as_many_as_pay(monkeypatch
     assert name_devices("auto", 20 * IMAGES_EACH) == ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert name_devices("auto", 10**6) == ["auto"]
-    assert name_devices("cuda", 10**6) == ["cuda"]
-
-
-@pytest.mark.parametrize(
-    ("cores", "memory", "each"), [(16, 80, 8), (4, 80, 2), (1, 80, 1), (64, 24, 3), (16, 6, 1)]
-)
-def test_a_gpu_gets_several_processes_where_images_cores_and_memory_are_enough(
-    monkeypatch, cores, memory, each
-):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(
-        torch.cuda, "get_device_properties", lambda i: SimpleNamespace(total_memory=memory * 10**9)
-    )
-    monkeypatch.setattr("ftransfer.devices.joblib.cpu_count", lambda: cores)
-    assert name_devices("cuda", SEVERAL_FROM - 1) == ["cuda"]
-    assert name_devices("cuda", SEVERAL_FROM) == ["cuda"] * each
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert name_devices("auto", 2 * SEVERAL_FROM) == ["cuda:0", "cuda:1"] * max(1, min(each, cores // 4))

@@ -156,7 +156,7 @@ def test_what_is_embedded_is_written_while_a_slow_image_is_waited_for(
                 time.sleep(0.01)
         return read_bytes(root, path)
 
-    monkeypatch.setattr(engine, "read_bytes", wait_for_a_part)
+    monkeypatch.setattr("ftransfer.readers.read_bytes", wait_for_a_part)
     features = extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=16)
     assert features.summary.computed == 24
     assert len(list(parts.glob("*.arrow"))) > 1
@@ -193,7 +193,7 @@ def test_what_waits_is_bounded_whatever_the_number_of_images(tmp_path, backbone,
         most.append(len(begun) - sum(ended))
         return read_bytes(root, path)
 
-    monkeypatch.setattr(engine, "read_bytes", read)
+    monkeypatch.setattr("ftransfer.readers.read_bytes", read)
     extract_features(
         find_images(tmp_path / "images"),
         tmp_path / "f",

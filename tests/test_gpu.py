@@ -225,7 +225,6 @@ def test_the_share_of_memory_is_what_a_batch_takes_of_what_is_free(gpu, monkeypa
         return mean_colour(batch)
 
     assert gpu.grow_batch(greedy, 4, images=10_000) == 64  # 128 would take 64 %
-    assert gpu.grow_batch(greedy, 4, images=10_000, sharing=2) == 32
 
 
 def test_out_of_memory_halves_the_pieces_repeats_the_batch_and_goes_on(gpu, small, monkeypatch):

@@ -8,17 +8,19 @@ import torch
 from PIL import Image, ImageOps
 from test_gpu import FakeCuda
 
+import ftransfer.jpeg as headers
 import ftransfer.shortcuts as module
 from ftransfer import Backbone, FtransferError, extract_features, find_images
 from ftransfer.gpu import Gpu
 from ftransfer.images import decode
+from ftransfer.jpeg import Encoded, count_jpeg_pixels
 from ftransfer.runtime import TorchRuntime
-from ftransfer.shortcuts import Encoded, GpuDecoder, Undecodable, take_jpeg
+from ftransfer.shortcuts import GpuDecoder, Undecodable
 
 CPU = torch.device("cpu")
 
 
-def jpeg(seed=0, size=(40, 32), mode="RGB", **options) -> bytes:
+def jpeg(seed=0, size=(80, 72), mode="RGB", **options) -> bytes:
     """Compress smooth colours, which each way of sampling leaves much as they are."""
     coarse = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), np.uint8)
     buffer = io.BytesIO()
@@ -32,6 +34,10 @@ def with_orientation(content: bytes, orientation: int, **options) -> bytes:
     exif[0x0112] = orientation
     image.save(buffer, "JPEG", exif=exif, quality=95, **options)
     return buffer.getvalue()
+
+
+def encoded(content: bytes) -> Encoded:
+    return Encoded(np.frombuffer(content, np.uint8).copy(), count_jpeg_pixels(content))
 
 
 def pillow_in_place(files: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -61,8 +67,8 @@ def on_gpu(fast, monkeypatch):
     monkeypatch.setattr("ftransfer.runtime.Gpu", lambda device: Gpu(device, FakeCuda()))
     make = TorchRuntime.__init__
 
-    def with_gpu(self, backbone, batch_size, images=1, gpu=None, sharing=1):
-        make(self, backbone, batch_size, images, Gpu(CPU, FakeCuda()), sharing)
+    def with_gpu(self, backbone, batch_size, images=1, gpu=None):
+        make(self, backbone, batch_size, images, Gpu(CPU, FakeCuda()))
 
     monkeypatch.setattr(TorchRuntime, "__init__", with_gpu)
     return fast
@@ -73,19 +79,17 @@ def on_gpu(fast, monkeypatch):
 
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
 def test_the_common_jpegs_are_for_the_gpu(subsampling):
-    file = take_jpeg(jpeg(subsampling=subsampling))
-    assert file.pixels == 40 * 32
-    assert bytes(file.content) == jpeg(subsampling=subsampling)
-    assert take_jpeg(jpeg(mode="L")).pixels == 40 * 32
+    assert count_jpeg_pixels(jpeg(subsampling=subsampling)) == 80 * 72
+    assert count_jpeg_pixels(jpeg(mode="L")) == 80 * 72
 
 
 def test_a_file_is_taken_with_metadata_with_a_thumbnail_and_with_bytes_behind_its_end():
     content = jpeg()
     thumbnail = b"\xff\xe1" + (2 + len(content)).to_bytes(2) + content
-    assert take_jpeg(content[:2] + thumbnail + content[2:])
-    assert take_jpeg(with_orientation(content, 6))
-    assert take_jpeg(content + b"more")
-    assert take_jpeg(content[:2] + b"\xff" + content[2:])  # a marker may be preceded by fillings
+    assert count_jpeg_pixels(content[:2] + thumbnail + content[2:])
+    assert count_jpeg_pixels(with_orientation(content, 6))
+    assert count_jpeg_pixels(content + b"more")
+    assert count_jpeg_pixels(content[:2] + b"\xff" + content[2:])  # a marker may be preceded by fillings
 
 
 @pytest.mark.parametrize(
@@ -94,7 +98,8 @@ def test_a_file_is_taken_with_metadata_with_a_thumbnail_and_with_bytes_behind_it
         jpeg(progressive=True),
         jpeg(mode="CMYK"),
         jpeg(mode="L", subsampling="4:2:0"),
-        jpeg(size=(module.MAX_ASPECT * 2 + 2, 2)),
+        jpeg(size=(headers.MAX_ASPECT * 64 + 1, 64)),
+        jpeg(size=(63, 100)),
         jpeg()[:-2],
         jpeg()[: len(jpeg()) // 2],
         jpeg()[:100],
@@ -111,6 +116,7 @@ def test_a_file_is_taken_with_metadata_with_a_thumbnail_and_with_bytes_behind_it
         "CMYK",
         "grey with a sampling",
         "too long",
+        "small",
         "no end",
         "half",
         "header",
@@ -124,18 +130,18 @@ def test_a_file_is_taken_with_metadata_with_a_thumbnail_and_with_bytes_behind_it
     ],
 )
 def test_everything_else_is_for_pillow(content):
-    assert take_jpeg(content) is None
+    assert count_jpeg_pixels(content) is None
 
 
 def test_a_thumbnail_that_is_whole_does_not_make_a_torn_picture_so():
     content, inner = jpeg(), jpeg(1)
     thumbnail = b"\xff\xe1" + (2 + len(inner)).to_bytes(2) + inner
-    assert take_jpeg(content[:2] + thumbnail + content[2:-10]) is None
+    assert count_jpeg_pixels(content[:2] + thumbnail + content[2:-10]) is None
 
 
 def test_a_file_too_large_to_decode_on_a_gpu_is_for_pillow(monkeypatch):
-    monkeypatch.setattr(module, "GPU_PIXELS", 40 * 32 - 1)
-    assert take_jpeg(jpeg()) is None
+    monkeypatch.setattr(headers, "GPU_PIXELS", 80 * 72 - 1)
+    assert count_jpeg_pixels(jpeg()) is None
 
 
 def test_no_header_however_torn_is_more_than_a_no():
@@ -144,8 +150,8 @@ def test_no_header_however_torn_is_more_than_a_no():
         torn = bytearray(content)
         for at in rng.integers(0, 200, 3):
             torn[at] = rng.integers(256)
-        file = take_jpeg(bytes(torn))
-        assert file is None or 0 < file.pixels <= module.GPU_PIXELS
+        count = count_jpeg_pixels(bytes(torn))
+        assert count is None or 0 < count <= headers.GPU_PIXELS
 
 
 # ------------------------------------------------------------ decoding
@@ -153,15 +159,15 @@ def test_no_header_however_torn_is_more_than_a_no():
 
 def rows_of(files, backbone, **options) -> np.ndarray:
     batch = torch.zeros((8, backbone.image_size, backbone.image_size, 3), dtype=torch.uint8)
-    GpuDecoder(CPU, backbone.preset, pillow_in_place)({i: take_jpeg(f) for i, f in files.items()}, batch)
+    GpuDecoder(CPU, backbone.preset, pillow_in_place)({i: encoded(f) for i, f in files.items()}, batch)
     return batch.numpy()
 
 
 def test_files_of_several_shapes_come_into_their_rows(fast, monkeypatch):
-    monkeypatch.setattr(module, "GPU_PIXELS", 3000)  # so that they are decoded in three turns
+    monkeypatch.setattr(module, "GPU_PIXELS", 15000)  # so that they are decoded in three turns
     files = {
         0: jpeg(0),
-        2: jpeg(1, (50, 36)),
+        2: jpeg(1, (100, 72)),
         3: jpeg(2, mode="L"),
         7: jpeg(3),
         5: with_orientation(jpeg(4), 6),
@@ -173,9 +179,9 @@ def test_files_of_several_shapes_come_into_their_rows(fast, monkeypatch):
 
 
 def test_files_that_cannot_be_decoded_are_named(fast):
-    bad = Encoded(bytearray(b"nothing"), 10)
+    bad = Encoded(np.frombuffer(b"nothing", np.uint8).copy(), 10)
     batch = torch.zeros((4, fast.image_size, fast.image_size, 3), dtype=torch.uint8)
-    files = {0: take_jpeg(jpeg()), 1: bad, 2: take_jpeg(jpeg(1)), 3: bad}
+    files = {0: encoded(jpeg()), 1: bad, 2: encoded(jpeg(1)), 3: bad}
     with pytest.raises(Undecodable, match="2 files") as error:
         GpuDecoder(CPU, fast.preset, pillow_in_place)(files, batch)
     assert error.value.rows == [1, 3]

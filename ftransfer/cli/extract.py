@@ -115,7 +115,7 @@ def extract(
             "--adapt-bn does not run on a cluster; give --weights what ftransfer finetune --adapt-bn wrote"
         )
     from ftransfer.backbone import PHOTO_HINT, Backbone
-    from ftransfer.devices import describe_devices, name_devices
+    from ftransfer.devices import name_devices
     from ftransfer.extract import extract_features
     from ftransfer.features import LABELS
     from ftransfer.images import find_images, looks_like_photographs, read_labels
@@ -135,7 +135,7 @@ def extract(
         table = table.join(of_tasks.add_prefix(LABELS)).assign(label=of_tasks[label_columns[0]])
     devices = ["cpu"] if cluster else name_devices(device, len(table))
     if adapt_bn and len(devices) > 1:
-        if device not in ("auto", "cuda"):
+        if device != "auto":
             raise click.UsageError("--adapt-bn takes one device")
         devices = devices[:1]
     network = Backbone(backbone, weights, layers, devices[0], tier)
@@ -155,7 +155,7 @@ def extract(
         extract_features = partial(extract_on_cluster, cluster=cluster, device=device, warn=say_warning)
     elif len(devices) > 1:
         extract_features = partial(extract_features, devices=devices)
-    where = cluster or (describe_devices(devices) if len(devices) > 1 else network.device)
+    where = cluster or (", ".join(devices) if len(devices) > 1 else network.device)
     with progress_bar(len(table), " images", f"{backbone} on {where}") as bar:
         features = extract_features(
             table,

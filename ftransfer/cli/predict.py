@@ -75,14 +75,14 @@ def predict(run, images_or_features, out, weights, features, domain, device, all
 
 
 def _extract(model, images, folder, weights, device, allow_outside):
-    from ftransfer.devices import describe_devices, name_devices
+    from ftransfer.devices import name_devices
     from ftransfer.extract import extract_features
     from ftransfer.predict import find_backbone, find_new_images
 
     table = find_new_images(images, allow_outside=allow_outside)
     devices = name_devices(device, len(table))
     backbone = find_backbone(model.recipe_of_new, model.origin, weights, devices[0], model.statistics)
-    where = describe_devices(devices) if len(devices) > 1 else backbone.device
+    where = ", ".join(devices) if len(devices) > 1 else backbone.device
     with progress_bar(len(table), " images", f"{backbone.name} on {where}") as bar:
         return extract_features(table, folder, backbone, devices=devices, progress=bar.update)
 
