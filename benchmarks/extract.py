@@ -41,6 +41,7 @@ import tempfile
 import threading
 import time
 from bisect import bisect
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -297,28 +298,38 @@ def decode_only(model, files, tier, device, devices, ready, told):
     import torch
 
     from ftransfer import Backbone
-    from ftransfer.images import decode
+    from ftransfer.readers import AT_ONCE, open_processes, processes_pay, read_image
     from ftransfer.runtime import one_torch_thread_each
     from ftransfer.shortcuts import GpuDecoder
 
     backbone = Backbone(model, "random", device=device, tier=tier)
     decoder = GpuDecoder(backbone.device, backbone.preset) if backbone.decodes_on_gpu else None
     prepare, side, local = backbone.preparation(), backbone.image_size, threading.local()
+    workers, root = max(1, os.cpu_count() // len(devices)), str(files[0].parent)
+
+    def read(places):
+        return [read_image(*place, prepare, lambda sha256: False) for place in places]
 
     def go(some):
+        places = [(root, file.name) for file in some]
+        views = [
+            found[3][0] for i in range(0, len(places), AT_ONCE) for found in read(places[i : i + AT_ONCE])
+        ]
         if decoder is None:
-            return [backbone.pixels(decode(f.read_bytes(), backbone.reduce_to)) is None for f in some]
+            return
         if not hasattr(local, "stream"):
             local.stream = torch.cuda.Stream(backbone.device)
         with torch.inference_mode(), torch.cuda.stream(local.stream):
             batch = torch.empty((len(some), side, side, 3), dtype=torch.uint8, device=backbone.device)
-            decoder({i: prepare(f.read_bytes(), "")[0] for i, f in enumerate(some)}, batch)
+            decoder(dict(enumerate(views)), batch)
             local.stream.synchronize()
 
-    threads = max(1, os.cpu_count() // len(devices))
-    each = 128 if decoder else 8
-    with one_torch_thread_each(threads, "decode") as pool:
-        list(pool.map(go, [files[:each]] * threads))  # warms up
+    each = 128 if decoder else AT_ONCE
+    with ExitStack() as stack:
+        if processes_pay(backbone.device, len(files), [root]):
+            read = stack.enter_context(open_processes(workers, prepare, ()))
+        pool = stack.enter_context(one_torch_thread_each(workers, "decode"))
+        list(pool.map(go, [files[:each]] * workers))  # warms up
         ready.wait()
         cpu = cpu_seconds()
         list(pool.map(go, [files[i : i + each] for i in range(0, len(files), each)]))
