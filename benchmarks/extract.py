@@ -185,7 +185,7 @@ def run(name, model, images, out, device):
     answer = {"wall": time.perf_counter() - wall, "cpu": cpu_seconds() - cpu}
     told, done = np.array([t for t, _ in batches]), np.cumsum([n for _, n in batches])
     first, last = np.searchsorted(done, [done[-1] / 4, 3 * done[-1] / 4]) if batches else (0, 0)
-    if first < last:
+    if last - first > 3:
         answer["running"] = float((done[last] - done[first]) / (told[last] - told[first]))
     if features is not None:
         answer["file"] = f"{out}-{model}.npy"

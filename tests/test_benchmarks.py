@@ -301,10 +301,10 @@ def test_confidence_is_counted_on_held_out_rows_of_every_pair(tmp_path):
 
 
 def test_extract_times_every_contender_on_the_same_images_and_compares_their_features():
-    result = run("extract.py", "--images", 30, "--models", "small_cnn")
+    result = run("extract.py", "--images", 700, "--models", "small_cnn")
     assert result.returncode == 0, result.stderr
     first, _, _, *lines = result.stdout.splitlines()
-    kilobytes = int(re.search(r"30 JPEGs of 640 x 480, (\d+) KB", first)[1])
+    kilobytes = int(re.search(r"700 JPEGs of 640 x 480, (\d+) KB", first)[1])
     assert 70 < kilobytes <= 99
     *lines, exact, fast = lines
     for line, tier in ((exact, "exact"), (fast, "fast")):
