@@ -16,8 +16,13 @@ import torch
 
 from ftransfer.errors import FtransferError
 
-BATCH, BATCH_MAX = 32, 2048
+BATCH_MIN, BATCH, BATCH_MAX = (
+    32,
+    256,
+    2048,
+)  # of fewer, giving work to the GPU takes too much of the host's time
 GAIN, MEMORY_SHARE = 0.05, 0.6
+MEASURED = 0.1  # seconds at least: the best of many is the same beside processes that start
 # Measured on an H200 with 16 cores and resnet50: seconds that compiling takes, what share of the time is left then, and
 # seconds in which the host hands over an image at best; a network that is faster gains nothing.
 COMPILING, COMPILED, HOST = 20.0, 0.5, 80e-6
@@ -106,7 +111,7 @@ class Gpu:
         self.cuda.reset_peak_memory_stats(self.device)
         before = self.cuda.memory_reserved(self.device)
         seconds = []
-        for _ in range(3):  # the first warms up
+        while len(seconds) < 3 or sum(seconds) < MEASURED:  # the first warms up
             begun = time.perf_counter()
             self.run(network, pixels)
             seconds.append(time.perf_counter() - begun)
@@ -158,6 +163,8 @@ def compiled(network: Callable, run: Callable, pixels: np.ndarray) -> Callable:
 def grow_batch(measure: Callable[[int], tuple[float, float]], images: int = BATCH_MAX) -> int:
     """Double the batch until an image gains less than 5 %, or 60 % of the free memory would be taken.
 
+    Where the first does not fit, it is halved until it does.
+
     Parameters
     ----------
     measure : callable
@@ -165,21 +172,32 @@ def grow_batch(measure: Callable[[int], tuple[float, float]], images: int = BATC
     images : int
         How many there are: no batch is larger than needed for them.
     """
-    size = BATCH
+    size = BATCH_MIN
+    while size < min(images, BATCH):
+        size *= 2
     if images <= size:
         return size
+    seconds, share = _unless_full(measure, size)
+    while seconds is None and size > 1:
+        size //= 2
+        seconds, share = _unless_full(measure, size)
+        images = size  # no larger one fits
+    while size < images and 2 * size <= BATCH_MAX and 2 * share <= MEMORY_SHARE:
+        faster, share = _unless_full(measure, 2 * size)
+        if faster is None or faster > (1 - GAIN) * seconds:
+            break
+        size, seconds = 2 * size, faster
+    return size
+
+
+def _unless_full(measure: Callable, size: int) -> tuple[float | None, float]:
     try:
-        seconds, share = measure(size)
-        while size < images and 2 * size <= BATCH_MAX and 2 * share <= MEMORY_SHARE:
-            faster, share = measure(2 * size)
-            if faster > (1 - GAIN) * seconds:
-                break
-            size, seconds = 2 * size, faster
+        return measure(size)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         torch.cuda.empty_cache()
-    return size
+        return None, 1.0
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -168,31 +168,32 @@ def test_a_fault_of_the_network_reaches_the_caller(gpu):
 
 
 def test_the_batch_grows_until_it_gains_less_than_five_percent():
-    seconds = {32: 1.0, 64: 0.9, 128: 0.84, 256: 0.81, 512: 0.1}
+    seconds = {256: 1.0, 512: 0.9, 1024: 0.84, 2048: 0.81}
     asked = []
 
     def measure(n):
         asked.append(n)
         return seconds[n], n / 10_000
 
-    assert grow_batch(measure) == 128
-    assert asked == [32, 64, 128, 256]
+    assert grow_batch(measure) == 1024
+    assert asked == [256, 512, 1024, 2048]
 
 
 def test_the_batch_stops_short_of_sixty_percent_of_the_free_memory():
-    assert grow_batch(lambda n: (1 / n, n / 400)) == 128  # 256 would take 64 %
+    assert grow_batch(lambda n: (1 / n, n / 1600)) == 512  # 1024 would take 64 %
 
 
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("ALLOC_FAILED")]
 )
-def test_the_batch_before_memory_ran_out_is_taken(error):
+@pytest.mark.parametrize("fits", [1024, 512, 256, 64, 1])
+def test_the_largest_batch_that_fits_is_taken(error, fits):
     def measure(n):
-        if n > 64:
+        if n > fits:
             raise error
         return 1 / n, 0.01
 
-    assert grow_batch(measure) == 64
+    assert grow_batch(measure) == fits
 
 
 def test_another_fault_while_the_batch_grows_is_raised():
@@ -213,18 +214,20 @@ def test_no_batch_is_measured_that_the_images_would_not_fill():
     assert grow_batch(measure, images=20) == 32
     assert asked == []
     assert grow_batch(measure, images=100) == 128
-    assert asked == [32, 64, 128]
+    assert asked == []
+    assert grow_batch(measure, images=600) == 1024
+    assert asked == [256, 512, 1024]
 
 
 def test_the_share_of_memory_is_what_a_batch_takes_of_what_is_free(gpu, monkeypatch):
     monkeypatch.setattr("ftransfer.gpu.time.perf_counter", count().__next__)  # each batch takes a second
-    gpu.cuda.bytes_free = 1000
+    gpu.cuda.bytes_free = 4000
 
     def greedy(batch):
         gpu.cuda.reserved = 5 * len(batch)
         return mean_colour(batch)
 
-    assert gpu.grow_batch(greedy, 4, images=10_000) == 64  # 128 would take 64 %
+    assert gpu.grow_batch(greedy, 4, images=10_000) == 256  # 512 would take 64 %
 
 
 def test_out_of_memory_halves_the_pieces_repeats_the_batch_and_goes_on(gpu, small, monkeypatch):
