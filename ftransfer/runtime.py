@@ -198,7 +198,9 @@ class TorchRuntime:
         self.embedder = self._network = Embedder(backbone, network)
         self.gpu = Gpu(self.device) if gpu is None and self.device.type == "cuda" else gpu
         self.decoder = GpuDecoder(self.device, backbone.preset) if backbone.decodes_on_gpu else None
-        self.lanes = self.gpu.lanes if self.gpu else joblib.cpu_count() if self.device.type == "cpu" else 1
+        self.lanes = joblib.cpu_count() if self.device.type == "cpu" else 1
+        if self.gpu:
+            self.lanes = self.gpu.lanes_decoding if self.decoder else self.gpu.lanes
         self.record = {"runtime": f"torch {torch.__version__}", "device": str(self.device)}
         with self.precisely():
             if batch_size == "auto":
