@@ -156,6 +156,18 @@ def test_lanes_of_a_gpu_give_what_the_processor_gives(gpu, small):
     assert len({stream for what, *stream in gpu.cuda.log if what == "waits for" for stream in stream}) <= 2
 
 
+@pytest.mark.parametrize(("first", "taken"), [(0.7, torch.contiguous_format), (0.9, torch.channels_last)])
+def test_channels_come_first_where_that_is_clearly_faster(gpu, small, monkeypatch, first, taken):
+    seconds = {torch.channels_last: 1.0, torch.contiguous_format: first}
+    monkeypatch.setattr(gpu, "measure", lambda network, side, n: (seconds[network.layout], 0.0))
+    runtime = TorchRuntime(small, 4, images=10_000, gpu=gpu)
+    assert runtime.embedder.layout == taken
+    weight = next(p for p in runtime.embedder.network.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1)
+    assert weight.is_contiguous(memory_format=taken)
+    pixels = some_pixels(small, 4)
+    assert relative_difference(runtime(pixels), TorchRuntime(small, 4)(pixels)) < 1e-6
+
+
 def test_a_fault_of_the_network_reaches_the_caller(gpu):
     def fault(batch):
         raise ValueError("no such operation")

@@ -27,7 +27,7 @@ from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, fi
 from ftransfer.adapted import read_statistics, write_statistics
 from ftransfer.cli import main
 from ftransfer.features import FIELDS
-from ftransfer.images import read_labels
+from ftransfer.images import read_bytes, read_labels
 from ftransfer.parts import cache_folder, fetch
 from ftransfer.plan import count_readers
 from ftransfer.storage import Remote, Unreachable, clean, place
@@ -208,7 +208,7 @@ def test_a_name_with_a_backslash_is_found_again(memory):
     fs.pipe(f"{path}/day/ash/a\\b #1.png", b"no image")
     table = find_images(memory)
     assert (place(memory) / "day/ash/a\\b #1.png").read_bytes() == b"no image"
-    assert engine.read_bytes(*table.loc[0, ["root", "path"]]) == b"no image"
+    assert read_bytes(*table.loc[0, ["root", "path"]]) == b"no image"
 
 
 def test_a_file_url_is_a_path_on_disk(pictures):
