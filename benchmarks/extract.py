@@ -5,9 +5,6 @@
     python benchmarks/extract.py --photographs FOLDER --repeats 3
     python benchmarks/extract.py --thingsvision ENVIRONMENT/bin/python  # thingsvision wants its own environment
     TMPDIR=/dev/shm python benchmarks/extract.py --device cuda --images 60000   # on a GPU; about 7 minutes
-    python benchmarks/extract.py --more                                # the same again, and with 1 % more images
-    python benchmarks/extract.py --convert                             # when converting a network is repaid
-    python benchmarks/extract.py --memory                              # peak memory at 2,000 and 200,000 images
 
 thingsvision 2.7.3 wants torchvision 0.15.2: `python3.11 -m venv ENVIRONMENT && ENVIRONMENT/bin/pip install
 thingsvision==2.7.3`.
@@ -30,25 +27,21 @@ begins with a dozen seconds in which processes start.
 """
 
 import argparse
-import io
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from bisect import bisect
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+from made_images import SIZE, cpu_seconds, write_images
 from PIL import Image
 
-SIZE, BYTES = (640, 480), 99_000
-DISTINCT = 64  # pictures; further files have the same pixels and other bytes
 OURS = ["exact", "fast"]
 CONTENDERS = [
     "DataLoader",
@@ -74,24 +67,12 @@ def main():
         "--only", nargs="+", choices=CONTENDERS, metavar="NAME", help="beside the DataLoader loop"
     )
     parser.add_argument("--quick", action="store_true", help="1,000 images, without the ceilings")
-    parser.add_argument(
-        "--more", action="store_true", help="time the same images again, and with 1 %% more of them"
-    )
-    parser.add_argument("--convert", action="store_true", help="measure when converting is repaid instead")
-    parser.add_argument("--memory", action="store_true", help="measure peak memory instead")
-    parser.add_argument("--counts", type=int, nargs="+", default=[2000, 200_000], help="images for --memory")
     parser.add_argument("--run", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
         return run(*options.run)
-    if options.convert:
-        return measure_conversion(options.models)
     options.images = options.images or (1000 if options.quick else 2000)
     with tempfile.TemporaryDirectory() as folder:
-        if options.memory:
-            return measure_memory(Path(folder), options.counts)
-        if options.more:
-            return measure_more(Path(folder), options)
         compare(Path(folder), options)
 
 
@@ -191,11 +172,6 @@ def run(name, model, images, out, device):
         answer["file"] = f"{out}-{model}.npy"
         np.save(answer["file"], features)
     print(json.dumps(answer))
-
-
-def cpu_seconds():
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in used)
 
 
 def loader_loop(model, files, tier, out, device):
@@ -350,168 +326,6 @@ def forward_only(model, files, tier, device, devices, ready, told):
         cpu = cpu_seconds()
         list(pool.map(runtime, [buffers[i % len(buffers)] for i in range(batches)]))
         told.put((batches * runtime.batch_size, cpu_seconds() - cpu))
-
-
-# ---------------------------------------------------------------- again, and a few more
-
-
-def measure_more(folder: Path, options):
-    """Extract images, the same again, and with a hundredth more; print what each took of the first."""
-    from ftransfer import Backbone, extract_features, find_images
-
-    images = folder / "images" / "all"
-    write_images(images, options.images, options.photographs)
-    print(f"{'network':<12}{'':<12}{'computed':>9}{'seconds':>9}{'CPU s':>9}{'of the first':>14}")
-    for model in options.models:
-        backbone, first = Backbone(model, "random", device=options.device), None
-        for name in ("first", "again", "1 % more"):
-            if name == "1 % more":
-                for i in range(-(-options.images // 100)):
-                    content = (images / f"{i:07d}.jpg").read_bytes()
-                    (images / f"{model}-{i}.jpg").write_bytes(content + model.encode())
-            wall, cpu = time.perf_counter(), cpu_seconds()
-            features = extract_features(find_images(images, domain="all"), folder / model, backbone)
-            wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
-            first = first or cpu
-            did = features.summary.computed
-            print(f"{model:<12}{name:<12}{did:9d}{wall:9.2f}{cpu:9.2f}{cpu / first:14.1%}", flush=True)
-
-
-# ---------------------------------------------------------------- the conversion of a network
-
-
-def measure_conversion(models):
-    """Print processor time of converting, of an image before and after, and from how many images on it is repaid."""
-    import torch
-
-    from ftransfer import Backbone
-    from ftransfer.runtime import (
-        OpenVINORuntime,
-        TorchRuntime,
-        conversion_pays,
-        giga_operations,
-        make_runtime,
-    )
-
-    torch.set_num_threads(1)
-
-    def seconds(call, times=9):
-        """The least of some calls after a first one."""
-        call()
-        taken = []
-        for _ in range(times):
-            begun = time.process_time()
-            call()
-            taken.append(time.process_time() - begun)
-        return min(taken)
-
-    print(
-        f"{'network':<20}{'10^9 op.':>9}{'convert s':>11}{'torch ms':>10}{'OpenVINO ms':>13}{'repaid':>8}{'rule':>6}"
-    )
-    for model in models:
-        backbone = Backbone(model, "random", device="cpu")
-        size = make_runtime(backbone, 0).batch_size
-        plain, begun = TorchRuntime(backbone, size), time.process_time()
-        converted = OpenVINORuntime(backbone, size)
-        converted.difference()
-        took = time.process_time() - begun
-        before, after = (seconds(lambda r=r: r(r.buffer())) / size for r in (plain, converted))
-        repaid = f"{took / (before - after):.0f}" if after < before else "never"
-        rule = bisect(range(10**6), False, key=lambda images: conversion_pays(backbone, images))
-        print(
-            f"{model:<20}{giga_operations(backbone):9.2f}{took:11.2f}{1000 * before:10.2f}{1000 * after:13.2f}"
-            f"{repaid:>8}{rule:6d}",
-            flush=True,
-        )
-
-
-# ---------------------------------------------------------------- images
-
-
-def write_images(folder: Path, count: int, photographs: Path | None) -> None:
-    """Write `count` files; beyond the first few the pixels repeat, with some bytes after the end of the image."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    found = sorted(f for f in photographs.rglob("*.jpg")) if photographs else []
-    if photographs and not found:
-        sys.exit(f"no .jpg in {photographs}")
-    contents = []
-    for i in range(min(count, DISTINCT)):
-        if found:
-            image = Image.open(found[i * len(found) // DISTINCT]).convert("RGB").resize(SIZE)
-            pixels = np.asarray(image) + rng.normal(
-                0, 6, (SIZE[1], SIZE[0], 1)
-            )  # the grain that resizing took
-        else:
-            pixels = smooth_noise(rng)
-        contents.append(jpeg(pixels))
-    for i in range(count):
-        (folder / f"{i:07d}.jpg").write_bytes(contents[i % DISTINCT] + i.to_bytes(4, "big"))
-
-
-def smooth_noise(rng) -> np.ndarray:
-    """Sum noise of all scales, as photographs have it."""
-    pixels = rng.normal(0, 5, (SIZE[1], SIZE[0], 3))
-    for step in (4, 8, 16, 32, 64, 128):
-        for c in range(3):
-            coarse = rng.normal(0, 4 * step**0.5, (SIZE[1] // step + 1, SIZE[0] // step + 1))
-            pixels[..., c] += np.asarray(
-                Image.fromarray(coarse.astype(np.float32)).resize(SIZE, Image.BICUBIC)
-            )
-    return pixels + 128
-
-
-def jpeg(pixels: np.ndarray) -> bytes:
-    """Compress to the largest quality within `BYTES`."""
-    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-    low, high = 5, 98
-    while low <= high:
-        middle = (low + high) // 2
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=middle)
-        low, high = (middle + 1, high) if buffer.tell() <= BYTES else (low, middle - 1)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=max(high, 5))
-    return buffer.getvalue()
-
-
-# ---------------------------------------------------------------- memory
-
-MEMORY_PROGRAM = """
-import sys, resource
-from ftransfer import Backbone, extract_features, find_images
-table = find_images(sys.argv[1], domain="all")
-backbone = Backbone("small_cnn", "random", device="cpu")
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-extract_features(table, sys.argv[2], backbone)
-print(before // 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-"""
-
-
-def measure_memory(folder: Path, counts):
-    """Extract images of 32 x 32 with small_cnn; print the peak of resident memory."""
-    print(f"{'images':>9}{'MB before':>11}{'MB at peak':>12}")
-    rng = np.random.default_rng(0)
-    for count in counts:
-        images = folder / f"{count}"
-        for i in range(count):
-            file = images / f"{i // 1000:04d}" / f"{i:07d}.ppm"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(b"P6 32 32 255\n" + rng.bytes(3072))
-        command = [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-c",
-            MEMORY_PROGRAM,
-            str(images),
-            str(folder / f"{count}-out"),
-        ]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode:
-            sys.exit(result.stderr)
-        before, peak = map(int, result.stdout.split())
-        print(f"{count:9d}{before:11d}{peak:12d}", flush=True)
 
 
 if __name__ == "__main__":

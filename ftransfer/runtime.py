@@ -27,7 +27,7 @@ from ftransfer.shortcuts import Encoded, GpuDecoder
 TOLERANCE = 1e-5  # relative difference between runtimes of the exact tier
 # A network is converted for so many images, and so many more divided by the billions of its operations. Repaid on two
 # cores of an AMD EPYC 9005: after 86 (resnet50), 278 (resnet18), 114 (efficientnet_b0), 213 (mobilenet_v3_small) and
-# 1,510 images (small_cnn, in all 0.3 s): benchmarks/extract.py --convert.
+# 1,510 images (small_cnn, in all 0.3 s): benchmarks/extract_costs.py convert.
 CONVERT_AT_LEAST, CONVERT_SMALL = 150, 20
 CPU_BATCH_PIXELS = 8 * 224 * 224  # larger batches gain nothing on a core, and wait longer for their images
 OTHER_BATCH = 32  # on what is neither a CPU nor a GPU of CUDA

@@ -319,7 +319,7 @@ def test_extract_times_every_contender_on_the_same_images_and_compares_their_fea
 
 
 def test_extract_computes_again_only_what_is_new():
-    result = run("extract.py", "--more", "--images", 110, "--models", "small_cnn")
+    result = run("extract_costs.py", "more", "--images", 110, "--models", "small_cnn")
     assert result.returncode == 0, result.stderr
     _, *lines = table(result.stdout)
     assert [(line[1], line[-4]) for line in lines] == [("first", "110"), ("again", "0"), ("1", "2")]
@@ -327,7 +327,7 @@ def test_extract_computes_again_only_what_is_new():
 
 @pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed: the extra [cpu]")
 def test_extract_measures_when_a_conversion_is_repaid():
-    result = run("extract.py", "--convert", "--models", "small_cnn")
+    result = run("extract_costs.py", "convert", "--models", "small_cnn")
     assert result.returncode == 0, result.stderr
     _, (name, operations, *seconds, repaid, rule) = table(result.stdout)
     assert (name, operations) == ("small_cnn", "0.05")
@@ -339,7 +339,7 @@ def test_extract_measures_when_a_conversion_is_repaid():
 
 
 def test_extract_measures_the_peak_of_memory():
-    result = run("extract.py", "--memory", "--counts", 50, 100)
+    result = run("extract_costs.py", "memory", "--counts", 50, 100)
     assert result.returncode == 0, result.stderr
     for line, count in zip(table(result.stdout)[1:], [50, 100], strict=True):
         images, before, peak = map(int, line)

@@ -1,0 +1,146 @@
+"""Measure what an extraction costs beside its images: a few more of them, converting the network, memory.
+
+    python benchmarks/extract_costs.py more --images 10000 --models resnet18   # the same again, and 1 % more images
+    python benchmarks/extract_costs.py convert                                 # when converting a network is repaid
+    python benchmarks/extract_costs.py memory                                  # peak memory at 2,000 and 200,000 images
+
+The images are those of benchmarks/extract.py, but for memory, where they are of 32 x 32. The network is ready to be
+loaded when a clock starts; that it is made ready to compute is in the time.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from bisect import bisect
+from pathlib import Path
+
+import numpy as np
+from made_images import cpu_seconds, write_images
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["more", "convert", "memory"])
+    parser.add_argument("--models", nargs="+", default=["resnet18", "resnet50"], metavar="NAME")
+    parser.add_argument("--images", type=int, default=2000, metavar="N", help="for more  [default: 2000]")
+    parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="what they are made from")
+    parser.add_argument("--counts", type=int, nargs="+", default=[2000, 200_000], help="images for memory")
+    options = parser.parse_args()
+    if options.what == "convert":
+        return measure_conversion(options.models)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.what == "memory":
+            return measure_memory(Path(folder), options.counts)
+        measure_more(Path(folder), options.models, options.images, options.photographs)
+
+
+def measure_more(folder: Path, models, count: int, photographs):
+    """Extract images, the same again, and with a hundredth more; print what each took of the first."""
+    from ftransfer import Backbone, extract_features, find_images
+
+    images = folder / "images" / "all"
+    write_images(images, count, photographs)
+    print(f"{'network':<12}{'':<12}{'computed':>9}{'seconds':>9}{'CPU s':>9}{'of the first':>14}")
+    for model in models:
+        backbone, first = Backbone(model, "random", device="cpu"), None
+        for name in ("first", "again", "1 % more"):
+            if name == "1 % more":
+                for i in range(-(-count // 100)):
+                    content = (images / f"{i:07d}.jpg").read_bytes()
+                    (images / f"{model}-{i}.jpg").write_bytes(content + model.encode())
+            wall, cpu = time.perf_counter(), cpu_seconds()
+            features = extract_features(find_images(images, domain="all"), folder / model, backbone)
+            wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
+            first = first or cpu
+            did = features.summary.computed
+            print(f"{model:<12}{name:<12}{did:9d}{wall:9.2f}{cpu:9.2f}{cpu / first:14.1%}", flush=True)
+
+
+def measure_conversion(models):
+    """Print processor time of converting, of an image before and after, and from how many images on it is repaid."""
+    import torch
+
+    from ftransfer import Backbone
+    from ftransfer.runtime import (
+        OpenVINORuntime,
+        TorchRuntime,
+        conversion_pays,
+        giga_operations,
+        make_runtime,
+    )
+
+    torch.set_num_threads(1)
+
+    def seconds(call, times=9):
+        """The least of some calls after a first one."""
+        call()
+        taken = []
+        for _ in range(times):
+            begun = time.process_time()
+            call()
+            taken.append(time.process_time() - begun)
+        return min(taken)
+
+    print(
+        f"{'network':<20}{'10^9 op.':>9}{'convert s':>11}{'torch ms':>10}{'OpenVINO ms':>13}{'repaid':>8}{'rule':>6}"
+    )
+    for model in models:
+        backbone = Backbone(model, "random", device="cpu")
+        size = make_runtime(backbone, 0).batch_size
+        plain, begun = TorchRuntime(backbone, size), time.process_time()
+        converted = OpenVINORuntime(backbone, size)
+        converted.difference()
+        took = time.process_time() - begun
+        before, after = (seconds(lambda r=r: r(r.buffer())) / size for r in (plain, converted))
+        repaid = f"{took / (before - after):.0f}" if after < before else "never"
+        rule = bisect(range(10**6), False, key=lambda images: conversion_pays(backbone, images))
+        print(
+            f"{model:<20}{giga_operations(backbone):9.2f}{took:11.2f}{1000 * before:10.2f}{1000 * after:13.2f}"
+            f"{repaid:>8}{rule:6d}",
+            flush=True,
+        )
+
+
+MEMORY_PROGRAM = """
+import sys, resource
+from ftransfer import Backbone, extract_features, find_images
+table = find_images(sys.argv[1], domain="all")
+backbone = Backbone("small_cnn", "random", device="cpu")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+extract_features(table, sys.argv[2], backbone)
+print(before // 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def measure_memory(folder: Path, counts):
+    """Extract images of 32 x 32 with small_cnn; print the peak of resident memory."""
+    print(f"{'images':>9}{'MB before':>11}{'MB at peak':>12}")
+    rng = np.random.default_rng(0)
+    for count in counts:
+        images = folder / f"{count}"
+        for i in range(count):
+            file = images / f"{i // 1000:04d}" / f"{i:07d}.ppm"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"P6 32 32 255\n" + rng.bytes(3072))
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            MEMORY_PROGRAM,
+            str(images),
+            str(folder / f"{count}-out"),
+        ]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            sys.exit(result.stderr)
+        before, peak = map(int, result.stdout.split())
+        print(f"{count:9d}{before:11d}{peak:12d}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
