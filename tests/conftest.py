@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # beside another, threads that compute together wait for each other
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +20,13 @@ ROOT = Path(__file__).resolve().parent.parent
 settings.register_profile("same", derandomize=True, database=None)
 settings.register_profile("chance", print_blob=True)
 settings.load_profile("chance" if os.environ.get("FTRANSFER_CHANCE") else "same")
+
+
+def pytest_collection_modifyitems(items):
+    """Let tests that share what takes long to make run in one process, where pytest-xdist runs several."""
+    for item in items:
+        shares = "newcomer" in item.fixturenames
+        item.add_marker(pytest.mark.xdist_group("newcomer" if shares else item.path.name))
 
 
 def draw(path: Path, label: int, seed: int, size=(40, 32)) -> None:

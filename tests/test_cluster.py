@@ -341,10 +341,10 @@ def test_a_missing_extra_is_one_line_with_the_command(monkeypatch):
 # On a worker: every picture whose name begins with "late" can be read only once Ctrl-C was heard of.
 LATE = """
 import os, pathlib, time
-import ftransfer.extract as engine
+import ftransfer.readers as readers
 from ftransfer.cluster import loan
 
-read = getattr(engine, "read_early", engine.read_bytes)  # Dask loads this file twice
+read = getattr(readers, "read_early", readers.read_bytes)  # Dask loads this file twice
 
 def read_late(root, path):
     if "/late" in path:
@@ -353,7 +353,7 @@ def read_late(root, path):
             time.sleep(0.02)
     return read(root, path)
 
-engine.read_early, engine.read_bytes = read, read_late
+readers.read_early, readers.read_bytes = read, read_late
 """
 
 STARTED_BY_HAND = """

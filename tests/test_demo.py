@@ -37,25 +37,27 @@ def test_the_default_layer_is_the_pooled_last_block():
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    out = tmp_path_factory.mktemp("demo") / "out"
-    return CliRunner().invoke(main, ["demo", "--out", str(out)]), out
+def demo(newcomer):
+    """What the demo prints, and its folder: the one that the pages' commands use, too."""
+    return newcomer.run("ftransfer demo"), newcomer.home / "ftransfer-demo"
 
 
 @pytest.mark.slow
 def test_the_demo_goes_the_whole_way_and_ends_with_a_sentence(demo):
-    result, out = demo
-    assert result.exit_code == 0, result.output
-    lines = result.output.strip().splitlines()
-    assert f"$ ftransfer extract {out / 'images'} --out {out / 'features'} --backbone small_cnn" in lines
-    assert f"report: {out / 'run' / 'report.html'}" in lines
+    printed, out = demo
+    lines = printed.strip().splitlines()
+    assert (
+        "$ ftransfer extract ftransfer-demo/images --out ftransfer-demo/features --backbone small_cnn"
+        in lines
+    )
+    assert "report: ftransfer-demo/run/report.html" in lines
     assert lines[-1].startswith("What it means: ")
     assert (out / "run" / "report.html").stat().st_size > 10_000
 
 
 @pytest.mark.slow
 def test_the_demo_reads_real_handwriting_by_printed_labels(demo):
-    result, out = demo
+    _, out = demo
     counted = json.loads((out / "run" / "results.json").read_text())["counted"]
     assert counted["labelled"] == 1797
     assert counted["recommended"] > 0.85
