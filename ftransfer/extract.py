@@ -34,6 +34,7 @@ from ftransfer.storage import is_remote
 
 PART_ROWS = 8192  # a part is closed after so many rows ...
 PART_SECONDS = 30.0  # ... or so many seconds, so that a kill costs half a minute
+FILES_AHEAD, FILES_A_BATCH = 2**30, 2**28  # bytes of files for a GPU that wait: read ahead, and in a batch
 NUMBERS, MISSING = ("size", "mtime"), np.iinfo(np.int64).min
 
 
@@ -205,6 +206,9 @@ class _Run:
         self.rows: list[tuple[list[str], np.ndarray]] = []  # embedded, still to be written
         self.part: tuple[list[str], Future] | None = None  # hashes of the part that is being written
         self.opened = time.monotonic()
+        self.weight = self.filled = (
+            0  # bytes of files that a GPU is to decode: of each read lately; of the batch
+        )
 
     def go(self, workers: int, strict: bool) -> None:
         todo = [row for row, sha256 in enumerate(self.columns["sha256"]) if not self._is_done(row, sha256)]
@@ -216,7 +220,7 @@ class _Run:
                         self.processes = self.stack.enter_context(
                             open_processes(workers, self.prepare, self.done)
                         )
-                        self.ahead *= AT_ONCE
+                        self.ahead = 4 * AT_ONCE * workers
                     readers = self.stack.enter_context(one_torch_thread_each(workers, "reader"))
                     self._go(self._read_ahead(readers, todo))
             finally:
@@ -256,21 +260,24 @@ class _Run:
         return True
 
     def _read_ahead(self, pool: ThreadPoolExecutor, rows: list[int]):
-        """Yield (row, what `_read` found) in order, with at most `ahead` images read ahead, some in one go."""
+        """Yield (row, what `_read` found) in order; some are read in one go, and at most `ahead` ahead."""
         queue, reading, rows = deque(), 0, iter(rows)
-        while some := list(
-            islice(rows, AT_ONCE if self.processes else max(1, self.ahead // (4 * self.workers)))
-        ):
+        while some := list(islice(rows, max(1, self._room() // (4 * self.workers)))):
             queue.append((some, pool.submit(self._read_some, some)))
             reading += len(some)
-            while reading >= self.ahead:
+            while reading >= self._room():
                 reading -= len(queue[0][0])
                 yield from self._found(*queue.popleft())
         while queue:
             yield from self._found(*queue.popleft())
 
+    def _room(self) -> int:
+        return min(self.ahead, max(1, int(FILES_AHEAD / self.weight))) if self.weight else self.ahead
+
     def _found(self, rows: list[int], future: Future):
-        return zip(rows, self._wait(future, self._launch), strict=True)
+        found = self._wait(future, self._launch)
+        self.weight = max(sum(_weigh(views) for *_, views, _ in found) / len(rows), 7 / 8 * self.weight)
+        return zip(rows, found, strict=True)
 
     def _wait(self, future: Future, when_late=lambda: None):
         """Wait, but no longer than a part may stay open: then write what there is, and wait on."""
@@ -313,7 +320,8 @@ class _Run:
                 self._open_lanes()
             self.waiting[sha256] = [row]
             self.filling.append((sha256, views))
-            if (len(self.filling) + 1) * self.views > self.runtime.batch_size:
+            self.filled += _weigh(views)
+            if (len(self.filling) + 1) * self.views > self.runtime.batch_size or self.filled > FILES_A_BATCH:
                 self._launch()
 
     def _launch(self) -> None:
@@ -321,7 +329,7 @@ class _Run:
         if self.filling:
             hashes = [sha256 for sha256, _ in self.filling]
             images = [image for _, views in self.filling for image in views]
-            self.filling = []
+            self.filling, self.filled = [], 0
             self.flying.append((hashes, self.lanes.submit(self._embed, images)))
         while self.flying and (len(self.flying) > self.runtime.lanes + 1 or self.flying[0][1].done()):
             self._land()
@@ -434,6 +442,11 @@ def _columns(manifest: pd.DataFrame) -> dict:
     columns["status"] = np.array([sys.intern(status) for status in manifest["status"]], dtype=object)
     columns["error"] = manifest["error"].to_numpy(dtype=object, copy=True)
     return columns | {name: manifest[name].to_numpy(np.int64, na_value=MISSING) for name in NUMBERS}
+
+
+def _weigh(views: list | None) -> int:
+    """Count the bytes of the files that a GPU is to decode: unlike pixels they may be large."""
+    return sum(view.content.nbytes for view in views or () if isinstance(view, Encoded))
 
 
 def _record(features: FeatureSet, runtime) -> None:
