@@ -31,13 +31,8 @@ MAX_ASPECT = 500  # resized by its short side, a longer one would be a bomb, too
 FORMATS = ["JPEG", "MPO", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000"]
 COLUMNS = ["root", "path", "label", "domain"]
 LISTED = ["size", "mtime"]  # of images in a store
-UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    OverflowError,
-    MemoryError,
-)  # what Pillow raises of a bad image
+# What Pillow raises of a bad image.
+UNREADABLE = (OSError, ValueError, SyntaxError, OverflowError, MemoryError)
 
 
 def find_images(location, *, domain=None, labels=True, allow_outside=False) -> pd.DataFrame:

@@ -21,7 +21,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
 from ftransfer.errors import FtransferError
-from ftransfer.gpu import BATCH_MIN, Gpu, compiled, compiling_pays, gpu_arithmetic, in_smaller_pieces
+from ftransfer.gpu import (
+    BATCH_MIN,
+    Gpu,
+    compiled,
+    compiling_pays,
+    gpu_arithmetic,
+    in_smaller_pieces,
+    unless_full,
+)
 from ftransfer.shortcuts import Encoded, GpuDecoder
 
 TOLERANCE = 1e-5  # relative difference between runtimes of the exact tier
@@ -224,15 +232,18 @@ class TorchRuntime:
 
     def _choose_layout(self) -> None:
         """Put the channels first where that is clearly faster: cuDNN's float32 may be, without TF32."""
-        last, _ = self.gpu.measure(self.embedder, self.image_size, BATCH_MIN)
+        last = self._measure(BATCH_MIN)
         self.embedder.arrange(torch.contiguous_format)
-        first, _ = self.gpu.measure(self.embedder, self.image_size, BATCH_MIN)
-        if first > CLEARLY * last:
+        first = self._measure(BATCH_MIN)
+        if not (first and last and first < CLEARLY * last):
             self.embedder.arrange(torch.channels_last)
 
     def _compiling_pays(self, images: int) -> bool:
-        seconds, _ = self.gpu.measure(self.embedder, self.image_size, self.batch_size)
-        return compiling_pays(images, seconds)
+        seconds = self._measure(self.batch_size)
+        return seconds is not None and compiling_pays(images, seconds)
+
+    def _measure(self, batch_size: int) -> float | None:
+        return unless_full(partial(self.gpu.measure, self.embedder, self.image_size), batch_size)[0]
 
     def buffer(self) -> np.ndarray:
         """Make room for the pixels of a batch, from where the GPU can fetch them by itself."""

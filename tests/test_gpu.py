@@ -310,6 +310,18 @@ def test_a_network_faster_than_its_images_come_is_not_compiled(gpu, compilations
     assert compilations == []
 
 
+@pytest.mark.parametrize("tier", ["exact", "fast"])
+def test_a_batch_that_does_not_fit_is_no_fault_while_it_is_measured(gpu, monkeypatch, tier):
+    def full(network, side, n):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(gpu, "measure", full)
+    backbone = Backbone("small_cnn", "random", device="cpu", tier=tier)
+    runtime = TorchRuntime(backbone, 1024, images=10**9, gpu=gpu)
+    assert runtime.embedder.layout == torch.channels_last
+    assert not runtime.record.get("compiled")
+
+
 def test_a_compiler_that_fails_is_one_line_and_the_network_computes_as_it_is(gpu, monkeypatch, capsys):
     def fail(network, **options):
         def first_call(batch):
