@@ -38,6 +38,8 @@ TOLERANCE = 1e-5  # relative difference between runtimes of the exact tier
 # 1,510 images (small_cnn, in all 0.3 s): benchmarks/extract_costs.py convert.
 CONVERT_AT_LEAST, CONVERT_SMALL = 150, 20
 CPU_BATCH_PIXELS = 8 * 224 * 224  # larger batches gain nothing on a core, and wait longer for their images
+# Without OpenVINO the fast tier computes as PyTorch does. Its inductor gained 6 % (resnet18) and 20 % (resnet50) on the
+# same machine, wants a C++ compiler and takes 5 to 15 s.
 OTHER_BATCH = 32  # on what is neither a CPU nor a GPU of CUDA
 # From so many images on a GPU in float32 is tried with the channels first: taken if it needs so much of the time.
 LAYOUT_FROM, CLEARLY = 1000, 0.8

@@ -22,6 +22,7 @@ settings.register_profile("chance", print_blob=True)
 settings.load_profile("chance" if os.environ.get("FTRANSFER_CHANCE") else "same")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks
 def pytest_collection_modifyitems(items):
     """Let tests that share what takes long to make run in one process, where pytest-xdist runs several."""
     for item in items:
