@@ -22,14 +22,6 @@ settings.register_profile("chance", print_blob=True)
 settings.load_profile("chance" if os.environ.get("FTRANSFER_CHANCE") else "same")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks
-def pytest_collection_modifyitems(items):
-    """Let tests that share what takes long to make run in one process, where pytest-xdist runs several."""
-    for item in items:
-        shares = "newcomer" in item.fixturenames
-        item.add_marker(pytest.mark.xdist_group("newcomer" if shares else item.path.name))
-
-
 def draw(path: Path, label: int, seed: int, size=(40, 32)) -> None:
     """Write a picture whose colour tells its class and whose noise tells its seed."""
     rng = np.random.default_rng(seed)
