@@ -164,12 +164,9 @@ def embed_rows(
         run.go(workers or count_readers(rows), strict)
     finally:
         for name, values in run.columns.items():
-            numbers = name in NUMBERS
-            rows[name] = (
-                pd.arrays.IntegerArray(values, values == MISSING)
-                if numbers
-                else pd.array(values, FIELDS[name])
-            )
+            if name in NUMBERS:
+                values = pd.arrays.IntegerArray(values, values == MISSING)
+            rows[name] = pd.array(values, dtype=FIELDS[name])
 
 
 def conclude(features, backbone, manifest: pd.DataFrame, summary: Summary, started: float) -> FeatureSet:
@@ -206,9 +203,7 @@ class _Run:
         self.rows: list[tuple[list[str], np.ndarray]] = []  # embedded, still to be written
         self.part: tuple[list[str], Future] | None = None  # hashes of the part that is being written
         self.opened = time.monotonic()
-        self.weight = self.filled = (
-            0  # bytes of files that a GPU is to decode: of each read lately; of the batch
-        )
+        self.weight = self.filled = 0  # bytes of the files for a GPU: of each read lately; in the batch
 
     def go(self, workers: int, strict: bool) -> None:
         todo = [row for row, sha256 in enumerate(self.columns["sha256"]) if not self._is_done(row, sha256)]
@@ -217,9 +212,8 @@ class _Run:
             try:
                 with ExitStack() as self.stack:
                     if processes_pay(self.backbone.device, len(todo), set(self.columns["root"])):
-                        self.processes = self.stack.enter_context(
-                            open_processes(workers, self.prepare, self.done)
-                        )
+                        processes = open_processes(workers, self.prepare, self.done)
+                        self.processes = self.stack.enter_context(processes)
                         self.ahead = 4 * AT_ONCE * workers
                     readers = self.stack.enter_context(one_torch_thread_each(workers, "reader"))
                     self._go(self._read_ahead(readers, todo))
@@ -296,9 +290,8 @@ class _Run:
     def _read(self, row: int) -> Found:
         root, path = self.columns["root"][row], self.columns["path"][row]
         listed = [int(self.columns[name][row]) for name in NUMBERS] if is_remote(root) else ()
-        return read_image(
-            root, path, self.prepare, self._is_known, [None if n == MISSING else n for n in listed]
-        )
+        listed = [None if number == MISSING else number for number in listed]
+        return read_image(root, path, self.prepare, self._is_known, listed)
 
     def _is_known(self, sha256: str) -> bool:
         return sha256 in self.done or sha256 in self.waiting
@@ -380,7 +373,8 @@ class _Run:
         if errors:
             good = [i for i in range(len(hashes)) if i not in errors]
             hashes, rows = [hashes[i] for i in good], rows[good]
-        self.rows.append((hashes, rows))
+        if hashes:
+            self.rows.append((hashes, rows))
 
     def _rescue(self, hurry: bool) -> None:
         """Keep what was given to the lanes; in a hurry, only what they have begun."""

@@ -293,6 +293,13 @@ def test_a_file_that_nobody_can_decode_is_a_row_with_its_reason_and_its_twin_too
     assert len(features.load(features.complete.query("status == 'ok'"))) == 8
 
 
+def test_a_file_that_nobody_can_decode_may_be_the_only_one(on_gpu, tmp_path, one_that_nobody_reads):
+    table = write(tmp_path / "images", {"4.jpg": one_that_nobody_reads})
+    features = extract_features(table, tmp_path / "f", on_gpu)
+    assert features.manifest["error"].tolist() == ["broken data stream"]
+    assert features.part_files() == []
+
+
 def test_strict_stops_at_a_file_that_nobody_can_decode(on_gpu, tmp_path, one_that_nobody_reads):
     table = write(tmp_path / "images", {f"{i}.jpg": jpeg(i) for i in range(9)})
     with pytest.raises(FtransferError, match=r"4.jpg cannot be read: broken data stream \(--strict"):
