@@ -95,7 +95,8 @@ def newcomer(tmp_path_factory):
     """A folder in which the pages' commands are run, each once, whichever page names it."""
     from pages import Newcomer
 
-    return Newcomer(tmp_path_factory.mktemp("newcomer"))
+    base = tmp_path_factory.getbasetemp()
+    return Newcomer((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "newcomer")
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,14 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
+from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
 
 from conftest import ROOT, draw
+
+from ftransfer.parts import locked
 
 DOCS = sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md"))
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -71,13 +75,33 @@ def numbers(text):
 
 
 class Newcomer:
-    """An empty folder with photos/ as the pages have them, and the weights where torchvision looks for them."""
+    """An empty folder with photos/ as the pages have them, and the weights where torchvision looks for them.
+
+    Several processes of tests share it: what one of them has run, the others need not run again.
+    """
 
     def __init__(self, home: Path):
+        self.home = home
+        self.environment = {
+            **os.environ,
+            "TORCH_HOME": str(home / "torch"),
+            "PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        }
+        with self._alone():
+            if not (home / "printed").is_dir():
+                self._furnish(home)
+                (home / "printed").mkdir()
+
+    @contextmanager
+    def _alone(self):
+        self.home.mkdir(exist_ok=True)
+        with locked(self.home):
+            yield
+
+    def _furnish(self, home: Path):
         import torch
         from torchvision import models
 
-        self.home, self.done = home, {}
         for p, place in enumerate(["catalogue", "phone"]):
             for c, label in enumerate(["mug", "bike", "lamp"]):
                 for i in range(4):
@@ -102,17 +126,14 @@ class Newcomer:
         path = f'PYTHONPATH="$PYTHONPATH{os.pathsep}{ROOT}"'  # this checkout, whatever a command sets
         program.write_text(f'#!/bin/sh\n{path} exec "{sys.executable}" -m ftransfer "$@"\n')
         program.chmod(0o755)
-        self.environment = {
-            **os.environ,
-            "TORCH_HOME": str(home / "torch"),
-            "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
-        }
 
     def run(self, command):
         """Run a command line, the same one once only; return what it prints."""
-        if command not in self.done:
-            self.done[command] = self._run("bash", "-c", command)
-        return self.done[command]
+        printed = self.home / "printed" / f"{sha256(command.encode()).hexdigest()}.txt"
+        with self._alone():
+            if not printed.is_file():
+                printed.write_text(self._run("bash", "-c", command), "utf-8")
+        return printed.read_text("utf-8")
 
     def python(self, code):
         """Run code in a process of its own; return what it prints."""
