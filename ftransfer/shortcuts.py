@@ -90,11 +90,8 @@ class GpuDecoder:
 
     def __init__(self, device: torch.device, preset, decode=None):
         self.device, self._decode = device, decode or self._by_torchcodec
-        self.mode, self.size, self.crop = (
-            MODES[preset.interpolation],
-            preset.resize_size[0],
-            preset.crop_size[0],
-        )
+        self.mode = MODES[preset.interpolation]
+        self.size, self.crop = preset.resize_size[0], preset.crop_size[0]
 
     def __call__(self, files: dict[int, Encoded], batch: torch.Tensor) -> None:
         """Put the pixels of some files into their rows of a batch: uint8 (n, side, side, 3) on the device.
