@@ -20,8 +20,8 @@ from ftransfer.errors import FtransferError
 BATCH_MIN, BATCH, BATCH_MAX = 32, 256, 2048
 GAIN, MEMORY_SHARE = 0.05, 0.6
 MEASURED = 0.1  # seconds at least: the best of many is the same beside processes that start
-# Measured on an H200 with 16 cores and resnet50: seconds that compiling takes (15), with some reserve, what share of the
-# time is left then, and seconds in which an image is read and decoded; a network that is faster gains nothing.
+# Measured on an H200 with 16 cores and resnet50: seconds that compiling takes (15, and some reserve), what share of
+# the time is left then, seconds in which an image is read and decoded: a network that is faster gains nothing.
 COMPILING, COMPILED, HOST = 20.0, 0.5, 110e-6
 
 
