@@ -400,15 +400,17 @@ class _Run:
         if self.part is None:
             return
         hashes, future = self.part
-        future.result()  # Ctrl-C may fall here: the part is asked for again before it is said what was kept
-        self.part = None
-        self.summary.computed += len(hashes)
+        # wherever Ctrl-C falls, here or below: all of this is done again before it is said what was kept
+        future.result()
         self.done.update(hashes)
         for sha256 in hashes:
-            first, *twice = self.waiting.pop(sha256)
-            self._set(first, "ok")
-            for row in twice:
-                self._finish(row)
+            for row in self.waiting.get(sha256, ()):
+                self._set(row, "ok")
+        twice = sum(len(self.waiting.pop(sha256, [None])) - 1 for sha256 in hashes)
+        self.part = None
+        self.summary.computed += len(hashes)
+        self.summary.reused += twice
+        self.progress(twice)
 
     def _finish(self, row: int) -> None:
         self._set(row, "ok")

@@ -162,6 +162,29 @@ def test_what_is_embedded_is_written_while_a_slow_image_is_waited_for(
     assert len(list(parts.glob("*.arrow"))) > 1
 
 
+@pytest.mark.parametrize("at", [1, 2, 7])
+def test_ctrl_c_while_a_part_is_taken_note_of_leaves_none_of_its_images_out(
+    pictures, tmp_path, backbone, monkeypatch, at
+):
+    shutil.copy(pictures / "day" / "ash" / "0.png", pictures / "night" / "oak" / "twin.png")
+    note, noted = engine._Run._set, []
+
+    def interrupt(self, row, status, error=None):
+        noted.append(row)
+        if len(noted) == at:
+            raise KeyboardInterrupt
+        note(self, row, status, error)
+
+    monkeypatch.setattr(engine, "PART_ROWS", 8)
+    monkeypatch.setattr(engine._Run, "_set", interrupt)
+    with pytest.raises(Interrupted) as stopped:
+        extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=4)
+    half = FeatureSet(tmp_path / "f")
+    ok = half.manifest.query("status == 'ok'")
+    assert ok["sha256"].nunique() == len(half.done()) >= 8
+    assert str(stopped.value).startswith(f"interrupted: {len(ok)} of 25 images are kept")
+
+
 def test_a_part_is_closed_when_it_has_its_rows(pictures, tmp_path, backbone, monkeypatch):
     monkeypatch.setattr(engine, "PART_ROWS", 8)
     features = extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=4)
