@@ -24,10 +24,11 @@ from torchvision.transforms._presets import ImageClassification
 
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.gpu import gpu_arithmetic
+from ftransfer.pixels import resize_and_crop_image
 from ftransfer.readers import Preparation
 from ftransfer.runtime import fast_arithmetic
 from ftransfer.shipped import shipped_folder
-from ftransfer.shortcuts import MODES, prepare_pixels, torchcodec_version
+from ftransfer.shortcuts import MODES, resize_and_crop_quickly, torchcodec_version
 
 PHOTO_HINT = (
     "small_cnn is a demo default for small glyphs and never saw a photograph; for photographs use ImageNet "
@@ -170,18 +171,23 @@ class Backbone:
     @property
     def takes_shortcuts(self) -> bool:
         """Whether `pixels` are resized with less work than torchvision's preset takes."""
-        preset = self.preset
-        fits = preset.resize_size[0] >= preset.crop_size[0] and preset.interpolation in MODES
-        return self.tier == "fast" and fits
+        return self.tier == "fast" and self.preset.interpolation in MODES
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Resize and crop one RGB image as the tier says: uint8 (side, side, 3), still to be normalised."""
-        return prepare_pixels(self.preset, self.takes_shortcuts, image)
+        return self._resize_and_crop()(image)
 
     def preparation(self, views: dict | None = None) -> Preparation:
         """How the bytes of an image become pixels, without the network: it can be sent to another process."""
-        pixels = partial(prepare_pixels, self.preset, self.takes_shortcuts)
-        return Preparation(pixels, self.reduce_to, views, self.decodes_on_gpu and not views)
+        on_gpu = self.decodes_on_gpu and not views
+        return Preparation(self._resize_and_crop(), self.reduce_to, views, on_gpu)
+
+    def _resize_and_crop(self):
+        preset = self.preset
+        size, crop = preset.resize_size[0], preset.crop_size[0]
+        if self.takes_shortcuts:
+            return partial(resize_and_crop_quickly, size, crop, MODES[preset.interpolation])
+        return partial(resize_and_crop_image, size, crop, Image.Resampling[preset.interpolation.name])
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """Resize, crop and normalise one RGB image as the weights want it: float32 (3, side, side).

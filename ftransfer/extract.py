@@ -25,7 +25,8 @@ from ftransfer.devices import embed_on_devices
 from ftransfer.errors import FtransferError
 from ftransfer.features import FIELDS, FeatureSet, write_whole
 from ftransfer.fidelity import compare_tiers
-from ftransfer.images import UNREADABLE, decode, full_path
+from ftransfer.images import full_path
+from ftransfer.pixels import UNREADABLE, decode
 from ftransfer.plan import count_readers, pending_rows
 from ftransfer.readers import AT_ONCE, Found, open_processes, processes_pay, read_image, reason_of
 from ftransfer.runtime import lanes, make_runtime, one_torch_thread_each

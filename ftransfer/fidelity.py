@@ -4,7 +4,8 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from ftransfer.images import decode, read_bytes
+from ftransfer.images import read_bytes
+from ftransfer.pixels import decode
 from ftransfer.runtime import one_torch_thread_each
 
 SAMPLE = 100  # images at most, and one in a hundred: the exact tier takes up to ten times as long for each

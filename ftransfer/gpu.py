@@ -97,6 +97,41 @@ class Gpu:
             ready.record()
         return rows, ready
 
+    def record(self, network: Callable, pixels: np.ndarray) -> Callable:
+        """Record what a network does to batches of one shape, as a CUDA graph; where that fails, give it back as it is.
+
+        It is then started by one call. Eager mode makes a hundred and more for a batch, each of which may wait until
+        other threads let Python go.
+
+        Parameters
+        ----------
+        network : callable
+            From a uint8 tensor to features.
+        pixels : ndarray
+            A batch of the shape that all will have.
+        """
+        try:
+            return _launcher().submit(self._record, network, pixels.shape).result()
+        except RuntimeError:  # the memory does not hold it twice, or an operation asks the GPU and waits
+            self.cuda.empty_cache()
+            return network
+
+    def _record(self, network: Callable, shape: tuple[int, ...]) -> Callable:
+        graph = self.cuda.CUDAGraph()
+        with torch.inference_mode(), self.cuda.stream(self._computing):
+            held = torch.zeros(shape, dtype=torch.uint8, device=self.device)
+            for _ in range(3):  # chooses algorithms
+                network(held)
+            with self.cuda.graph(graph, stream=self._computing, capture_error_mode="thread_local"):
+                features = network(held)
+
+        def replay(batch: torch.Tensor) -> torch.Tensor:
+            held.copy_(batch)
+            graph.replay()
+            return features
+
+        return replay
+
     def grow_batch(self, network: Callable, side: int, images: int) -> int:
         """Measure how many images of side x side pixels to compute at once; at most twice as many as there are."""
         return grow_batch(partial(self.measure, network, side), images)
@@ -232,6 +267,7 @@ def in_smaller_pieces(forward: Callable, pixels: np.ndarray, files: dict, runtim
                     "the GPU's memory does not hold a single image; use --device cpu"
                 ) from error
             runtime._at_once = min(runtime._at_once, max(1, step // 2))
+            runtime._network = runtime.embedder  # what was made for whole batches keeps memory
         torch.cuda.empty_cache()
 
 

@@ -6,6 +6,7 @@ thread sends paths, and copies what came of them out of memory that both share.
 """
 
 import hashlib
+import math
 import mmap
 import os
 import pickle
@@ -20,8 +21,9 @@ from queue import SimpleQueue
 import numpy as np
 
 from ftransfer.errors import FtransferError
-from ftransfer.images import UNREADABLE, decode, read_bytes, stat_image
+from ftransfer.images import read_bytes, stat_image
 from ftransfer.jpeg import Encoded, count_jpeg_pixels
+from ftransfer.pixels import UNREADABLE, decode
 from ftransfer.storage import Unreachable, is_remote
 from ftransfer.views import make_views
 
@@ -40,7 +42,7 @@ class Preparation:
     pixels : callable
         Takes an upright RGB image, gives uint8 (side, side, 3).
     reduce_to : int, optional
-        As for `ftransfer.images.decode`.
+        As for `ftransfer.pixels.decode`.
     views : dict, optional
         As for `make_views`.
     on_gpu : bool
@@ -190,15 +192,12 @@ class _Process:
             raise self._ended() from None
         if isinstance(answer, str):
             raise RuntimeError(f"in a process that reads images:\n{answer}")
+        found, used = answer
+        room = self.room[:used].copy()  # at once: Python waits its turn after each copy
         return [
-            (sha256, size, mtime, views and [self._unpack(*view) for view in views], error)
-            for sha256, size, mtime, views, error in answer
+            (sha256, size, mtime, views and [_unpack(view, room) for view in views], error)
+            for sha256, size, mtime, views, error in found
         ]
-
-    def _unpack(self, values, shape, count) -> np.ndarray | Encoded:
-        if isinstance(values, int):  # where they are in the room
-            values = self.room[values : values + int(np.prod(shape))].reshape(shape).copy()
-        return values if count is None else Encoded(values, count)
 
     def end(self) -> None:
         """Close its pipe, upon which it ends, and wait."""
@@ -257,8 +256,18 @@ class _Late:
         return self._made(*args)
 
 
-def _pack(found: list[Found], room: np.ndarray) -> list[Found]:
-    """Move views into the room as long as there is some: a place in it, or else the values; shape; pixels of a file."""
+def _unpack(view: tuple, room: np.ndarray) -> np.ndarray | Encoded:
+    values, shape, count = view
+    if isinstance(values, int):  # where they are in the room
+        values = room[values : values + math.prod(shape)].reshape(shape)
+    return values if count is None else Encoded(values, count)
+
+
+def _pack(found: list[Found], room: np.ndarray) -> tuple[list[Found], int]:
+    """Move views into the room as long as there is some, and say how much of it is used.
+
+    A view becomes a place in the room, or else its values; its shape; of a file, its pixels.
+    """
     packed, at = [], 0
     for sha256, size, mtime, views, error in found:
         moved = []
@@ -271,4 +280,4 @@ def _pack(found: list[Found], room: np.ndarray) -> list[Found]:
             else:
                 moved.append((values, values.shape, count))
         packed.append((sha256, size, mtime, views and moved, error))
-    return packed
+    return packed, at

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from torchvision.transforms import functional as F
 from torchvision.transforms.functional import InterpolationMode
 
 from ftransfer.jpeg import GPU_PIXELS, Encoded
@@ -43,28 +42,10 @@ def resize_and_crop(pixels: torch.Tensor, mode: str, size: int, crop: int) -> to
     return pixels[:, :, top : top + crop, left : left + crop]
 
 
-def prepare_pixels(preset, quick: bool, image: Image.Image) -> np.ndarray:
-    """Resize and crop an RGB image.
-
-    Parameters
-    ----------
-    preset : ImageClassification
-    quick : bool
-        Whether by whole numbers, see `resize_and_crop`.
-    image : Image, RGB
-
-    Returns
-    -------
-    ndarray of shape (side, side, 3), uint8, still to be normalised
-    """
-    if quick:
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-        mode, size, crop = MODES[preset.interpolation], preset.resize_size[0], preset.crop_size[0]
-        return resize_and_crop(pixels, mode, size, crop)[0].permute(1, 2, 0).numpy()
-    image = F.resize(
-        image, preset.resize_size, interpolation=preset.interpolation, antialias=preset.antialias
-    )
-    return np.asarray(F.center_crop(image, preset.crop_size))
+def resize_and_crop_quickly(size: int, crop: int, mode: str, image: Image.Image) -> np.ndarray:
+    """Do for an RGB image what `ftransfer.pixels.resize_and_crop_image` does, by `resize_and_crop`."""
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    return resize_and_crop(pixels, mode, size, crop)[0].permute(1, 2, 0).numpy()
 
 
 class Undecodable(Exception):

@@ -96,6 +96,14 @@ def test_exact_pixels_are_those_of_torchvision(size, squeezenet):
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", [name for name in list_backbones() if name != "small_cnn"])
+def test_every_preset_crops_from_what_it_resized(name):
+    for weights in models.get_model_weights(name):
+        preset = weights.transforms()
+        assert preset.crop_size[0] <= preset.resize_size[0]
+        assert Image.Resampling[preset.interpolation.name]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_fast_pixels_are_one_grey_level_off_at_some_places(size, squeezenet):
     picture = image(size[::-1])

@@ -16,7 +16,8 @@ from conftest import draw
 import ftransfer.extract as engine
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images
 from ftransfer.extract import Interrupted
-from ftransfer.images import decode, read_bytes
+from ftransfer.images import read_bytes
+from ftransfer.pixels import decode
 from ftransfer.runtime import TorchRuntime
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from ftransfer import FeatureSet, FtransferError, find_images
-from ftransfer.images import decode, looks_like_photographs, read_bytes
+from ftransfer.images import looks_like_photographs, read_bytes
+from ftransfer.pixels import decode
 
 
 def png(image) -> bytes:

@@ -11,8 +11,9 @@ from test_shortcuts import encoded, jpeg, with_orientation
 from ftransfer import Backbone, extract_features, find_images
 from ftransfer import runtime as module
 from ftransfer.extract import Interrupted
-from ftransfer.images import decode
+from ftransfer.gpu import Gpu
 from ftransfer.jpeg import count_jpeg_pixels
+from ftransfer.pixels import decode
 from ftransfer.runtime import TorchRuntime, lanes, relative_difference
 from ftransfer.shortcuts import GpuDecoder, torchcodec_version
 
@@ -87,6 +88,7 @@ def test_out_of_memory_computes_in_smaller_pieces_and_goes_on(fast):
     runtime = TorchRuntime(fast, 1024)
     with lanes(runtime) as pool:
         expected = pool.submit(runtime, pixels).result()
+        runtime._network = runtime.embedder  # what is recorded has its memory
         torch.cuda.empty_cache()
         free, _ = torch.cuda.mem_get_info()
         hoard = torch.empty(free - 900 * 2**20, dtype=torch.uint8, device="cuda")
@@ -108,6 +110,33 @@ def test_a_compiled_network_gives_what_the_network_gives_in_every_lane(fast, mon
         found = list(pool.map(runtime, batches))
     for rows, pixels in zip(found, batches, strict=True):
         assert relative_difference(rows, plain(pixels)) < 0.05
+
+
+@pytest.mark.parametrize("tier", ["exact", "fast"])
+def test_a_recorded_network_gives_what_the_network_gives_in_every_lane(tier, request):
+    runtime = TorchRuntime(request.getfixturevalue(tier), 16)
+    recorded, batches = runtime._network, [some_pixels(16, seed) for seed in range(12)]
+    assert recorded is not runtime.embedder
+    with lanes(runtime) as pool:
+        found = list(pool.map(runtime, batches))
+        runtime._network = runtime.embedder
+        expected = list(pool.map(runtime, batches))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_what_asks_the_gpu_and_waits_is_not_recorded_and_computed_all_the_same(exact):
+    def network(batch):
+        return batch.float().mean(dim=(1, 2)) * (1 if batch.max().item() else 2)
+
+    gpu = Gpu(exact.device)
+    assert gpu.record(network, some_pixels(4)) is network
+    pixels = some_pixels(4)
+    np.testing.assert_allclose(gpu.run(network, pixels), pixels.mean(axis=(1, 2)), rtol=1e-5)
+    assert gpu.record(mean_colour, pixels) is not mean_colour
+
+
+def mean_colour(batch):
+    return batch.float().mean(dim=(1, 2))
 
 
 @needs_torchcodec

@@ -13,8 +13,9 @@ import ftransfer.jpeg as headers
 import ftransfer.shortcuts as module
 from ftransfer import Backbone, FtransferError, extract_features, find_images
 from ftransfer.gpu import Gpu
-from ftransfer.images import decode, read_bytes
+from ftransfer.images import read_bytes
 from ftransfer.jpeg import Encoded, count_jpeg_pixels
+from ftransfer.pixels import decode
 from ftransfer.runtime import TorchRuntime
 from ftransfer.shortcuts import GpuDecoder, Undecodable
 

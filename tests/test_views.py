@@ -8,7 +8,8 @@ from PIL import Image, ImageOps
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images, load_task
 from ftransfer.cli import main
 from ftransfer.finetune.augment import RULES
-from ftransfer.images import decode, read_bytes
+from ftransfer.images import read_bytes
+from ftransfer.pixels import decode
 from ftransfer.scoring import DomainKFold
 from ftransfer.views import AUGMENTATIONS, SAME, describe_views, make_views
 

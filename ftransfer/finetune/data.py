@@ -13,7 +13,8 @@ from torchvision.transforms import functional as F
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.finetune.augment import vary
 from ftransfer.finetune.settings import Training
-from ftransfer.images import UNREADABLE, decode, full_path, read_bytes
+from ftransfer.images import full_path, read_bytes
+from ftransfer.pixels import UNREADABLE, decode
 from ftransfer.storage import Unreachable
 
 

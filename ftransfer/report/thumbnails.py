@@ -8,7 +8,8 @@ from pathlib import Path, PurePath
 import numpy as np
 from PIL import Image
 
-from ftransfer.images import decode, read_bytes
+from ftransfer.images import read_bytes
+from ftransfer.pixels import decode
 from ftransfer.storage import is_remote
 
 EACH = 12
