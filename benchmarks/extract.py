@@ -19,7 +19,7 @@ second of processor time, that of child processes in it; the ratio of the latter
 thingsvision, or of the DataLoader loop where there is none, in the same round, median with least and most; the
 difference from the DataLoader loop's features: relative (the largest |a - b| / |b| of a row), and the mean centred
 cosine. Last, what share of the lower of its two ceilings a tier reaches while it runs: on a GPU a run of many images
-begins with a dozen seconds in which processes start.
+begins with some seconds in which processes start and the network is made ready.
 
 * DataLoader: what one would write by hand, `torch.utils.data.DataLoader` with a worker a core, batches of 32 and
   the network in eager mode with torch's default threads.

@@ -83,7 +83,8 @@ class Gpu:
 
     def _uploading(self):
         if not hasattr(self._local, "stream"):
-            self._local.stream = self.cuda.Stream(self.device)
+            # decoding is many small pieces of work: each goes first, else it waits for a layer of the network
+            self._local.stream = self.cuda.Stream(self.device, priority=-1)
         return self._local.stream
 
     def _launch(self, network, batch: torch.Tensor, arrived):

@@ -183,7 +183,8 @@ def fold_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
 class TorchRuntime:
     """Compute with PyTorch: channels last, batch norm folded, in the recipe's number format.
 
-    On a GPU see `Gpu`; in the fast tier the network is compiled there where that is repaid, see `compiling_pays`.
+    On a GPU see `Gpu`. There the network is recorded, or in the fast tier compiled where that is repaid, see
+    `compiling_pays`; in float32 the channels come first.
 
     Parameters
     ----------

@@ -24,8 +24,8 @@ class FakeCuda:
         self.log, self.late, self.local = [], [], threading.local()
         self.reserved, self.bytes_free = 0, 10**12
 
-    def Stream(self, device):
-        return FakeStream(self)
+    def Stream(self, device, priority=0):
+        return FakeStream(self, priority)
 
     def Event(self, blocking=False):
         return FakeEvent(self, blocking)
@@ -63,8 +63,8 @@ class FakeCuda:
 
 
 class FakeStream:
-    def __init__(self, cuda):
-        self.cuda = cuda
+    def __init__(self, cuda, priority):
+        self.cuda, self.priority = cuda, priority
 
     def wait_event(self, event):
         assert event.recorded is not self, "a stream that waits for itself"
@@ -137,6 +137,7 @@ def test_a_batch_is_computed_when_it_has_arrived_and_travels_on_another_stream(g
     assert everything == "all"  # the weights are there before a stream begins
     assert what == "waits for"
     assert stream is gpu._uploading() is not gpu._computing
+    assert stream.priority < gpu._computing.priority  # the lower goes first
 
 
 def test_pixels_may_be_changed_once_the_call_has_returned(gpu):
