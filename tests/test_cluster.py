@@ -31,7 +31,7 @@ LONG = 300  # seconds, an upper bound for what takes one
 # says who it is and waits for the file `go`, or dies, as `armed` says.
 NURSERY = """
 import json, os, pathlib, signal, sys, time
-import ftransfer.extract as engine
+import ftransfer.engine as engine
 from distributed.cli import dask_scheduler, dask_worker
 from ftransfer.cluster.job import Job
 from ftransfer.features import FeatureSet

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks, and send
 # "file_size": bytes}; answers with its exit code and output.
 NURSERY = """
 import builtins, fcntl, json, os, resource, signal, sys, tempfile, time
-import ftransfer.extract as engine
+import ftransfer.engine as engine
 from ftransfer.cli import main
 engine.PART_ROWS = 4
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import draw
 
-import ftransfer.extract as engine
+import ftransfer.engine as engine
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images
 from ftransfer.extract import Interrupted
 from ftransfer.images import read_bytes
@@ -43,7 +43,7 @@ def test_every_row_is_the_embedding_of_its_picture(pictures, tmp_path, backbone)
 def test_nothing_is_made_ready_to_compute_where_all_is_there(pictures, tmp_path, backbone, monkeypatch):
     extract_features(find_images(pictures), tmp_path / "f", backbone)
     moved = pictures.rename(pictures.with_name("elsewhere"))
-    monkeypatch.setattr(engine, "make_runtime", lambda *args: pytest.fail("a runtime was made"))
+    monkeypatch.setattr("ftransfer.extract.make_runtime", lambda *args: pytest.fail("a runtime was made"))
     assert extract_features(find_images(moved), tmp_path / "f", backbone).summary.reused == 24
 
 
@@ -307,7 +307,7 @@ def test_a_killed_process_loses_nothing_that_was_committed(tmp_path, kill, code)
 
 PROGRAM = """
 import sys, time
-import ftransfer.extract as engine
+import ftransfer.engine as engine
 from ftransfer.cli import main
 engine.PART_ROWS = 16
 take = engine._Run._take

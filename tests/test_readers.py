@@ -12,7 +12,7 @@ import torch
 from conftest import draw
 from test_shortcuts import jpeg
 
-import ftransfer.extract as engine
+import ftransfer.engine as engine
 import ftransfer.readers as module
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images
 from ftransfer.extract import Interrupted

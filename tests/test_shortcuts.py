@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from test_gpu import FakeCuda
 
-import ftransfer.extract as engine
+import ftransfer.engine as engine
 import ftransfer.jpeg as headers
 import ftransfer.shortcuts as module
 from ftransfer import Backbone, FtransferError, extract_features, find_images
@@ -274,7 +274,7 @@ def one_that_nobody_reads(monkeypatch):
             raise RuntimeError("nvjpegDecode failed")
         return pillow_in_place(files)
 
-    monkeypatch.setattr("ftransfer.extract.decode", refuse)
+    monkeypatch.setattr("ftransfer.engine.decode", refuse)
     monkeypatch.setattr(GpuDecoder, "_by_torchcodec", refuse_tensor)
     return bad
 

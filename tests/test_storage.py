@@ -22,7 +22,7 @@ from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 from s3fs.errors import translate_boto_error
 
-import ftransfer.extract as engine
+import ftransfer.engine as engine
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images, plan_extraction
 from ftransfer.adapted import read_statistics, write_statistics
 from ftransfer.cli import main
@@ -603,7 +603,7 @@ def test_the_whole_way_in_a_bucket(pictures, tmp_path, bucket):
 # Extracts a bucket's images; with a number it is killed once that many parts were put.
 CHILD = """
 import os, signal, sys
-import ftransfer.extract as engine
+import ftransfer.engine as engine
 from ftransfer.adapted import read_statistics, write_statistics
 from ftransfer.cli import main
 from ftransfer.plan import count_readers

@@ -105,7 +105,8 @@ class Job:
 
     def embed(self, shard: int, rows: pd.DataFrame, slots: dict[str, int]) -> tuple[pd.DataFrame, str]:
         """Embed a shard; return what became of its rows, and what computed."""
-        from ftransfer.extract import Summary, embed_rows
+        from ftransfer.engine import embed_rows
+        from ftransfer.extract import Summary
 
         def look_up(_):
             if self.stopped.is_set():
