@@ -240,6 +240,8 @@ class FeatureSet:
 
         def change(manifest):
             at = _find_rows(manifest[key], rows[key])
+            if np.array_equal(at, np.arange(len(rows))):  # these are all that there are, as a rule
+                return manifest.assign(**{name: rows[name].array for name in FOUND})
             for name in FOUND:
                 manifest.loc[at >= 0, name] = rows[name].array[at[at >= 0]]
             return manifest
