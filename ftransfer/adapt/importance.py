@@ -175,9 +175,9 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
             )
         folds = StratifiedKFold(min(self.cv, smaller), shuffle=True, random_state=0)
         order = content_order(X)
-        out_of_fold = cross_val_predict(
-            classifier, X[order], target[order].astype(int), cv=folds, method=method
-        )
+        rows, is_target = X[order], target[order].astype(int)
+        # no params are not none at all to scikit-learn 1.6 with metadata routing on
+        out_of_fold = cross_val_predict(classifier, rows, is_target, cv=folds, method=method, params={})
         score = np.empty_like(out_of_fold)
         score[order] = out_of_fold
         if method == "predict_proba":
