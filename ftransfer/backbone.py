@@ -142,7 +142,9 @@ class Backbone:
             self.recipe["runtime"], self.recipe["dtype"] = fast_arithmetic(self.device)
             if self.device.type == "cuda" and self.takes_shortcuts and (version := torchcodec_version()):
                 self.decodes_on_gpu = True
-                self.recipe["preprocessing"]["shortcuts"] += ", JPEG decoded and resized by the GPU"
+                self.recipe["preprocessing"]["shortcuts"] += (
+                    ", JPEG decoded by the GPU and resized in half precision"
+                )
                 self.recipe["decoder"] += f", torchcodec {version}"
 
     @property

@@ -288,6 +288,7 @@ def gpu_arithmetic(device: torch.device, exact: bool):
         return
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     wanted = [(cudnn, "benchmark", False), (cudnn, "deterministic", exact)]
+    wanted += [(matmul, "allow_fp16_reduced_precision_reduction", False)]  # pixels are resized by products
     if exact and hasattr(
         matmul, "fp32_precision"
     ):  # since torch 2.9; mixing it with the older names raises errors

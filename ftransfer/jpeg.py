@@ -6,7 +6,7 @@ import numpy as np
 
 from ftransfer.pixels import MAX_ASPECT
 
-GPU_PIXELS = 2**25  # decoded at once: 100 MB, and four times as much while they are resized
+GPU_PIXELS = 2**25  # decoded at once: 100 MB, and three times as much while they are resized
 SMALL = 64  # pixels of the shorter side; smaller files Pillow decodes in no time, and upsamples their colours better
 # Of Y alone, or of Y, Cb and Cr. Y alone with others, which changes nothing for Pillow, nvJPEG 13.0 decodes wrongly.
 SAMPLINGS = (b"\x11", b"\x11\x11\x11", b"\x21\x11\x11", b"\x12\x11\x11", b"\x22\x11\x11")

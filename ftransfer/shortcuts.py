@@ -2,10 +2,12 @@
 
 On the CPU a JPEG is decoded at a fraction of its size and resized by whole numbers. Where torchcodec is installed, a
 GPU decodes and resizes the JPEG files that it can. Which these are depends on the file alone, so that the same file
-gives the same pixels in every run.
+gives the same pixels in every run, but for a grey level now and then: a GPU may add up in another order.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -35,11 +37,48 @@ def resize_and_crop(pixels: torch.Tensor, mode: str, size: int, crop: int) -> to
     -------
     tensor of shape (n, channels, crop, crop), of the type of `pixels`
     """
-    short = min(pixels.shape[2:])
-    height, width = (int(size * side / short) for side in pixels.shape[2:])
-    pixels = nn.functional.interpolate(pixels, (height, width), mode=mode, antialias=True)
-    top, left = round((height - crop) / 2), round((width - crop) / 2)
+    resized, (top, left) = _plan(pixels.shape[2:], size, crop)
+    pixels = nn.functional.interpolate(pixels, resized, mode=mode, antialias=True)
     return pixels[:, :, top : top + crop, left : left + crop]
+
+
+def _plan(sides: Sequence[int], size: int, crop: int) -> tuple[list[int], list[int]]:
+    """Say how high and wide an image becomes, and where what is cropped of it begins."""
+    resized = [int(size * side / min(sides)) for side in sides]
+    return resized, [round((side - crop) / 2) for side in resized]
+
+
+def resizing_weights(mode: str, length: int, resized: int, first: int, count: int) -> torch.Tensor:
+    """Say what each pixel of a line gives to those that it is resized to.
+
+    With antialiasing a line is resized by one matrix, and an image by two: one for its columns, one for its rows.
+
+    Parameters
+    ----------
+    mode : "bilinear" or "bicubic"
+    length, resized : int
+        Pixels of the line before and after.
+    first, count : int
+        Which of those after are wanted.
+
+    Returns
+    -------
+    tensor of shape (count, length), float64; each row sums to one
+
+    >>> resizing_weights("bilinear", 4, 2, 0, 2)
+    tensor([[0.4286, 0.4286, 0.1429, 0.0000],
+            [0.0000, 0.1429, 0.4286, 0.4286]], dtype=torch.float64)
+    """
+    scale = length / resized
+    centres = (torch.arange(first, first + count, dtype=torch.float64) + 0.5) * scale
+    places = torch.arange(length, dtype=torch.float64) + 0.5
+    d = (places - centres[:, None]).abs() / max(scale, 1)  # a line that grows is not smoothed
+    if mode == "bilinear":
+        weights = (1 - d).clamp(min=0)
+    else:  # Keys, Cubic convolution interpolation for digital image processing, 1981, equation 15
+        near, far = (1.5 * d - 2.5) * d**2 + 1, ((-0.5 * d + 2.5) * d - 4) * d + 2
+        weights = torch.where(d < 1, near, torch.where(d < 2, far, 0))
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
 def resize_and_crop_quickly(size: int, crop: int, mode: str, image: Image.Image) -> np.ndarray:
@@ -59,6 +98,9 @@ class Undecodable(Exception):
 class GpuDecoder:
     """Decode, resize and crop JPEG files on a GPU, by torchcodec, which applies the EXIF orientation.
 
+    Two products of matrices resize, in half precision: a grey level off at 6 % of the places. With torch's own resizing
+    decoding took an H200 12 ms for 256 images, beside the 19 ms of ResNet-50.
+
     Parameters
     ----------
     device : torch.device
@@ -73,6 +115,8 @@ class GpuDecoder:
         self.device, self._decode = device, decode or self._by_torchcodec
         self.mode = MODES[preset.interpolation]
         self.size, self.crop = preset.resize_size[0], preset.crop_size[0]
+        self.dtype = torch.float16 if device.type == "cuda" else torch.float32
+        self._local = threading.local()
 
     def __call__(self, files: dict[int, Encoded], batch: torch.Tensor) -> None:
         """Put the pixels of some files into their rows of a batch: uint8 (n, side, side, 3) on the device.
@@ -91,10 +135,9 @@ class GpuDecoder:
                 else:
                     shapes.setdefault(image.shape, []).append((row, image))
             for same in shapes.values():
-                pixels = torch.stack([image for _, image in same]).float()
-                pixels = resize_and_crop(pixels, self.mode, self.size, self.crop).round_().clamp_(0, 255)
+                pixels = self._resize_and_crop(torch.stack([image for _, image in same]))
                 where = torch.tensor([row for row, _ in same]).to(self.device, non_blocking=True)
-                batch[where] = pixels.to(torch.uint8).permute(0, 2, 3, 1).expand(-1, -1, -1, 3)
+                batch[where] = pixels.permute(0, 2, 3, 1).expand(-1, -1, -1, 3)
         if failed:
             raise Undecodable(failed)
 
@@ -106,6 +149,24 @@ class GpuDecoder:
             if len(files) == 1:
                 return [None]
             return [image for file in files for image in self._decode_some([file])]
+
+    def _resize_and_crop(self, pixels: torch.Tensor) -> torch.Tensor:
+        n, channels, height, width = pixels.shape
+        (new_height, new_width), (top, left) = _plan((height, width), self.size, self.crop)
+        down, across = self._weights(height, new_height, top), self._weights(width, new_width, left)
+        pixels = pixels.to(self.dtype).sub_(128)  # about 0 half precision is finest
+        pixels = (pixels @ across.T).view(n * channels, height, self.crop)
+        pixels = torch.bmm(down.expand(n * channels, -1, -1), pixels).view(n, channels, self.crop, self.crop)
+        return pixels.round_().add_(128).clamp_(0, 255).to(torch.uint8)
+
+    def _weights(self, length: int, resized: int, first: int) -> torch.Tensor:
+        """Keep the weights for sizes that were met; each thread its own, in the memory of its stream."""
+        if not hasattr(self._local, "weights"):
+            self._local.weights = lru_cache(256)(self._make_weights)
+        return self._local.weights(length, resized, first)
+
+    def _make_weights(self, length: int, resized: int, first: int) -> torch.Tensor:
+        return resizing_weights(self.mode, length, resized, first, self.crop).to(self.dtype).to(self.device)
 
     def _by_torchcodec(self, files: list[torch.Tensor]) -> list[torch.Tensor]:
         from torchcodec.decoders import decode_jpeg

@@ -360,8 +360,14 @@ def test_a_compiled_network_gives_what_the_network_gives(gpu, small, monkeypatch
 @pytest.mark.parametrize("exact", [True, False])
 def test_the_exact_tier_computes_without_tf32_and_all_settings_are_put_back(exact):
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32
+
+    def settings():
+        half = matmul.allow_fp16_reduced_precision_reduction
+        return cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32, half
+
+    before = settings()
     with gpu_arithmetic(torch.device("cuda"), exact):
+        assert not matmul.allow_fp16_reduced_precision_reduction
         assert (cudnn.benchmark, cudnn.deterministic) == (False, exact)
         if exact:
             assert not matmul.allow_tf32
@@ -369,7 +375,7 @@ def test_the_exact_tier_computes_without_tf32_and_all_settings_are_put_back(exac
             assert cudnn.conv.fp32_precision == ("ieee" if exact else "tf32")
         else:
             assert cudnn.allow_tf32 is not exact
-    assert (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32) == before
+    assert settings() == before
 
 
 def test_nothing_is_set_for_the_processor():

@@ -17,7 +17,7 @@ from ftransfer.images import read_bytes
 from ftransfer.jpeg import Encoded, count_jpeg_pixels
 from ftransfer.pixels import decode
 from ftransfer.runtime import TorchRuntime
-from ftransfer.shortcuts import GpuDecoder, Undecodable
+from ftransfer.shortcuts import GpuDecoder, Undecodable, resize_and_crop
 
 CPU = torch.device("cpu")
 
@@ -157,6 +157,23 @@ def test_no_header_however_torn_is_more_than_a_no():
 
 
 # ------------------------------------------------------------ decoding
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("sides", [(480, 640), (640, 481), (64, 71), (232, 300), (100, 300), (1500, 257)])
+def test_products_of_matrices_resize_as_torch_does(fast, mode, sides):
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, *sides), np.uint8))
+    expected = resize_and_crop(pixels.double(), mode, 232, 224)
+    for dtype, off, share in (
+        (torch.float64, 1e-9, 0.001),
+        (torch.float32, 1e-3, 0.001),
+        (torch.float16, 0.3, 0.07),
+    ):
+        decoder = GpuDecoder(CPU, fast.preset)
+        decoder.mode, decoder.size, decoder.crop, decoder.dtype = mode, 232, 224, dtype
+        found = decoder._resize_and_crop(pixels).double()
+        assert ((found - expected.clamp(0, 255)).abs() <= 0.5 + off).all()
+        assert (found != expected.round().clamp(0, 255)).double().mean() <= share  # else a tie
 
 
 def rows_of(files, backbone, **options) -> np.ndarray:
