@@ -162,7 +162,7 @@ class GpuDecoder:
     def _weights(self, length: int, resized: int, first: int) -> torch.Tensor:
         """Keep the weights for sizes that were met; each thread its own, in the memory of its stream."""
         if not hasattr(self._local, "weights"):
-            self._local.weights = lru_cache(256)(self._make_weights)
+            self._local.weights = lru_cache(128)(self._make_weights)
         return self._local.weights(length, resized, first)
 
     def _make_weights(self, length: int, resized: int, first: int) -> torch.Tensor:
