@@ -95,7 +95,7 @@ def load_domains(folder):
 def load_domain(file):
     try:
         content = loadmat(file)
-    except (MatReadError, NotImplementedError, TypeError, ValueError) as error:
+    except (IndexError, MatReadError, NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(f"scipy.io.loadmat cannot read it ({error})") from error
     keys = [key for key in content if not key.startswith("__")]
     arrays, missing = [], []
