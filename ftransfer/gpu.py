@@ -98,7 +98,7 @@ class Gpu:
             ready.record()
         return rows, ready
 
-    def record(self, network: Callable, pixels: np.ndarray) -> Callable:
+    def record(self, network: Callable, shape: tuple[int, ...]) -> Callable:
         """Record what a network does to batches of one shape, as a CUDA graph; where that fails, give it back as it is.
 
         It is then started by one call. Eager mode makes a hundred and more for a batch, each of which may wait until
@@ -108,11 +108,11 @@ class Gpu:
         ----------
         network : callable
             From a uint8 tensor to features.
-        pixels : ndarray
-            A batch of the shape that all will have.
+        shape : tuple of int
+            That of all batches.
         """
         try:
-            return _launcher().submit(self._record, network, pixels.shape).result()
+            return _launcher().submit(self._record, network, shape).result()
         except RuntimeError:  # the memory does not hold it twice, or an operation asks the GPU and waits
             self.cuda.empty_cache()
             return network
@@ -287,8 +287,11 @@ def gpu_arithmetic(device: torch.device, exact: bool):
         yield
         return
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    wanted = [(cudnn, "benchmark", False), (cudnn, "deterministic", exact)]
-    wanted += [(matmul, "allow_fp16_reduced_precision_reduction", False)]  # pixels are resized by products
+    wanted = [
+        (cudnn, "benchmark", False),
+        (cudnn, "deterministic", exact),
+        (matmul, "allow_fp16_reduced_precision_reduction", False),  # pixels are resized by products
+    ]
     if exact and hasattr(
         matmul, "fp32_precision"
     ):  # since torch 2.9; mixing it with the older names raises errors

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -76,6 +77,16 @@ def _eight_bits(image: Image.Image, kind: str) -> Image.Image:
     return image
 
 
+def plan_crop(sides: Sequence[int], size: int, crop: int) -> tuple[list[int], list[int]]:
+    """Say how long the sides of an image become, the shorter one `size`, and where along them the crop begins.
+
+    >>> plan_crop((480, 640), 232, 224)
+    ([232, 309], [4, 42])
+    """
+    resized = [int(size * side / min(sides)) for side in sides]
+    return resized, [round((side - crop) / 2) for side in resized]
+
+
 def resize_and_crop_image(size: int, crop: int, resample: Image.Resampling, image: Image.Image) -> np.ndarray:
     """Resize an RGB image to a shorter side of `size`, and crop the middle: just what torchvision's presets do.
 
@@ -90,7 +101,6 @@ def resize_and_crop_image(size: int, crop: int, resample: Image.Resampling, imag
     -------
     ndarray of shape (crop, crop, 3), uint8
     """
-    width, height = (int(size * side / min(image.size)) for side in image.size)
-    image = image.resize((width, height), resample)
-    left, top = round((width - crop) / 2), round((height - crop) / 2)
+    resized, (left, top) = plan_crop(image.size, size, crop)
+    image = image.resize(resized, resample)
     return np.asarray(image.crop((left, top, left + crop, top + crop)))

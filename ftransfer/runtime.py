@@ -226,23 +226,21 @@ class TorchRuntime:
                 if self.gpu:
                     batch_size = self.gpu.grow_batch(self.embedder, self.image_size, images)
             self.batch_size = self._at_once = batch_size
+            self._shape = (batch_size, self.image_size, self.image_size, 3)
             if self.gpu and not self.exact and self._compiling_pays(images):
                 self._network = compiled(self.embedder, self.gpu.run, self.buffer())
                 self.record["compiled"] = self._network is not self.embedder
             if self.gpu and self._network is self.embedder:
-                self._network = self.gpu.record(self.embedder, self.buffer())
+                self._network = self.gpu.record(self.embedder, self._shape)
 
     def _compiling_pays(self, images: int) -> bool:
-        seconds = self._measure(self.batch_size)
+        measure = partial(self.gpu.measure, self.embedder, self.image_size)
+        seconds, _ = unless_full(measure, self.batch_size)
         return seconds is not None and compiling_pays(images, seconds)
-
-    def _measure(self, batch_size: int) -> float | None:
-        return unless_full(partial(self.gpu.measure, self.embedder, self.image_size), batch_size)[0]
 
     def buffer(self) -> np.ndarray:
         """Make room for the pixels of a batch, from where the GPU can fetch them by itself."""
-        shape = (self.batch_size, self.image_size, self.image_size, 3)
-        return self.gpu.pinned(shape).numpy() if self.gpu else np.zeros(shape, np.uint8)
+        return self.gpu.pinned(self._shape).numpy() if self.gpu else np.zeros(self._shape, np.uint8)
 
     def __call__(self, pixels: np.ndarray, files: dict[int, Encoded] | None = None) -> np.ndarray:
         """Embed a batch.

@@ -16,6 +16,7 @@ from torch import nn
 from torchvision.transforms.functional import InterpolationMode
 
 from ftransfer.jpeg import GPU_PIXELS, Encoded
+from ftransfer.pixels import plan_crop
 
 MODES = {InterpolationMode.BILINEAR: "bilinear", InterpolationMode.BICUBIC: "bicubic"}  # that both have
 
@@ -37,15 +38,9 @@ def resize_and_crop(pixels: torch.Tensor, mode: str, size: int, crop: int) -> to
     -------
     tensor of shape (n, channels, crop, crop), of the type of `pixels`
     """
-    resized, (top, left) = _plan(pixels.shape[2:], size, crop)
+    resized, (top, left) = plan_crop(pixels.shape[2:], size, crop)
     pixels = nn.functional.interpolate(pixels, resized, mode=mode, antialias=True)
     return pixels[:, :, top : top + crop, left : left + crop]
-
-
-def _plan(sides: Sequence[int], size: int, crop: int) -> tuple[list[int], list[int]]:
-    """Say how high and wide an image becomes, and where what is cropped of it begins."""
-    resized = [int(size * side / min(sides)) for side in sides]
-    return resized, [round((side - crop) / 2) for side in resized]
 
 
 def resizing_weights(mode: str, length: int, resized: int, first: int, count: int) -> torch.Tensor:
@@ -152,7 +147,7 @@ class GpuDecoder:
 
     def _resize_and_crop(self, pixels: torch.Tensor) -> torch.Tensor:
         n, channels, height, width = pixels.shape
-        (new_height, new_width), (top, left) = _plan((height, width), self.size, self.crop)
+        (new_height, new_width), (top, left) = plan_crop((height, width), self.size, self.crop)
         down, across = self._weights(height, new_height, top), self._weights(width, new_width, left)
         pixels = pixels.to(self.dtype).sub_(128)  # about 0 half precision is finest
         pixels = (pixels @ across.T).view(n * channels, height, self.crop)

@@ -82,6 +82,22 @@ def feature_set(tmp_path):
 
 
 @pytest.fixture
+def waiting(monkeypatch):
+    """How many images were read and not dealt with yet, at each that is read; and how many were, for `progress`."""
+    from ftransfer import readers
+
+    begun, ended, waiting, read_bytes = [], [], [], readers.read_bytes
+
+    def read(root, path):
+        begun.append(path)
+        waiting.append(len(begun) - sum(ended))
+        return read_bytes(root, path)
+
+    monkeypatch.setattr(readers, "read_bytes", read)
+    return waiting, ended
+
+
+@pytest.fixture
 def real():
     """Folder of the real images and weights; tests that need it are skipped where it is not."""
     folder = Path(os.environ.get("FTRANSFER_REAL", ROOT.parent / "shared" / "real"))

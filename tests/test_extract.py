@@ -207,17 +207,10 @@ def test_a_fault_in_a_lane_is_raised_and_what_was_embedded_is_kept(pictures, tmp
     assert 8 <= len(FeatureSet(tmp_path / "f").done()) < 24
 
 
-def test_what_waits_is_bounded_whatever_the_number_of_images(tmp_path, backbone, monkeypatch):
+def test_what_waits_is_bounded_whatever_the_number_of_images(tmp_path, backbone, waiting):
     for i in range(300):
         draw(tmp_path / "images" / "day" / "ash" / f"{i}.png", 0, i, size=(4, 4))
-    begun, ended, most = [], [], []
-
-    def read(root, path):
-        begun.append(path)
-        most.append(len(begun) - sum(ended))
-        return read_bytes(root, path)
-
-    monkeypatch.setattr("ftransfer.readers.read_bytes", read)
+    waiting, ended = waiting
     extract_features(
         find_images(tmp_path / "images"),
         tmp_path / "f",
@@ -228,7 +221,7 @@ def test_what_waits_is_bounded_whatever_the_number_of_images(tmp_path, backbone,
     )
     lanes = joblib.cpu_count()
     assert sum(ended) == 300
-    assert max(most) <= 2 * 2 + 4 * lanes + 4 * (lanes + 2)  # read ahead, and in the ring
+    assert max(waiting) <= 2 * 2 + 4 * lanes + 4 * (lanes + 2)  # read ahead, and in the ring
 
 
 def test_what_computed_is_on_record(pictures, tmp_path, backbone):

@@ -21,7 +21,7 @@ ARROWS = {
     "pixels": set(),
     "gpu": {"errors"},
     "jpeg": {"pixels"},
-    "shortcuts": {"jpeg"},
+    "shortcuts": {"jpeg", "pixels"},
     "readers": {"errors", "images", "jpeg", "pixels", "storage", "views"},
     "runtime": {"errors", "gpu", "shortcuts"},
     "backbone": {"errors", "shipped", "small_cnn", "gpu", "pixels", "readers", "runtime", "shortcuts"},

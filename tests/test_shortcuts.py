@@ -13,7 +13,6 @@ import ftransfer.jpeg as headers
 import ftransfer.shortcuts as module
 from ftransfer import Backbone, FtransferError, extract_features, find_images
 from ftransfer.gpu import Gpu
-from ftransfer.images import read_bytes
 from ftransfer.jpeg import Encoded, count_jpeg_pixels
 from ftransfer.pixels import decode
 from ftransfer.runtime import TorchRuntime
@@ -254,19 +253,14 @@ def test_a_file_that_the_gpu_refuses_is_pillows_and_harms_no_other(on_gpu, tmp_p
     assert np.linalg.norm(found.load(found.complete) - X) < 0.02 * np.linalg.norm(X)
 
 
-def test_large_files_for_the_gpu_wait_in_no_more_memory_than_is_given_to_them(on_gpu, tmp_path, monkeypatch):
+def test_large_files_for_the_gpu_wait_in_no_more_memory_than_is_given_to_them(
+    on_gpu, tmp_path, monkeypatch, waiting
+):
     contents = {f"{i:03d}.jpg": jpeg(i, (300, 200), quality=95) for i in range(120)}
     most = max(map(len, contents.values()))
     monkeypatch.setattr(engine, "FILES_AHEAD", 6 * most)
     monkeypatch.setattr(engine, "FILES_A_BATCH", 4 * most)
-    begun, ended, waiting = [], [], []
-
-    def read(root, path):
-        begun.append(path)
-        waiting.append(len(begun) - sum(ended))
-        return read_bytes(root, path)
-
-    monkeypatch.setattr("ftransfer.readers.read_bytes", read)
+    waiting, ended = waiting
     table = write(tmp_path / "images", contents)
     features = extract_features(
         table, tmp_path / "f", on_gpu, batch_size=32, workers=2, progress=ended.append
