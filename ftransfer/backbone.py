@@ -23,7 +23,7 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 from torchvision.transforms._presets import ImageClassification
 
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.gpu import gpu_arithmetic
+from ftransfer.gpu import gpu_arithmetic, part_queues
 from ftransfer.pixels import resize_and_crop_image
 from ftransfer.readers import Preparation
 from ftransfer.runtime import fast_arithmetic
@@ -374,6 +374,8 @@ def describe_decoder() -> str:
 
 
 def find_device(name: str) -> torch.device:
+    if name != "cpu":
+        part_queues()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -14,6 +14,7 @@ import torch
 
 from ftransfer.errors import FtransferError
 from ftransfer.features import FeatureSet, fill_in
+from ftransfer.gpu import part_queues
 from ftransfer.plan import count_readers
 from ftransfer.runtime import make_runtime
 
@@ -28,6 +29,7 @@ def name_devices(wanted: str, images: int) -> list[str]:
     """
     if wanted != "auto":
         return [name.strip() for name in wanted.split(",") if name.strip()] or [wanted]
+    part_queues()
     count = min(torch.cuda.device_count(), max(1, images // IMAGES_EACH))
     return [f"cuda:{i}" for i in range(count)] if count > 1 else ["auto"]
 

@@ -1,5 +1,6 @@
 """How batches go to a GPU and back: on the CPU, with something in place of `torch.cuda` that keeps a log."""
 
+import os
 import threading
 from contextlib import contextmanager
 from itertools import count
@@ -11,6 +12,8 @@ import torch
 
 from ftransfer import Backbone, FtransferError
 from ftransfer import runtime as module
+from ftransfer.backbone import find_device
+from ftransfer.devices import name_devices
 from ftransfer.gpu import HOST, Gpu, compiled, gpu_arithmetic, grow_batch
 from ftransfer.runtime import TorchRuntime, lanes, relative_difference
 
@@ -382,3 +385,18 @@ def test_nothing_is_set_for_the_processor():
     before = torch.backends.cudnn.deterministic
     with gpu_arithmetic(CPU, exact=True):
         assert torch.backends.cudnn.deterministic == before
+
+
+@pytest.mark.parametrize("begin", [lambda: find_device("auto"), lambda: name_devices("auto", 1)])
+def test_cuda_gets_its_queues_before_it_is_used(begin, monkeypatch):
+    seen = []
+    for name in ("is_available", "device_count"):
+        ask = lambda: seen.append(os.environ["CUDA_DEVICE_MAX_CONNECTIONS"]) or 0  # noqa: E731
+        monkeypatch.setattr(torch.cuda, name, ask)
+    monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+    begin()
+    monkeypatch.delenv("CUDA_DEVICE_MAX_CONNECTIONS")
+    find_device("cpu")
+    assert "CUDA_DEVICE_MAX_CONNECTIONS" not in os.environ
+    begin()
+    assert seen == ["1", "32"]

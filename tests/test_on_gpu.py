@@ -1,6 +1,9 @@
 """What the tests with a stand-in for `torch.cuda` cannot show: on a GPU, where there is one."""
 
 import io
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -169,6 +172,49 @@ def test_the_gpu_decodes_images_of_any_size_and_quality(fast):
     found = differences(fast, files)
     wrong = {i: round(d, 1) for i, d in zip(files, found, strict=True) if d > 3}
     assert not wrong
+
+
+WAITS = """
+import numpy as np, torch
+from test_shortcuts import encoded, jpeg
+from ftransfer import Backbone
+from ftransfer.gpu import Gpu
+from ftransfer.shortcuts import GpuDecoder
+
+fast = Backbone("resnet18", "random", device="cuda", tier="fast")
+gpu, decoder = Gpu(fast.device), GpuDecoder(fast.device, fast.preset)
+files = {i: encoded(jpeg(i, (640, 480))) for i in range(64)}
+batch = torch.zeros((64, 224, 224, 3), dtype=torch.uint8, device="cuda")
+
+def decode():
+    with torch.cuda.stream(gpu._uploading()):
+        decoder(files, batch)
+        torch.cuda.current_stream().synchronize()
+
+decode()  # makes ready
+with torch.cuda.stream(gpu._computing):
+    for _ in range(100):
+        torch.cuda._sleep(10**8)  # cycles: 5 s in all
+    computed = torch.cuda.Event()
+    computed.record()
+decode()
+print("waits" if computed.query() else "overtakes")
+"""
+
+
+@needs_torchcodec
+def test_decoding_does_not_wait_for_the_network():
+    # in a process of its own, since CUDA reads how many queues it has when it is first used
+    paths = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
+    environment = {k: v for k, v in os.environ.items() if k != "CUDA_DEVICE_MAX_CONNECTIONS"}
+    done = subprocess.run(
+        [sys.executable, "-c", WAITS],
+        env=environment | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "overtakes\n", done.stderr
 
 
 @needs_torchcodec

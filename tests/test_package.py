@@ -32,7 +32,7 @@ ARROWS = {
     "plan": {"features", "images", "verify", "storage"},
     "views": {"errors"},
     "fidelity": {"images", "pixels", "runtime"},
-    "devices": {"errors", "features", "plan", "runtime"},
+    "devices": {"errors", "features", "gpu", "plan", "runtime"},
     "engine": {
         "backbone",
         "errors",
