@@ -59,6 +59,7 @@ FIELDS = {
 FOUND = ("sha256", "status", "error", "size", "mtime")  # columns that an extraction fills in
 LABELS = "label:"  # such a column holds the labels of a further task, by its name
 
+GROUP = 2**16  # rows of the manifest that are written, and can be read, at once
 BLOCK = 256  # rows copied at a time: they stay in the processor's cache while they are checked
 
 
@@ -250,7 +251,9 @@ class FeatureSet:
 
     def _change_manifest(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
         with self.lock():
-            exchange(self.folder / "manifest.parquet", lambda: _pack_manifest(change(self.manifest)))
+            exchange(
+                self.folder / "manifest.parquet", lambda out: _write_manifest(change(self.manifest), out)
+            )
 
     @contextmanager
     def lock(self):
@@ -430,14 +433,13 @@ def feature_width(recipe: dict) -> int:
     return sum(width for _, width in layers)
 
 
-def _pack_manifest(table: pd.DataFrame) -> pa.Buffer:
-    buffer = pa.BufferOutputStream()
+def _write_manifest(table: pd.DataFrame, out) -> None:
     table = table.reindex(columns=list(kinds := column_kinds(table))).astype(kinds)
     repeated = ["root", "label", "domain", "group", "status", "error", *list(kinds)[len(FIELDS) :]]
     table = pa.Table.from_pandas(table, preserve_index=False)
-    kind = {"use_dictionary": repeated, "compression": "none", "write_page_checksum": True}
-    pq.write_table(table, buffer, **kind)  # hashes do not shrink
-    return buffer.getvalue()
+    # hashes do not shrink; a group of rows is kept in memory until it is written
+    kind = {"compression": "none", "write_page_checksum": True, "row_group_size": GROUP}
+    pq.write_table(table, out, use_dictionary=repeated, **kind)
 
 
 def _find_rows(wanted: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:

@@ -17,6 +17,7 @@ from binascii import unhexlify
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -299,8 +300,8 @@ def write_whole(file: Path, content) -> None:
             out.write(piece)
 
 
-def exchange(file: Path, make: Callable[[], bytes]) -> None:
-    """Replace a file by what `make` reads from it and makes of it, under the folder's lock.
+def exchange(file: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Replace a file by what `write` reads from it and writes to the one it is given, under the folder's lock.
 
     In a store, which has none, it is put only if it has not changed since it was read, and else made again.
 
@@ -310,13 +311,16 @@ def exchange(file: Path, make: Callable[[], bytes]) -> None:
         If others were always faster.
     """
     if not isinstance(file, Remote):
-        return write_whole(file, make())
+        with whole(file) as out:
+            return write(out)
     for attempt in range(TRIES):
         try:
             seen = file.info()
         except FileNotFoundError:
             seen = None
-        if file.write_if(make(), seen):
+        out = io.BytesIO()
+        write(out)
+        if file.write_if(out.getvalue(), seen):
             return None
         time.sleep(random.uniform(0, min(2, 0.05 * 2**attempt)))
     raise FtransferError(
