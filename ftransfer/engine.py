@@ -11,6 +11,7 @@ import time
 from collections import deque
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from itertools import islice
 from queue import SimpleQueue
 
@@ -21,7 +22,7 @@ from ftransfer.backbone import versions
 from ftransfer.errors import FtransferError
 from ftransfer.features import FIELDS, FeatureSet, write_whole
 from ftransfer.images import full_path
-from ftransfer.pixels import UNREADABLE, decode
+from ftransfer.pixels import UNREADABLE
 from ftransfer.plan import count_readers
 from ftransfer.readers import AT_ONCE, Found, open_processes, processes_pay, read_image, reason_of
 from ftransfer.runtime import lanes, one_torch_thread_each
@@ -221,10 +222,10 @@ class _Run:
             try:
                 return self.runtime(pixels, files), errors
             except Undecodable as error:
+                by_pillow = replace(self.prepare, on_gpu=False)
                 for i in error.rows:  # a GPU does not say what is wrong with them, Pillow does, or reads them
                     try:
-                        image = decode(files.pop(i).content.tobytes(), self.backbone.reduce_to)
-                        pixels[i] = self.backbone.pixels(image)
+                        (pixels[i],) = by_pillow(files.pop(i).content.tobytes(), "")
                     except UNREADABLE as reason:
                         errors[i] = reason_of(reason)
                 return self.runtime(pixels, files), errors
