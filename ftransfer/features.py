@@ -250,10 +250,11 @@ class FeatureSet:
         self._change_manifest(change)
 
     def _change_manifest(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+        def write(out):
+            _write_manifest(change(self.manifest), out)
+
         with self.lock():
-            exchange(
-                self.folder / "manifest.parquet", lambda out: _write_manifest(change(self.manifest), out)
-            )
+            exchange(self.folder / "manifest.parquet", write)
 
     @contextmanager
     def lock(self):
