@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
+import pyarrow.parquet as pq
 import pytest
 from conftest import blobs, write_feature_set
 
@@ -28,6 +29,15 @@ def test_rows_come_back_in_the_order_asked_for(feature_set):
     np.testing.assert_array_equal(loaded, X[order])
     assert loaded.flags.c_contiguous
     assert loaded.dtype == np.float32
+
+
+def test_a_manifest_of_several_groups_of_rows_comes_back_as_it_was(feature_set, monkeypatch):
+    manifest = feature_set.manifest
+    monkeypatch.setattr("ftransfer.features.GROUP", 7)
+    feature_set.write_manifest(manifest)
+    written = pq.ParquetFile(feature_set.folder / "manifest.parquet")
+    assert written.num_row_groups == -(-len(manifest) // 7) > 1
+    pd.testing.assert_frame_equal(feature_set.manifest, manifest)
 
 
 def test_rows_are_found_over_several_parts_and_twice(tmp_path):

@@ -175,7 +175,7 @@ def test_the_gpu_decodes_images_of_any_size_and_quality(fast):
 
 
 WAITS = """
-import numpy as np, torch
+import torch
 from test_shortcuts import encoded, jpeg
 from ftransfer import Backbone
 from ftransfer.gpu import Gpu
