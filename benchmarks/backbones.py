@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from ftransfer import FeatureSet, FtransferError, load_task
-from ftransfer.transferability import list_layers, rank_features
+from ftransfer.compare.backbones import list_layers, rank_features
 
 
 def main():

@@ -20,7 +20,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ftransfer import FeatureSet, Model, load_pipeline, load_task
-from ftransfer.confidence import probability, source_temperature
+from ftransfer.model.confidence import probability, source_temperature
 from ftransfer.report.numbers import calibration
 
 RECIPES = {

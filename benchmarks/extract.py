@@ -118,8 +118,8 @@ def describe(rounds, results, options):
     text = f"{wall:9.1f}{running}{cpu:11.1f}{statistics.median(ratios):7.2f}"
     text = f"{text} ({min(ratios):.2f} to {max(ratios):.2f})".ljust(54)
     if "file" in rounds[0] and rounds is not baseline:
-        from ftransfer.fidelity import centred_cosine
-        from ftransfer.runtime import relative_difference
+        from ftransfer.backbone.runtime import relative_difference
+        from ftransfer.extract.drift import centred_cosine
 
         found, expected = np.load(rounds[0]["file"]), np.load(baseline[0]["file"])
         text += f"{relative_difference(found, expected):9.1e}{centred_cosine(expected, found):9.5f}"
@@ -225,7 +225,7 @@ def thingsvision_loop(model, files, tier, out, device):
 
 def extract(model, files, tier, out, device):
     from ftransfer import Backbone, extract_features, find_images
-    from ftransfer.devices import name_devices
+    from ftransfer.extract.devices import name_devices
 
     devices = name_devices(device, len(files))
     backbone = Backbone(model, "random", device=devices[0], tier=tier)
@@ -243,7 +243,7 @@ def run_half(half, model, files, tier, device):
     """Run one of our two halves by itself, in as many processes as the whole has; nothing that makes ready is in it."""
     import multiprocessing
 
-    from ftransfer.devices import name_devices
+    from ftransfer.extract.devices import name_devices
 
     devices = name_devices(device, len(files))
     context = multiprocessing.get_context("spawn")
@@ -274,9 +274,9 @@ def decode_only(model, files, tier, device, devices, ready, told):
     import torch
 
     from ftransfer import Backbone
-    from ftransfer.readers import AT_ONCE, open_processes, processes_pay, read_image
-    from ftransfer.runtime import one_torch_thread_each
-    from ftransfer.shortcuts import GpuDecoder
+    from ftransfer.backbone.fast_pixels import GpuDecoder
+    from ftransfer.backbone.runtime import one_torch_thread_each
+    from ftransfer.images.readers import AT_ONCE, open_processes, processes_pay, read_image
 
     backbone = Backbone(model, "random", device=device, tier=tier)
     decoder = GpuDecoder(backbone.device, backbone.preset) if backbone.decodes_on_gpu else None
@@ -314,7 +314,7 @@ def decode_only(model, files, tier, device, devices, ready, told):
 
 def forward_only(model, files, tier, device, devices, ready, told):
     from ftransfer import Backbone
-    from ftransfer.runtime import lanes, make_runtime
+    from ftransfer.backbone.runtime import lanes, make_runtime
 
     backbone = Backbone(model, "random", device=device, tier=tier)
     runtime = make_runtime(backbone, len(files) * len(devices))

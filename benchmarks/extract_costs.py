@@ -65,7 +65,7 @@ def measure_conversion(models):
     import torch
 
     from ftransfer import Backbone
-    from ftransfer.runtime import (
+    from ftransfer.backbone.runtime import (
         OpenVINORuntime,
         TorchRuntime,
         conversion_pays,

@@ -37,7 +37,7 @@ NAMES += [
     "sklearn.svm._classes.SVC",
     "sklearn.svm._classes.SVR",
     "sklearn.tree._tree.Tree",
-    "ftransfer.model.Model",
+    "ftransfer.model.model.Model",
 ]
 NAMES += [
     "sklearn.ensemble._forest.RandomForestClassifier",

@@ -23,7 +23,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from ftransfer import FeatureSet, FtransferError, load_task, race
-from ftransfer.pipeline import load_recipe
+from ftransfer.recipes import load_recipe
 
 KINDS, CLASSIFIERS = ("source_only", "scaled", "coral", "subspace"), ("svm", "forest", "logistic")
 

@@ -21,8 +21,8 @@ from sklearn.linear_model import SGDClassifier
 from threadpoolctl import threadpool_limits
 
 from ftransfer import FeatureSet, find_images
-from ftransfer.features import FIELDS
-from ftransfer.plan import pending_rows
+from ftransfer.extract.plan import pending_rows
+from ftransfer.features.manifest import FIELDS
 
 PART = 8192
 LISTED = 100_000  # files made to be listed

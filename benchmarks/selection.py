@@ -40,12 +40,12 @@ from sklearn.model_selection import ParameterGrid
 from threadpoolctl import threadpool_limits
 
 from ftransfer import FeatureSet, FtransferError, draw_target_labels, list_scorers, load_scorer, load_task
-from ftransfer.guard import recommend
 from ftransfer.scoring import DEFAULT_SCORER, Judge, estimate_label_shift
-from ftransfer.search import with_baselines
-from ftransfer.sources import SOURCES, learned_from, offer_sources, without_sources
+from ftransfer.search.guard import recommend
+from ftransfer.search.race import with_baselines
+from ftransfer.search.sources import SOURCES, learned_from, offer_sources, without_sources
+from ftransfer.search.trials import adaptation
 from ftransfer.task import Answers
-from ftransfer.trials import adaptation
 
 
 def main():

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from ftransfer.small_cnn import IMAGE_SIZE, MEAN, STD, small_cnn
+from ftransfer.backbone.small_cnn import IMAGE_SIZE, MEAN, STD, small_cnn
 
 # Set beforehand, the same in every row; nothing is searched for.
 CLASSIFIERS = {

@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, Dataset
 
-from ftransfer.small_cnn import IMAGE_SIZE, MEAN, STD, SmallCNN, small_cnn
+from ftransfer.backbone.small_cnn import IMAGE_SIZE, MEAN, STD, SmallCNN, small_cnn
 
 HERE = Path(__file__).parent
 DIGITS, WEIGHTS = HERE / "digits.zip", HERE / "small_cnn.safetensors"
@@ -177,7 +177,7 @@ def write_weights(model: SmallCNN) -> None:
     """Write the state dict, floating values in half precision."""
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     about = {
-        "model": "ftransfer.small_cnn.SmallCNN",
+        "model": "ftransfer.backbone.small_cnn.SmallCNN",
         "trained on": "letters and signs from free fonts, and procedural images; no digit",
         "script": "data/make_default.py train",
         "seed": SEED,

@@ -7,7 +7,8 @@ import pandas as pd
 
 from ftransfer.adapt import domain_codes
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.features import LABELS, FeatureSet
+from ftransfer.features.feature_set import FeatureSet
+from ftransfer.features.manifest import LABELS
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Task:
     answers : Answers
         The target's labels where there are any. Nothing that fits or chooses takes them.
     unseen : bool
-        Whether the target's rows, too, are for counting only: a domain never seen, see `ftransfer.unseen`.
+        Whether the target's rows, too, are for counting only: a domain never seen, see `ftransfer.search.unseen`.
     label : str or None
         Column that the labels are of, where one was named.
     """
@@ -230,3 +231,82 @@ def _choose_classes(source_rows, target_rows, classes) -> list[str]:
 def _some(names) -> str:
     names = sorted(names)
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+# ---------------------------------------------------------------- a few labels of the target
+
+
+def draw_target_labels(task: Task, n: int, *, random_state=0) -> tuple[Task, np.ndarray]:
+    """Set labels of `n` target rows aside for the guard; the task that comes back counts by the others.
+
+    Drawn at random among the labelled rows: which class a row has is not known before.
+
+    Returns
+    -------
+    task : Task
+        The same but for its `answers` and a note.
+    labels : ndarray of shape (n_target,), int
+        Index into the classes, -1 for a row whose label is not used.
+
+    Raises
+    ------
+    FtransferError
+        If fewer than `n` rows have a label.
+    """
+    known = np.flatnonzero(task.answers.codes != -1)
+    if not 1 <= n <= len(known):
+        raise FtransferError(
+            f"labels of {n} images of '{task.target}' are asked for, and {len(known)} have one in the feature set"
+        )
+    rows = np.random.default_rng(random_state).choice(known, n, replace=False)
+    labels = np.full(len(task.answers.codes), -1)
+    labels[rows] = task.answers.codes[rows]
+    return _set_aside(task, labels), labels
+
+
+def read_target_labels(task: Task, file) -> tuple[Task, np.ndarray]:
+    """Read labels of a few target images for the guard, from a CSV file with the columns path and label.
+
+    See `draw_target_labels` for what comes back. A class that no source has counts as wrong for every candidate.
+
+    Raises
+    ------
+    FtransferError
+        If the file cannot be read, or names an image that the target has not.
+    """
+    try:
+        table = pd.read_csv(file, dtype=str)
+    except (OSError, ValueError) as error:
+        raise FtransferError(f"the target labels in {file} cannot be read: {error}") from error
+    missing = [name for name in ("path", "label") if name not in table]
+    if missing:
+        raise FtransferError(
+            f"{file} has no column {' and '.join(missing)}; it needs path and label, and has {', '.join(table)}"
+        )
+    table = table.dropna(subset=["path", "label"]).drop_duplicates()
+    twice = table["path"][table["path"].duplicated()]
+    if len(twice):
+        raise FtransferError(f"{file} gives {twice.iloc[0]} two labels")
+    if table.empty:
+        raise FtransferError(f"{file} holds no label")
+    rows = task.rows[~task.is_source].reset_index(drop=True)
+    at = pd.Index(rows["path"].astype(str)).get_indexer_for(table["path"])
+    strange = table["path"][~table["path"].isin(rows["path"].astype(str))]
+    if len(strange):
+        raise FtransferError(
+            f"{file} names {len(strange)} images that are not in the target '{task.target}', {strange.iloc[0]} for "
+            f"one; a path is one like {rows['path'].iloc[0]}"
+        )
+    codes = pd.Index(task.classes).get_indexer(table["label"])
+    labels = np.full(len(rows), -1)
+    labels[at] = np.where(codes < 0, -2, codes)
+    return _set_aside(task, labels), labels
+
+
+def _set_aside(task: Task, labels) -> Task:
+    """Count neither by rows whose label is used, nor by copies of their image."""
+    used = labels != -1
+    contents = task.rows.loc[~task.is_source, "sha256"].to_numpy()
+    codes = np.where(np.isin(contents, contents[used]), -1, task.answers.codes)
+    note = f"labels of {int(used.sum())} target images were used by the guard; these images are not counted"
+    return replace(task, answers=Answers(codes), notes=[*task.notes, note])

@@ -89,7 +89,7 @@ def feature_set(tmp_path):
 @pytest.fixture
 def waiting(monkeypatch):
     """How many images were read and not dealt with yet, at each that is read; and how many were, for `progress`."""
-    from ftransfer import readers
+    from ftransfer.images import readers
 
     begun, ended, waiting, read_bytes = [], [], [], readers.read_bytes
 

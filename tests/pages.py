@@ -11,7 +11,7 @@ from pathlib import Path
 
 from conftest import ROOT, draw
 
-from ftransfer.parts import locked
+from ftransfer.storage.writing import locked
 
 DOCS = sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md"))
 NUMBER = re.compile(r"\d+(?:\.\d+)?")

@@ -6,7 +6,8 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from ftransfer import Backbone, FtransferError, list_backbones
-from ftransfer.backbone import _classifier_input, _torchvision_maker
+from ftransfer.backbone.backbone import _classifier_input
+from ftransfer.backbone.weights import _torchvision_maker
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from conftest import ROOT, blobs, write_feature_set
 from scipy.io import savemat
 
 from ftransfer import Backbone, list_scorers, load_task, race
-from ftransfer.runtime import conversion_pays
+from ftransfer.backbone.runtime import conversion_pays
 
 pytestmark = pytest.mark.slow  # each starts a program of its own
 

@@ -158,24 +158,24 @@ def test_wrong_usage_is_exit_code_2(arguments, message):
 
 
 def test_ctrl_c_is_exit_code_130(monkeypatch, pictures, tmp_path):
-    import ftransfer.images
+    import ftransfer.images.find
 
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ftransfer.images, "find_images", interrupt)
+    monkeypatch.setattr(ftransfer.images.find, "find_images", interrupt)
     result = run("extract", pictures, "--out", tmp_path / "f")
     assert result.exit_code == 130
     assert result.output.strip() == "interrupted"
 
 
 def test_ctrl_c_during_a_race_says_what_is_there(monkeypatch, feature_set, tmp_path):
-    import ftransfer.search
+    import ftransfer.search.race
 
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ftransfer.search, "race", interrupt)
+    monkeypatch.setattr(ftransfer.search.race, "race", interrupt)
     result = run("fit", feature_set.folder, "--source", "day", "--target", "night", "--out", tmp_path / "r")
     assert result.exit_code == 130
     assert f"what was found so far is kept in {tmp_path / 'r'}" in result.output
@@ -195,7 +195,7 @@ def test_backbones_are_listed_with_their_weights():
 
 
 def test_two_domains_are_compared_in_a_table_with_sentences(feature_set, monkeypatch):
-    from ftransfer import distances
+    from ftransfer.compare import distances
 
     monkeypatch.setattr(distances, "TREES", 5)
     result = run("compare", feature_set.folder, "--source", "night", "--target", "day")
@@ -213,7 +213,7 @@ def test_two_domains_are_compared_in_a_table_with_sentences(feature_set, monkeyp
 
 
 def test_more_domains_are_compared_in_matrices(feature_set, monkeypatch):
-    from ftransfer import distances
+    from ftransfer.compare import distances
 
     monkeypatch.setattr(distances, "TREES", 5)
     manifest = feature_set.manifest

@@ -31,10 +31,10 @@ LONG = 300  # seconds, an upper bound for what takes one
 # says who it is and waits for the file `go`, or dies, as `armed` says.
 NURSERY = """
 import json, os, pathlib, signal, sys, time
-import ftransfer.engine as engine
+import ftransfer.extract.engine as engine
 from distributed.cli import dask_scheduler, dask_worker
 from ftransfer.cluster.job import Job
-from ftransfer.features import FeatureSet
+from ftransfer.features.feature_set import FeatureSet
 
 control = pathlib.Path(sys.argv[1])
 engine.PART_ROWS = 4
@@ -341,7 +341,7 @@ def test_a_missing_extra_is_one_line_with_the_command(monkeypatch):
 # On a worker: every picture whose name begins with "late" can be read only once Ctrl-C was heard of.
 LATE = """
 import os, pathlib, time
-import ftransfer.readers as readers
+import ftransfer.images.readers as readers
 from ftransfer.cluster import loan
 
 read = getattr(readers, "read_early", readers.read_bytes)  # Dask loads this file twice

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import ftransfer
 from ftransfer.cli import COMMANDS, complete, main
-from ftransfer.strategy import STRATEGIES
+from ftransfer.search.strategy import STRATEGIES
 
 
 @pytest.fixture

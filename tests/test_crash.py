@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks, and send
 # "file_size": bytes}; answers with its exit code and output.
 NURSERY = """
 import builtins, fcntl, json, os, resource, signal, sys, tempfile, time
-import ftransfer.engine as engine
+import ftransfer.extract.engine as engine
 from ftransfer.cli import main
 engine.PART_ROWS = 4
 
@@ -43,8 +43,8 @@ def run(argv, out, kill_at=None, pace=0, file_size=None, **_):
     os.dup2(out.fileno(), 1), os.dup2(out.fileno(), 2)
     os.replace = paced(os.replace, pace)
     if kill_at:
-        import ftransfer.parts
-        for module, name in ((os, "fsync"), (os, "replace"), (fcntl, "flock"), (ftransfer.parts, "open")):
+        import ftransfer.storage.writing
+        for module, name in ((os, "fsync"), (os, "replace"), (fcntl, "flock"), (ftransfer.storage.writing, "open")):
             setattr(module, name, deadly(getattr(module, name, open), kill_at))
     if file_size:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))

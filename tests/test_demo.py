@@ -10,9 +10,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ftransfer import Backbone, FeatureSet
+from ftransfer.backbone.small_cnn import small_cnn
 from ftransfer.cli import fit, main
 from ftransfer.shipped import shipped_folder
-from ftransfer.small_cnn import small_cnn
 
 
 def test_the_embedded_default_ships_and_is_small():

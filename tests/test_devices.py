@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT, draw
 
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images
-from ftransfer.devices import IMAGES_EACH, name_devices
+from ftransfer.extract.devices import IMAGES_EACH, name_devices
 
 
 def rows_by_hash(features):
@@ -53,7 +53,7 @@ def test_an_error_in_one_process_ends_all_of_them_in_one_line(pictures, tmp_path
 
 PACED = """
 import time
-import ftransfer.devices as devices  # by the processes of the devices, too
+import ftransfer.extract.devices as devices  # by the processes of the devices, too
 
 told = devices._progress
 devices._progress = lambda n: (time.sleep(0.1), told(n))

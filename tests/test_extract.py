@@ -13,12 +13,12 @@ import pytest
 import torch
 from conftest import draw
 
-import ftransfer.engine as engine
+import ftransfer.extract.engine as engine
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images
-from ftransfer.extract import Interrupted
-from ftransfer.images import read_bytes
-from ftransfer.pixels import decode
-from ftransfer.runtime import TorchRuntime
+from ftransfer.backbone.runtime import TorchRuntime
+from ftransfer.extract.summary import Interrupted
+from ftransfer.images.pixels import decode
+from ftransfer.images.read import read_bytes
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,9 @@ def test_every_row_is_the_embedding_of_its_picture(pictures, tmp_path, backbone)
 def test_nothing_is_made_ready_to_compute_where_all_is_there(pictures, tmp_path, backbone, monkeypatch):
     extract_features(find_images(pictures), tmp_path / "f", backbone)
     moved = pictures.rename(pictures.with_name("elsewhere"))
-    monkeypatch.setattr("ftransfer.extract.make_runtime", lambda *args: pytest.fail("a runtime was made"))
+    monkeypatch.setattr(
+        "ftransfer.extract.extract.make_runtime", lambda *args: pytest.fail("a runtime was made")
+    )
     assert extract_features(find_images(moved), tmp_path / "f", backbone).summary.reused == 24
 
 
@@ -123,7 +125,9 @@ def test_a_file_that_was_mended_is_read_again(pictures, tmp_path, backbone):
 
 
 def test_ctrl_c_keeps_what_was_finished_and_the_next_run_goes_on(pictures, tmp_path, backbone, monkeypatch):
-    monkeypatch.setattr("ftransfer.runtime.joblib.cpu_count", lambda: 1)  # three batches under way at most
+    monkeypatch.setattr(
+        "ftransfer.backbone.runtime.joblib.cpu_count", lambda: 1
+    )  # three batches under way at most
 
     def interrupt(n, seen=[0]):  # noqa: B006
         seen[0] += n
@@ -157,7 +161,7 @@ def test_what_is_embedded_is_written_while_a_slow_image_is_waited_for(
                 time.sleep(0.01)
         return read_bytes(root, path)
 
-    monkeypatch.setattr("ftransfer.readers.read_bytes", wait_for_a_part)
+    monkeypatch.setattr("ftransfer.images.readers.read_bytes", wait_for_a_part)
     features = extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=16)
     assert features.summary.computed == 24
     assert len(list(parts.glob("*.arrow"))) > 1
@@ -239,8 +243,10 @@ def test_what_computed_is_on_record(pictures, tmp_path, backbone):
 def test_a_large_job_goes_on_with_the_same_runtime_however_few_images_are_left(
     pictures, tmp_path, backbone, monkeypatch
 ):
-    monkeypatch.setattr("ftransfer.runtime.conversion_pays", lambda backbone, images: images >= 20)
-    monkeypatch.setattr("ftransfer.runtime.joblib.cpu_count", lambda: 1)  # three batches under way at most
+    monkeypatch.setattr("ftransfer.backbone.runtime.conversion_pays", lambda backbone, images: images >= 20)
+    monkeypatch.setattr(
+        "ftransfer.backbone.runtime.joblib.cpu_count", lambda: 1
+    )  # three batches under way at most
     whole = extract_features(find_images(pictures), tmp_path / "whole", backbone, batch_size=4)
     assert whole.summary.runtime.startswith("openvino")
 
@@ -300,7 +306,7 @@ def test_a_killed_process_loses_nothing_that_was_committed(tmp_path, kill, code)
 
 PROGRAM = """
 import sys, time
-import ftransfer.engine as engine
+import ftransfer.extract.engine as engine
 from ftransfer.cli import main
 engine.PART_ROWS = 16
 take = engine._Run._take

@@ -11,8 +11,8 @@ import pytest
 from conftest import blobs, write_feature_set
 
 from ftransfer import FeatureSet, FtransferError
-from ftransfer.parts import Damaged, check_part
-from ftransfer.verify import Verified
+from ftransfer.features.parts import Damaged, check_part
+from ftransfer.features.verify import Verified
 
 RECIPE = {"format": 1, "backbone": "a", "weights": "sha256:1", "layers": [{"name": "x", "width": 2}]}
 
@@ -33,7 +33,7 @@ def test_rows_come_back_in_the_order_asked_for(feature_set):
 
 def test_a_manifest_of_several_groups_of_rows_comes_back_as_it_was(feature_set, monkeypatch):
     manifest = feature_set.manifest
-    monkeypatch.setattr("ftransfer.features.GROUP", 7)
+    monkeypatch.setattr("ftransfer.features.manifest.GROUP", 7)
     feature_set.write_manifest(manifest)
     written = pq.ParquetFile(feature_set.folder / "manifest.parquet")
     assert written.num_row_groups == -(-len(manifest) // 7) > 1

@@ -5,8 +5,8 @@ from conftest import draw
 
 from ftransfer import Backbone, extract_features, find_images
 from ftransfer.cli import main
-from ftransfer.fidelity import centred_cosine, compare_tiers, neighbour_overlap
-from ftransfer.predict import find_backbone
+from ftransfer.extract.drift import centred_cosine, compare_tiers, neighbour_overlap
+from ftransfer.model.new_images import find_backbone
 
 
 @pytest.fixture(scope="module")

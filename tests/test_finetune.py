@@ -25,11 +25,12 @@ from ftransfer import (
     fine_tune,
     save_backbone,
 )
+from ftransfer.backbone.checkpoint import checkpoint
 from ftransfer.cli import main
 from ftransfer.finetune.augment import RULES, vary
 from ftransfer.finetune.data import split_rows
-from ftransfer.finetune.network import Network, checkpoint, read_rules
-from ftransfer.finetune.rules import describe_search, learn_rules
+from ftransfer.finetune.network import Network
+from ftransfer.finetune.rules import describe_search, learn_rules, read_rules
 
 SMALL = {"backbone": "small_cnn", "batch_size": 8, "epochs": 2, "validation": 0.25}
 QUICK = {"patience": 0, "learning_rate": 0.01, "taken_rate": 1.0}
@@ -78,7 +79,7 @@ def test_extract_takes_the_checkpoint_and_embeds_as_the_trained_network_does(tab
 
 def test_the_checkpoint_loads_into_the_published_architecture_with_its_head(tmp_path):
     network = Network("resnet18", "random", {"label": ["ash", "elm", "oak"]})
-    (tmp_path / "a.safetensors").write_bytes(checkpoint(network.backbone, network.state()))
+    (tmp_path / "a.safetensors").write_bytes(checkpoint(network.backbone.name, network.state()))
     model = models.resnet18(num_classes=3)
     model.load_state_dict(load_file(tmp_path / "a.safetensors"))
     images = torch.rand(2, 3, 64, 64)
@@ -367,8 +368,8 @@ class Halves:
     def __init__(self, images):
         self.images = images
 
-    def batch(self, rows, rules, draw):
-        return vary(self.images[rows], rules, draw)
+    def batch(self, rows, change):
+        return change(self.images[rows])
 
     def embed(self, batch):
         return torch.cat([half.mean(dim=(2, 3)) for half in batch.chunk(2, dim=3)], dim=1).numpy()
@@ -458,7 +459,7 @@ def test_a_row_is_for_the_same_use_whatever_other_rows_there_are_in_other_domain
 
 @pytest.mark.parametrize("batch", [1000, 5])
 def test_adapted_statistics_are_those_of_one_batch_of_all_images(table, tmp_path, monkeypatch, batch):
-    monkeypatch.setattr("ftransfer.finetune.batchnorm.BATCH", batch)
+    monkeypatch.setattr("ftransfer.backbone.batch_norm.BATCH", batch)
     night = table[table["domain"] == "night"]
     backbone = Backbone("small_cnn")
     found = adapt_batch_norm(night, backbone, tolerance=1e-5)

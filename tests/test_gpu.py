@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from ftransfer import Backbone, FtransferError
-from ftransfer import runtime as module
-from ftransfer.backbone import find_device
-from ftransfer.devices import name_devices
-from ftransfer.gpu import HOST, Gpu, compiled, gpu_arithmetic, grow_batch
-from ftransfer.runtime import TorchRuntime, lanes, relative_difference
+from ftransfer.backbone import runtime as module
+from ftransfer.backbone.device import find_device
+from ftransfer.backbone.gpu import HOST, Gpu, compiled, gpu_arithmetic, grow_batch
+from ftransfer.backbone.runtime import TorchRuntime, lanes, relative_difference
+from ftransfer.extract.devices import name_devices
 
 CPU = torch.device("cpu")
 
@@ -237,7 +237,9 @@ def test_no_batch_is_measured_that_the_images_would_not_fill():
 
 
 def test_the_share_of_memory_is_what_a_batch_takes_of_what_is_free(gpu, monkeypatch):
-    monkeypatch.setattr("ftransfer.gpu.time.perf_counter", count().__next__)  # each batch takes a second
+    monkeypatch.setattr(
+        "ftransfer.backbone.gpu.time.perf_counter", count().__next__
+    )  # each batch takes a second
     gpu.cuda.bytes_free = 4000
 
     def greedy(batch):

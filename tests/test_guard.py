@@ -6,9 +6,11 @@ from scipy.stats import binomtest
 from sklearn.svm import SVC
 
 from ftransfer import CORAL, DomainScaler, FtransferError, draw_target_labels, load_task, make_pipeline, race
-from ftransfer.guard import paired_interval, read_target_labels, recommend
-from ftransfer.label_shift import LabelShift
-from ftransfer.pipeline import AdaptationPipeline, Recipe
+from ftransfer.compare.label_shift import LabelShift
+from ftransfer.pipeline import AdaptationPipeline
+from ftransfer.recipes import Recipe
+from ftransfer.search.guard import paired_interval, recommend
+from ftransfer.task import read_target_labels
 
 NAMES = np.array(["ash", "elm", "oak"])
 

@@ -27,10 +27,10 @@ from ftransfer import (
     find_images,
     load_pipeline,
     load_task,
-    model_file,
     race,
     write_report,
 )
+from ftransfer.model import file as model_file
 
 RECIPE = {"backbone": "b", "weights": "sha256:0", "layers": [{"name": "x", "width": 8}]}
 CLASSES = np.array(["ash", "elm", "oak"])

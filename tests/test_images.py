@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from ftransfer import FeatureSet, FtransferError, find_images
-from ftransfer.images import looks_like_photographs, read_bytes
-from ftransfer.pixels import decode
+from ftransfer.images.pixels import decode
+from ftransfer.images.read import looks_like_photographs, read_bytes
 
 
 def png(image) -> bytes:

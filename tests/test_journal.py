@@ -7,9 +7,12 @@ import pytest
 from conftest import blobs, write_feature_set
 from sklearn.svm import SVC
 
-from ftransfer import CORAL, DomainScaler, FtransferError, load_task, make_pipeline, race, search, trials
-from ftransfer.journal import Journal
-from ftransfer.pipeline import AdaptationPipeline, Recipe
+from ftransfer import CORAL, DomainScaler, FtransferError, load_task, make_pipeline, race
+from ftransfer.pipeline import AdaptationPipeline
+from ftransfer.recipes import Recipe
+from ftransfer.search import race as search
+from ftransfer.search import trials
+from ftransfer.search.journal import Journal
 
 RECIPES = [
     Recipe("plain", AdaptationPipeline([("svc", SVC())]), {"svc__C": [1.0, 10.0]}),

@@ -20,7 +20,7 @@ from ftransfer import (
     load_task,
     make_pipeline,
 )
-from ftransfer.confidence import Familiar, fit_temperature, probability
+from ftransfer.model.confidence import Familiar, fit_temperature, probability
 from ftransfer.scoring import Judge, carried_back
 
 RECIPE = {"backbone": "b", "weights": "sha256:0", "layers": [{"name": "x", "width": 8}]}

@@ -12,13 +12,13 @@ from PIL import Image
 from test_shortcuts import encoded, jpeg, with_orientation
 
 from ftransfer import Backbone, extract_features, find_images
-from ftransfer import runtime as module
-from ftransfer.extract import Interrupted
-from ftransfer.gpu import Gpu
-from ftransfer.jpeg import count_jpeg_pixels
-from ftransfer.pixels import decode
-from ftransfer.runtime import TorchRuntime, lanes, relative_difference
-from ftransfer.shortcuts import GpuDecoder, torchcodec_version
+from ftransfer.backbone import runtime as module
+from ftransfer.backbone.fast_pixels import GpuDecoder, torchcodec_version
+from ftransfer.backbone.gpu import Gpu
+from ftransfer.backbone.runtime import TorchRuntime, lanes, relative_difference
+from ftransfer.extract.summary import Interrupted
+from ftransfer.images.jpeg import count_jpeg_pixels
+from ftransfer.images.pixels import decode
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU of CUDA here")
 needs_torchcodec = pytest.mark.skipif(
@@ -178,8 +178,8 @@ WAITS = """
 import torch
 from test_shortcuts import encoded, jpeg
 from ftransfer import Backbone
-from ftransfer.gpu import Gpu
-from ftransfer.shortcuts import GpuDecoder
+from ftransfer.backbone.gpu import Gpu
+from ftransfer.backbone.fast_pixels import GpuDecoder
 
 fast = Backbone("resnet18", "random", device="cuda", tier="fast")
 gpu, decoder = Gpu(fast.device), GpuDecoder(fast.device, fast.preset)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from conftest import draw
 
-from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images, small_cnn
-from ftransfer.images import stat_image
-from ftransfer.plan import Plan, plan_extraction
+from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images
+from ftransfer.backbone import small_cnn
+from ftransfer.extract.plan import Plan, plan_extraction
+from ftransfer.images.read import stat_image
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def backbone():
 def later(monkeypatch):
     """The clock is ten seconds ahead, so that no picture was changed just now."""
     clock = time.time_ns
-    monkeypatch.setattr("ftransfer.images.time.time_ns", lambda: clock() + 10**10)
+    monkeypatch.setattr("ftransfer.images.read.time.time_ns", lambda: clock() + 10**10)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_at_first_every_picture_is_to_be_computed_once(pictures, tmp_path, backb
 
 
 def test_an_unchanged_image_is_not_even_read(pictures, extracted, backbone, monkeypatch):
-    monkeypatch.setattr("ftransfer.plan.read_bytes", None)
+    monkeypatch.setattr("ftransfer.extract.plan.read_bytes", None)
     assert plan_extraction(find_images(pictures), extracted.folder, backbone.recipe).reuse == 24
 
 

@@ -11,7 +11,7 @@ from conftest import blobs, draw, write_feature_set
 from PIL import Image
 from test_cli import run
 
-import ftransfer.predict
+import ftransfer.model.predict
 from ftransfer import (
     Backbone,
     FeatureSet,
@@ -22,8 +22,9 @@ from ftransfer import (
     load_pipeline,
     load_task,
 )
-from ftransfer.adapted import read_statistics
-from ftransfer.predict import find_backbone, write_predictions
+from ftransfer.features.statistics import read_statistics
+from ftransfer.model.new_images import find_backbone
+from ftransfer.model.predict import write_predictions
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_chunks_change_nothing_and_a_second_run_computes_nothing(trained, pictur
     first = run("predict", trained, pictures, "--out", tmp_path / "p.csv")
     parts = sorted((tmp_path / "p.features" / "parts").iterdir())
     whole = (tmp_path / "p.csv").read_bytes()
-    monkeypatch.setattr(ftransfer.predict, "CHUNK", 5)
+    monkeypatch.setattr(ftransfer.model.predict, "CHUNK", 5)
     again = run("predict", trained, pictures, "--out", tmp_path / "p.csv")
     assert first.output == again.output
     assert (tmp_path / "p.csv").read_bytes() == whole
@@ -118,7 +119,7 @@ def test_no_more_than_a_chunk_of_features_is_in_memory(tmp_path, monkeypatch):
         tmp_path / "f", X, np.array(["a", "b", "c"])[labels], np.where(y == -1, "night", "day")
     )
     model, seen, load = Model.load(write_run(features, tmp_path / "run")), [], FeatureSet.load
-    monkeypatch.setattr(ftransfer.predict, "CHUNK", 25)
+    monkeypatch.setattr(ftransfer.model.predict, "CHUNK", 25)
     monkeypatch.setattr(FeatureSet, "load", lambda self, rows: seen.append(len(rows)) or load(self, rows))
     progress = []
     did = write_predictions(model, features, tmp_path / "p.csv", progress=progress.append)
@@ -221,7 +222,9 @@ def test_ctrl_c_while_extracting_keeps_what_was_computed_and_the_next_run_goes_o
 ):
     import ftransfer.cli.predict
 
-    monkeypatch.setattr("ftransfer.runtime.joblib.cpu_count", lambda: 1)  # three batches under way at most
+    monkeypatch.setattr(
+        "ftransfer.backbone.runtime.joblib.cpu_count", lambda: 1
+    )  # three batches under way at most
     for i in range(400):
         draw(tmp_path / "new" / f"{i}.png", i % 3, i)
     bar = ftransfer.cli.predict.progress_bar

@@ -12,13 +12,13 @@ import torch
 from conftest import draw
 from test_shortcuts import jpeg
 
-import ftransfer.engine as engine
-import ftransfer.readers as module
+import ftransfer.extract.engine as engine
+import ftransfer.images.readers as module
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images
-from ftransfer.extract import Interrupted
-from ftransfer.jpeg import Encoded
-from ftransfer.readers import Preparation, open_processes, processes_pay, read_image
-from ftransfer.views import describe_views
+from ftransfer.extract.summary import Interrupted
+from ftransfer.images.jpeg import Encoded
+from ftransfer.images.readers import Preparation, open_processes, processes_pay, read_image
+from ftransfer.images.views import describe_views
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="processes that read need Linux")
 
@@ -161,7 +161,7 @@ def test_a_process_of_the_exact_tier_or_that_only_reads_imports_no_torch(tmp_pat
         None if on_gpu else pickle.dumps(Backbone("resnet18", "random", device="cpu").preparation().pixels)
     )
     program = (
-        "import pickle, sys, ftransfer.readers as r; from ftransfer.images import read_bytes\n"
+        "import pickle, sys, ftransfer.images.readers as r; from ftransfer.images.read import read_bytes\n"
         f"prepare = r.Preparation(r._Late({pixels!r}), on_gpu={on_gpu})\n"
         f"(view,) = prepare(read_bytes({str(tmp_path)!r}, 'b.jpg'), '')\n"
         f"assert {on_gpu} or view.shape == (224, 224, 3)\n"

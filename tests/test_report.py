@@ -26,13 +26,14 @@ from ftransfer import (
     race,
     write_report,
 )
-from ftransfer.guard import draw_target_labels
-from ftransfer.pipeline import AdaptationPipeline, Recipe
+from ftransfer.pipeline import AdaptationPipeline
+from ftransfer.recipes import Recipe
 from ftransfer.report import start_run
 from ftransfer.report.numbers import calibration, curves, most_confused, plain, sureness
 from ftransfer.report.pictures import HUES
 from ftransfer.report.plane import draw_plane, lay_out, mixing, sample
 from ftransfer.report.thumbnails import choose, thumbnail
+from ftransfer.task import draw_target_labels
 
 SURE = [
     Recipe("plain", AdaptationPipeline([("logistic", LogisticRegression())]), {"logistic__C": [0.1, 1.0]})

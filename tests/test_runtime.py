@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from ftransfer import Backbone, FtransferError
-from ftransfer import runtime as module
-from ftransfer.runtime import (
+from ftransfer.backbone import runtime as module
+from ftransfer.backbone.runtime import (
     OpenVINORuntime,
     TorchRuntime,
     conversion_pays,

@@ -16,9 +16,10 @@ from ftransfer import (
     make_pipeline,
     race,
 )
-from ftransfer.pipeline import AdaptationPipeline, Recipe
-from ftransfer.search import with_baselines
-from ftransfer.trials import _thinned, adaptation
+from ftransfer.pipeline import AdaptationPipeline
+from ftransfer.recipes import Recipe
+from ftransfer.search.race import with_baselines
+from ftransfer.search.trials import _thinned, adaptation
 
 QUICK = [
     Recipe("plain", AdaptationPipeline([("svc", SVC())]), {"svc__C": [1.0, 10.0]}),

@@ -8,10 +8,10 @@ import pytest
 from conftest import blobs, draw, write_feature_set
 from test_cli import run
 
-import ftransfer.journal
-import ftransfer.search
+import ftransfer.search.journal
+import ftransfer.search.race
 from ftransfer import FeatureSet, FtransferError, Model, find_images, load_task
-from ftransfer.join import open_alternatives
+from ftransfer.features.joined import open_alternatives
 from ftransfer.report import name_folders
 
 pytestmark = pytest.mark.usefixtures("short_reports")
@@ -92,7 +92,7 @@ def test_a_run_that_is_stopped_at_the_second_column_keeps_what_the_first_one_fou
     two_tasks, tmp_path, monkeypatch
 ):
     columns = ("--label-column", "colour", "--label-column", "shape", "--out", tmp_path / "run")
-    done, real = [], ftransfer.search.race
+    done, real = [], ftransfer.search.race.race
 
     def stop(task, *arguments, **options):
         if task.label == "shape" and not done:
@@ -100,13 +100,13 @@ def test_a_run_that_is_stopped_at_the_second_column_keeps_what_the_first_one_fou
             raise KeyboardInterrupt
         return real(task, *arguments, **options)
 
-    monkeypatch.setattr(ftransfer.search, "race", stop)
+    monkeypatch.setattr(ftransfer.search.race, "race", stop)
     assert run("fit", two_tasks / "f", *DAY, *columns, *QUICK).exit_code == 130
     first = (tmp_path / "run" / "colour" / "running").read_text()
     assert len(first.splitlines()) > 2
     assert run("info", tmp_path / "run").exit_code == 1
     again = []
-    monkeypatch.setattr(ftransfer.journal.Journal, "add", lambda self, trial, row: again.append(trial))
+    monkeypatch.setattr(ftransfer.search.journal.Journal, "add", lambda self, trial, row: again.append(trial))
     assert run("fit", two_tasks / "f", *DAY, *columns, *QUICK).exit_code == 0
     assert len(again) == len(first.splitlines()) - 1  # those of shape alone
     with pytest.raises(FtransferError, match=r"holds several models; name one: .*colour, .*shape"):

@@ -8,15 +8,15 @@ import torch
 from PIL import Image, ImageOps
 from test_gpu import FakeCuda
 
-import ftransfer.engine as engine
-import ftransfer.jpeg as headers
-import ftransfer.shortcuts as module
+import ftransfer.backbone.fast_pixels as module
+import ftransfer.extract.engine as engine
+import ftransfer.images.jpeg as headers
 from ftransfer import Backbone, FtransferError, extract_features, find_images
-from ftransfer.gpu import Gpu
-from ftransfer.jpeg import Encoded, count_jpeg_pixels
-from ftransfer.pixels import decode
-from ftransfer.runtime import TorchRuntime
-from ftransfer.shortcuts import GpuDecoder, Undecodable, resize_and_crop
+from ftransfer.backbone.fast_pixels import GpuDecoder, Undecodable, resize_and_crop
+from ftransfer.backbone.gpu import Gpu
+from ftransfer.backbone.runtime import TorchRuntime
+from ftransfer.images.jpeg import Encoded, count_jpeg_pixels
+from ftransfer.images.pixels import decode
 
 CPU = torch.device("cpu")
 
@@ -65,7 +65,7 @@ def on_gpu(fast, monkeypatch):
     monkeypatch.setattr(fast, "decodes_on_gpu", True)
     monkeypatch.setitem(fast.recipe, "runtime", "torch")
     monkeypatch.setattr(GpuDecoder, "_by_torchcodec", lambda self, files: pillow_in_place(files))
-    monkeypatch.setattr("ftransfer.runtime.Gpu", lambda device: Gpu(device, FakeCuda()))
+    monkeypatch.setattr("ftransfer.backbone.runtime.Gpu", lambda device: Gpu(device, FakeCuda()))
     make = TorchRuntime.__init__
 
     def with_gpu(self, backbone, batch_size, images=1, gpu=None):
@@ -285,7 +285,7 @@ def one_that_nobody_reads(monkeypatch):
             raise RuntimeError("nvjpegDecode failed")
         return pillow_in_place(files)
 
-    monkeypatch.setattr("ftransfer.readers.decode", refuse)
+    monkeypatch.setattr("ftransfer.images.readers.decode", refuse)
     monkeypatch.setattr(GpuDecoder, "_by_torchcodec", refuse_tensor)
     return bad
 

@@ -23,15 +23,16 @@ from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 from s3fs.errors import translate_boto_error
 
-import ftransfer.engine as engine
+import ftransfer.extract.engine as engine
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images, plan_extraction
-from ftransfer.adapted import read_statistics, write_statistics
 from ftransfer.cli import main
-from ftransfer.features import FIELDS
-from ftransfer.images import read_bytes, read_labels
-from ftransfer.parts import cache_folder, fetch
-from ftransfer.plan import count_readers
-from ftransfer.storage import Remote, Unreachable, clean, place
+from ftransfer.extract.plan import count_readers
+from ftransfer.features.manifest import FIELDS
+from ftransfer.features.parts import cache_folder, fetch
+from ftransfer.features.statistics import read_statistics, write_statistics
+from ftransfer.images.read import read_bytes
+from ftransfer.images.table import read_labels
+from ftransfer.storage.places import Remote, Unreachable, clean, place
 
 SECRET = "not-for-any-file"
 EMPTY = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in FIELDS.items()})
@@ -466,7 +467,7 @@ def test_two_extractions_that_write_a_manifest_at_once_both_end_in_it(store):
 
 def test_who_is_never_fast_enough_is_told_so(memory, monkeypatch):
     features = write_feature_set(f"{memory}/f", np.eye(3, 4), None, "old")
-    monkeypatch.setattr("ftransfer.parts.TRIES", 3)
+    monkeypatch.setattr("ftransfer.storage.writing.TRIES", 3)
     monkeypatch.setattr(Remote, "write_if", lambda *args: False)
     with pytest.raises(FtransferError, match="manifest.parquet was changed by others 3 times"):
         features.write_manifest(EMPTY)
@@ -605,11 +606,11 @@ def test_the_whole_way_in_a_bucket(pictures, tmp_path, bucket):
 # Extracts a bucket's images; with a number it is killed once that many parts were put.
 CHILD = """
 import os, signal, sys
-import ftransfer.engine as engine
-from ftransfer.adapted import read_statistics, write_statistics
+import ftransfer.extract.engine as engine
+from ftransfer.features.statistics import read_statistics, write_statistics
 from ftransfer.cli import main
-from ftransfer.plan import count_readers
-from ftransfer.storage import Remote
+from ftransfer.extract.plan import count_readers
+from ftransfer.storage.places import Remote
 engine.PART_ROWS = 1
 url, domain, kill_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
 put, puts = Remote._put, []

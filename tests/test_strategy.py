@@ -7,8 +7,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
 from ftransfer import DomainScaler, FtransferError, make_pipeline
-from ftransfer.pipeline import Recipe
-from ftransfer.strategy import FEWEST, make_strategy
+from ftransfer.recipes import Recipe
+from ftransfer.search.strategy import FEWEST, make_strategy
 
 SVM = Recipe("svm", make_pipeline(DomainScaler(), SVC()), {"svc__C": [0.1, 1.0, 10.0, 100.0]})
 LOGISTIC = Recipe(

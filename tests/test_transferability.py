@@ -6,7 +6,7 @@ from scipy.stats import multivariate_normal
 from sklearn.covariance import LedoitWolf
 
 from ftransfer import FtransferError
-from ftransfer.transferability import h_score, leep, logme, nce, rank_features
+from ftransfer.compare.backbones import h_score, leep, logme, nce, rank_features
 
 SHAPES = {"tall": (60, 8), "wide": (25, 70), "square": (30, 30)}
 

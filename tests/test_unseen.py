@@ -19,9 +19,10 @@ from ftransfer import (
     make_pipeline,
     race,
 )
-from ftransfer.confidence import fit_temperature
-from ftransfer.pipeline import AdaptationPipeline, Recipe
-from ftransfer.unseen import HeldOutJudge
+from ftransfer.model.confidence import fit_temperature
+from ftransfer.pipeline import AdaptationPipeline
+from ftransfer.recipes import Recipe
+from ftransfer.search.unseen import HeldOutJudge
 
 pytestmark = pytest.mark.usefixtures("short_reports")
 NAMES = np.array(["a", "b", "c"])

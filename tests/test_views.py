@@ -8,10 +8,10 @@ from PIL import Image, ImageOps
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images, load_task
 from ftransfer.cli import main
 from ftransfer.finetune.augment import RULES
-from ftransfer.images import read_bytes
-from ftransfer.pixels import decode
+from ftransfer.images.pixels import decode
+from ftransfer.images.read import read_bytes
+from ftransfer.images.views import AUGMENTATIONS, SAME, describe_views, make_views
 from ftransfer.scoring import DomainKFold
-from ftransfer.views import AUGMENTATIONS, SAME, describe_views, make_views
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8))
 ONE, OTHER = (hashlib.sha256(name).hexdigest() for name in (b"one", b"other"))

@@ -34,7 +34,7 @@ def backbones(features, rank, source, as_json):
 def _list() -> str:
     from torchvision.models import get_model_weights
 
-    from ftransfer.backbone import PHOTO_HINT, list_backbones
+    from ftransfer.backbone.backbone import PHOTO_HINT, list_backbones
 
     click.echo(f"note: {PHOTO_HINT}", err=True)
     lines = []
@@ -45,8 +45,8 @@ def _list() -> str:
 
 
 def _rank(folders, source, as_json) -> str:
-    from ftransfer.features import FeatureSet
-    from ftransfer.transferability import rank_features
+    from ftransfer.compare.backbones import rank_features
+    from ftransfer.features.feature_set import FeatureSet
 
     sets = [FeatureSet(folder) for folder in folders]
     with progress_bar(0, " layers", "rank") as bar:

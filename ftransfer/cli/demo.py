@@ -23,13 +23,13 @@ def demo(out):
     The source is digits rendered from free fonts, the target real handwriting, and the backbone a small
     CNN that never saw a digit. All three ship with the package.
     """
-    from ftransfer.backbone import Backbone
+    from ftransfer.backbone.backbone import Backbone
     from ftransfer.cli.extract import describe as describe_extraction
     from ftransfer.cli.fit import describe, run_fit
-    from ftransfer.extract import extract_features
-    from ftransfer.features import writing
-    from ftransfer.images import find_images
+    from ftransfer.extract.extract import extract_features
+    from ftransfer.images.find import find_images
     from ftransfer.shipped import shipped_folder
+    from ftransfer.storage.writing import writing
 
     out = Path(out)
     images, features = out / "images", out / "features"

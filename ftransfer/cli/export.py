@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ftransfer.cli import complete
-from ftransfer.storage import Remote, place
+from ftransfer.storage.places import Remote, place
 
 FORMATS = ("parquet", "npz", "csv")
 
@@ -23,8 +23,8 @@ def export(features, kind, out):
 
     Every tool reads it, and ftransfer import reads it back.
     """
-    from ftransfer.convert import export_features
-    from ftransfer.join import open_features
+    from ftransfer.features.joined import open_features
+    from ftransfer.features.tables import export_features
 
     suffix = place(out).suffix[1:].lower() if out else ""
     kind = kind or (suffix if suffix in FORMATS else "parquet")

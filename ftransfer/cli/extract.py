@@ -114,16 +114,18 @@ def extract(
         raise click.UsageError(
             "--adapt-bn does not run on a cluster; give --weights what ftransfer finetune --adapt-bn wrote"
         )
-    from ftransfer.backbone import PHOTO_HINT, Backbone
-    from ftransfer.devices import name_devices
-    from ftransfer.extract import extract_features
-    from ftransfer.features import LABELS
-    from ftransfer.images import find_images, looks_like_photographs, read_labels
-    from ftransfer.plan import plan_extraction
-    from ftransfer.views import describe_views
+    from ftransfer.backbone.backbone import PHOTO_HINT, Backbone
+    from ftransfer.extract.devices import name_devices
+    from ftransfer.extract.extract import extract_features
+    from ftransfer.extract.plan import plan_extraction
+    from ftransfer.features.manifest import LABELS
+    from ftransfer.images.find import find_images
+    from ftransfer.images.read import looks_like_photographs
+    from ftransfer.images.table import read_labels
+    from ftransfer.images.views import describe_views
 
     if rules_from:
-        from ftransfer.finetune import read_rules
+        from ftransfer.finetune.rules import read_rules
 
         if views == 1:
             raise click.UsageError("--rules-from makes views of each image: say how many, --views 4")
@@ -148,7 +150,7 @@ def extract(
         click.echo(json.dumps({"out": str(out), **asdict(plan)}) if as_json else f"{out}: {plan}")
         return
     if adapt_bn:
-        from ftransfer.finetune import extract_adapted
+        from ftransfer.extract.adapted import extract_adapted
 
         extract_features = partial(extract_adapted, domains=adapt_bn)
     if cluster:

@@ -129,17 +129,14 @@ def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_out
     IMAGES is what extract takes. A checkpoint of ftransfer finetune can be the start of another: its head goes on
     if the classes are the same, else a new one is trained. Stopped and started again, it goes on where it was.
     """
-    from ftransfer.backbone import Backbone
-    from ftransfer.finetune import (
-        Training,
-        adapt_batch_norm,
-        checkpoint_path,
-        fine_tune,
-        read_about,
-        read_rules,
-        save_backbone,
-    )
-    from ftransfer.images import find_images, read_labels
+    from ftransfer.backbone.backbone import Backbone
+    from ftransfer.backbone.batch_norm import adapt_batch_norm, save_backbone
+    from ftransfer.backbone.checkpoint import checkpoint_path, read_about
+    from ftransfer.finetune.rules import read_rules
+    from ftransfer.finetune.settings import Training
+    from ftransfer.finetune.train import fine_tune
+    from ftransfer.images.find import find_images
+    from ftransfer.images.table import read_labels
 
     if rules_from:
         rules = read_rules(rules_from)

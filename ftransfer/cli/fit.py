@@ -4,16 +4,13 @@ import json
 import math
 import shlex
 import sys
-from functools import partial
-from pathlib import Path
 
 import click
 
-from ftransfer.cli import complete, options, say_warning, split_names
+from ftransfer.cli import complete, options
 from ftransfer.cli.progress import progress_bar
-from ftransfer.errors import unknown
-
-COLUMNS = ("pipeline", "adaptation", "score", "source")  # of a table of candidates
+from ftransfer.cli.run_race import run_race
+from ftransfer.cli.text import COLUMNS, in_columns, in_numbers
 
 
 class Duration(click.ParamType):
@@ -150,97 +147,6 @@ def run_fit(features, source, target, *, command=None, **settings):
         return write_report(result, feature_set, folder, command=command, progress=bar.update), folder
 
 
-def folder_for(source, target, leave_target_out=False) -> Path:
-    """Name the run folder where none is named."""
-    sources = "+".join(split_names(source))
-    return Path("runs") / f"{sources}-to-{target}{'-unseen' * bool(leave_target_out)}".replace("/", "_")
-
-
-def run_race(
-    features,
-    source,
-    target,
-    *,
-    pipelines=(),
-    classes="strict",
-    out=None,
-    jobs=None,
-    label=None,
-    name="",
-    scorer="consistency",
-    target_labels=None,
-    use_target_labels=None,
-    leave_target_out=False,
-    search="grid",
-    trials=None,
-    budget=None,
-    all_sources=False,
-    cluster=None,
-):
-    """Load the task and race; return the race, the feature set and the run folder."""
-    if cluster and jobs:
-        raise click.UsageError("--jobs is for this machine; on a cluster, the threads of the workers decide")
-    if cluster is not None:
-        from ftransfer.cluster import check_address, race_on_cluster
-
-        check_address(cluster)
-    from ftransfer.guard import draw_target_labels, read_target_labels
-    from ftransfer.join import open_features
-    from ftransfer.pipeline import load_recipe
-    from ftransfer.report import start_run
-    from ftransfer.scoring import load_scorer
-    from ftransfer.search import race
-    from ftransfer.strategy import STRATEGIES
-    from ftransfer.task import load_task
-
-    if cluster is not None:
-        race = partial(race_on_cluster, cluster=cluster, warn=say_warning)
-    if target_labels and use_target_labels:
-        raise click.UsageError(
-            "--target-labels and --use-target-labels are two ways to give the guard labels"
-        )
-    if leave_target_out and (target_labels or use_target_labels):
-        raise click.UsageError("--leave-target-out lets no label of the target choose; leave out the labels")
-    load_scorer(scorer)  # names that are wrong are said before anything is read
-    if search not in STRATEGIES:
-        raise unknown("search", search, STRATEGIES, plural="searches")
-    feature_set = features if hasattr(features, "load") else open_features(features)
-    recipes = [load_recipe(p) for p in pipelines]
-    sources = split_names(source)
-    if classes not in ("strict", "shared", "all"):
-        classes = split_names(classes)
-    task = load_task(
-        feature_set, sources, target, classes=classes, label=label, leave_target_out=leave_target_out
-    )
-    labels = None
-    if target_labels:
-        task, labels = read_target_labels(task, target_labels)
-    elif use_target_labels:
-        task, labels = draw_target_labels(task, use_target_labels)
-    folder = start_run(out or folder_for(source, target, leave_target_out))
-    try:
-        with progress_bar(0, " settings", f"{'+'.join(sources)} to {target}{name and f', {name}'}") as bar:
-            result = race(
-                task,
-                recipes,
-                scorer=scorer,
-                search=search,
-                n_trials=trials,
-                budget=budget,
-                journal=folder / "running",
-                target_labels=labels,
-                choose_sources=not all_sources,
-                jobs=jobs,
-                progress=bar.update,
-                announce=bar.reset,
-            )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted: what was found so far is kept in {folder}; the same command goes on from there"
-        ) from None
-    return result, feature_set, folder
-
-
 def describe(results, folder) -> str:
     """Show the ranked table, the answer, and where the files are."""
     from ftransfer.report import setting
@@ -264,21 +170,3 @@ def describe(results, folder) -> str:
     lines += [counted["sentence"]] if counted else []
     lines += ["", f"report: {folder / 'report.html'}", f"labels for the target: {folder / 'predictions.csv'}"]
     return "\n".join([*lines, f"model: {folder / 'model.skops'}"])
-
-
-def in_numbers(row, counted) -> list[str]:
-    """Write a candidate's score and accuracies; that of the target only where it was counted."""
-    numbers = [number(row["score"], "{:.3f}"), number(row["source_accuracy"], "{:.1%}")]
-    return numbers + ([number(row["target_accuracy"], "{:.1%}")] if counted else [])
-
-
-def number(value, form) -> str:
-    return "" if value is None else form.format(value)
-
-
-def in_columns(rows, right):
-    """Yield each row as a line, its cells under one another; the columns in `right` are numbers."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = enumerate(zip(row, widths, strict=True))
-        yield "  ".join(cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in cells).rstrip()

@@ -16,8 +16,8 @@ def run_several(features, source, target, *, label_columns, alternatives, out=No
     -------
     The results, as `write_several` gives them, and the folder.
     """
-    from ftransfer.cli.fit import folder_for, run_race
-    from ftransfer.join import open_alternatives, open_features
+    from ftransfer.cli.run_race import folder_for, run_race
+    from ftransfer.features.joined import open_alternatives, open_features
     from ftransfer.report import PARTS, name_folders, start_run, write_report, write_several
 
     if alternatives and len(label_columns) > 1:
@@ -51,7 +51,7 @@ def run_several(features, source, target, *, label_columns, alternatives, out=No
 
 def describe_several(results, folder) -> str:
     """Show the leading candidates of all races, the answers, and where the files are."""
-    from ftransfer.cli.fit import COLUMNS, in_columns, in_numbers
+    from ftransfer.cli.text import COLUMNS, in_columns, in_numbers
     from ftransfer.report import KINDS, setting
 
     kind, runs = results["kind"], results["runs"]

@@ -38,8 +38,8 @@ def import_(
     TABLE is .npy; .npz with the keys X, y, domain, path, of which X alone is needed; or .parquet or .csv with a
     column of lists or a column a number.
     """
-    from ftransfer.convert import import_features
-    from ftransfer.features import LABELS
+    from ftransfer.features.manifest import LABELS
+    from ftransfer.features.tables import import_features
 
     columns = {"label": next(iter(label_columns), None), "domain": domain_column, "path": path_column}
     columns |= {LABELS + name: name for name in label_columns}

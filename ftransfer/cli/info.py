@@ -7,7 +7,7 @@ import click
 
 from ftransfer.cli import complete
 from ftransfer.errors import FtransferError
-from ftransfer.storage import place
+from ftransfer.storage.places import place
 
 
 @click.command()
@@ -25,7 +25,7 @@ def info(ctx, folder, verify, as_json):
     """
     folder = place(folder)
     if verify:
-        from ftransfer.features import FeatureSet
+        from ftransfer.features.feature_set import FeatureSet
 
         found = FeatureSet(folder).verify()
         click.echo(json.dumps(asdict(found)) if as_json else f"{folder}: {found}")
@@ -68,7 +68,7 @@ def _run(folder) -> dict:
 
 
 def _feature_set(folder) -> dict:
-    from ftransfer.features import FeatureSet
+    from ftransfer.features.feature_set import FeatureSet
 
     features = FeatureSet(folder)
     manifest = features.manifest

@@ -7,7 +7,7 @@ import click
 
 from ftransfer.cli import complete, options
 from ftransfer.cli.progress import progress_bar
-from ftransfer.storage import place
+from ftransfer.storage.places import place
 
 
 @click.command()
@@ -43,14 +43,15 @@ def predict(run, images_or_features, out, weights, features, domain, device, all
     one image; or a feature set. The images should be like those of the run's target. Stopped and started again, it
     goes on where it was.
     """
-    from ftransfer.model import load_models
-    from ftransfer.predict import DOMAIN, check_recipe, write_predictions
+    from ftransfer.model.model import load_models
+    from ftransfer.model.new_images import DOMAIN, check_recipe
+    from ftransfer.model.predict import write_predictions
 
     out = place(out)
     models = load_models(run, trusted=trust)
     model = next(iter(models.values()))  # of several columns of labels: all take the same features
     if (place(images_or_features) / "recipe.json").is_file():
-        from ftransfer.features import FeatureSet
+        from ftransfer.features.feature_set import FeatureSet
 
         feature_set = FeatureSet(images_or_features)
     else:
@@ -75,9 +76,9 @@ def predict(run, images_or_features, out, weights, features, domain, device, all
 
 
 def _extract(model, images, folder, weights, device, allow_outside):
-    from ftransfer.devices import name_devices
-    from ftransfer.extract import extract_features
-    from ftransfer.predict import find_backbone, find_new_images
+    from ftransfer.extract.devices import name_devices
+    from ftransfer.extract.extract import extract_features
+    from ftransfer.model.new_images import find_backbone, find_new_images
 
     table = find_new_images(images, allow_outside=allow_outside)
     devices = name_devices(device, len(table))

@@ -22,10 +22,12 @@ from ftransfer.cluster.job import (
 )
 from ftransfer.cluster.loan import lending
 from ftransfer.errors import FtransferError
-from ftransfer.features import FeatureSet, fill_in, write_whole
-from ftransfer.images import full_path
-from ftransfer.plan import pending_rows
-from ftransfer.storage import place
+from ftransfer.extract.plan import pending_rows
+from ftransfer.features.feature_set import FeatureSet
+from ftransfer.features.manifest import fill_in
+from ftransfer.images.read import full_path
+from ftransfer.storage.places import place
+from ftransfer.storage.writing import write_whole
 
 AHEAD = 3  # shards handed in for each that can run at once
 SMALLEST_SHARD, LARGEST_SHARD = 64, 8192  # images; the largest makes one part
@@ -87,7 +89,7 @@ def extract_on_cluster(
     Interrupted
         On Ctrl-C: no further shard is begun, and those that run commit what they have.
     """
-    from ftransfer.extract import Summary, conclude, interrupted
+    from ftransfer.extract.summary import Summary, conclude, interrupted
 
     started = time.monotonic()
     with connect(cluster) as client, lending(client) as lend:

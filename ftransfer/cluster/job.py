@@ -13,10 +13,10 @@ import pandas as pd
 from ftransfer.cluster.connect import distributed
 from ftransfer.cluster.loan import borrow, borrowed, faults_as_text
 from ftransfer.errors import FtransferError
-from ftransfer.features import FeatureSet
-from ftransfer.images import read_bytes
-from ftransfer.plan import count_readers
-from ftransfer.storage import place
+from ftransfer.extract.plan import count_readers
+from ftransfer.features.feature_set import FeatureSet
+from ftransfer.images.read import read_bytes
+from ftransfer.storage.places import place
 
 MARK = ".cluster"  # file in a feature set by which a worker knows it
 
@@ -70,8 +70,8 @@ class Job:
         FtransferError
             If it does not see the folders, or would decode otherwise.
         """
-        from ftransfer.backbone import describe_decoder
-        from ftransfer.runtime import fast_arithmetic
+        from ftransfer.backbone.backbone import describe_decoder
+        from ftransfer.backbone.runtime import fast_arithmetic
 
         address = distributed.get_worker().address
         if missing := self.sight.missing():
@@ -93,7 +93,7 @@ class Job:
 
     def make_runtime(self, lanes: int):
         """Make the runtime once, for all shards of the process."""
-        from ftransfer.runtime import make_runtime
+        from ftransfer.backbone.runtime import make_runtime
 
         with self.lock:
             if self.runtime is None:
@@ -105,8 +105,8 @@ class Job:
 
     def embed(self, shard: int, rows: pd.DataFrame, slots: dict[str, int]) -> tuple[pd.DataFrame, str]:
         """Embed a shard; return what became of its rows, and what computed."""
-        from ftransfer.engine import embed_rows
-        from ftransfer.extract import Summary
+        from ftransfer.extract.engine import embed_rows
+        from ftransfer.extract.summary import Summary
 
         def look_up(_):
             if self.stopped.is_set():
@@ -154,8 +154,8 @@ def describe_worker(tier: str, device: str, dask_worker=None) -> dict:
     """Say what a worker has, and what its fast tier computes with."""
     arithmetic = None
     if tier == "fast":
-        from ftransfer.backbone import find_device
-        from ftransfer.runtime import fast_arithmetic
+        from ftransfer.backbone.device import find_device
+        from ftransfer.backbone.runtime import fast_arithmetic
 
         arithmetic = fast_arithmetic(find_device(device))
     return {

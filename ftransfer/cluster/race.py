@@ -13,7 +13,8 @@ from threadpoolctl import threadpool_limits
 
 from ftransfer.cluster.connect import Company, check_versions, connect, said_in_one_line
 from ftransfer.cluster.loan import borrow, faults_as_text, lending
-from ftransfer.search import Race, race
+from ftransfer.search.outcome import Race
+from ftransfer.search.race import race
 
 
 def race_on_cluster(

@@ -1,17 +1,14 @@
 """The network that is trained: a backbone, a linear head for each task, and what of it is frozen."""
 
-import json
 import re
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import safe_open
 from torch import fx, nn
 
-from ftransfer.backbone import Backbone
-from ftransfer.errors import FtransferError, unknown
-from ftransfer.storage import local
+from ftransfer.backbone.backbone import Backbone
+from ftransfer.backbone.checkpoint import read_about
+from ftransfer.errors import unknown
 
 
 class Network:
@@ -137,51 +134,6 @@ class Network:
         self.extractor.load_state_dict({k: state[k] for k in self.extractor.state_dict()})
         for key, head in zip(self._head_keys(), self.heads, strict=True):
             head.load_state_dict({p: state[f"{key}.{p}"] for p in ("weight", "bias")})
-
-
-def checkpoint_path(out) -> Path:
-    """Check that a checkpoint can have this name."""
-    out = local(out, "a checkpoint")
-    if out.suffix != ".safetensors":
-        raise FtransferError(
-            f"{out}: a checkpoint is written as .safetensors; name it {out.stem}.safetensors"
-        )
-    return out
-
-
-def checkpoint(backbone: Backbone, state: dict, **about) -> bytes:
-    """Write weights as safetensors, with what `read_about` reads beside them."""
-    about = {"backbone": backbone.name, **about}
-    # one entry alone: safetensors writes several in any order, and equal weights should be equal files
-    return save(state, metadata={"ftransfer": json.dumps(about)})
-
-
-def read_about(weights) -> dict:
-    """Read what a checkpoint of `ftransfer finetune` says of itself; nothing of any other."""
-    file = Path(str(weights)).expanduser()
-    if file.suffix != ".safetensors" or not file.is_file():
-        return {}
-    try:
-        with safe_open(file, "pt") as opened:
-            return json.loads((opened.metadata() or {}).get("ftransfer", "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise FtransferError(f"{file} cannot be read as a checkpoint: {error}") from error
-
-
-def read_rules(checkpoint) -> tuple[str, ...]:
-    """Read the augmentation rules that a checkpoint of `ftransfer finetune` was trained with.
-
-    Raises
-    ------
-    FtransferError
-        If it is none, or was trained without any.
-    """
-    if not Path(str(checkpoint)).expanduser().is_file():
-        raise FtransferError(f"no checkpoint {checkpoint}; --rules-from names one of ftransfer finetune")
-    rules = read_about(checkpoint).get("rules")
-    if not rules:
-        raise FtransferError(f"{checkpoint} was trained without rules, so there are none to pass on")
-    return tuple(map(str, rules))
 
 
 # ---------------------------------------------------------------- the graph

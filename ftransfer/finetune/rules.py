@@ -1,6 +1,8 @@
 """Learn on the source which augmentation rules help: a search over them that trains no network."""
 
 import math
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -10,7 +12,9 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Generator
 
+from ftransfer.backbone.checkpoint import read_about
 from ftransfer.errors import FtransferError
+from ftransfer.finetune.augment import vary
 
 CANDIDATES = ("flip", "zoom", "colour", "channels")
 FOLDS = 5
@@ -114,6 +118,22 @@ def _embed(backbone, pixels, rows, rules, seed, progress) -> np.ndarray:
     parts = np.array_split(rows, math.ceil(len(rows) / BATCH))
     found = []
     for i, part in enumerate(parts):
-        found.append(backbone.embed(pixels.batch(part, rules, draw)))
+        found.append(backbone.embed(pixels.batch(part, partial(vary, rules=rules, draw=draw))))
         progress(f"learning rules, {rules[0] if rules else 'none'}", i + 1, len(parts))
     return np.concatenate(found)
+
+
+def read_rules(checkpoint) -> tuple[str, ...]:
+    """Read the augmentation rules that a checkpoint of `ftransfer finetune` was trained with.
+
+    Raises
+    ------
+    FtransferError
+        If it is none, or was trained without any.
+    """
+    if not Path(str(checkpoint)).expanduser().is_file():
+        raise FtransferError(f"no checkpoint {checkpoint}; --rules-from names one of ftransfer finetune")
+    rules = read_about(checkpoint).get("rules")
+    if not rules:
+        raise FtransferError(f"{checkpoint} was trained without rules, so there are none to pass on")
+    return tuple(map(str, rules))

@@ -8,21 +8,25 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from ftransfer.backbone import Backbone, versions
+from ftransfer.backbone.backbone import Backbone
+from ftransfer.backbone.checkpoint import checkpoint, checkpoint_path
+from ftransfer.backbone.decoded import Pixels, on_disk
+from ftransfer.backbone.device import versions
 from ftransfer.errors import FtransferError
-from ftransfer.features import write_whole, writing
-from ftransfer.finetune.augment import AUTO
-from ftransfer.finetune.data import Pixels, choose_rows, on_disk
-from ftransfer.finetune.network import Network, checkpoint, checkpoint_path
+from ftransfer.finetune.augment import AUTO, vary
+from ftransfer.finetune.curves import curves_page
+from ftransfer.finetune.data import choose_rows
+from ftransfer.finetune.network import Network
 from ftransfer.finetune.rules import learn_rules
 from ftransfer.finetune.settings import LEARNING_RATE, WEIGHT_DECAY, Training
-from ftransfer.learning_curves import curves_page
+from ftransfer.storage.writing import write_whole, writing
 
 
 def fine_tune(
@@ -116,7 +120,7 @@ def fine_tune(
     with writing(out.parent):
         write_whole(out.with_suffix(".html"), curves_page(out.name, results).encode())
         write_whole(out.with_suffix(".json"), json.dumps(results, indent=1).encode())
-        write_whole(out, checkpoint(network.backbone, state, **about))
+        write_whole(out, checkpoint(network.backbone.name, state, **about))
         run.unfinished.unlink(missing_ok=True)
     return results
 
@@ -251,7 +255,9 @@ class _Run:
     def _inputs(self, rows, draw=None):
         """Give some rows to the tail, varied where `draw` is given and there are rules."""
         if draw is not None and self.training.rules:
-            return self._through_trunk(self.pixels.batch(rows, self.training.rules, draw))
+            return self._through_trunk(
+                self.pixels.batch(rows, partial(vary, rules=self.training.rules, draw=draw))
+            )
         return self.pixels.batch(rows) if self.network.trunk is None else self.inputs[rows]
 
     def _losses(self, inputs, rows):

@@ -7,12 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from ftransfer.errors import FtransferError
-from ftransfer.features import FeatureSet, write_whole, writing
+from ftransfer.features.feature_set import FeatureSet
 from ftransfer.report.numbers import Findings, plain, setting
 from ftransfer.report.page import draw_page
 from ftransfer.report.several import KINDS, name_folders, write_several
-from ftransfer.search import Race
-from ftransfer.storage import local
+from ftransfer.search.outcome import Race
+from ftransfer.storage.places import local
+from ftransfer.storage.writing import write_whole, writing
 
 __all__ = ["KINDS", "PARTS", "name_folders", "setting", "start_run", "write_report", "write_several"]
 

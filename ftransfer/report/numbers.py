@@ -8,11 +8,12 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 
+from ftransfer.compare.domains import compare_domains
 from ftransfer.errors import FtransferError
-from ftransfer.features import FeatureSet
-from ftransfer.model import Model
-from ftransfer.search import BASELINES, Race
-from ftransfer.similarity import compare_domains
+from ftransfer.features.feature_set import FeatureSet
+from ftransfer.model.model import Model
+from ftransfer.search.outcome import Race
+from ftransfer.search.steps import BASELINES
 
 CALIBRATION_BINS = 10
 MOST_CONFUSIONS = 10

@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from ftransfer.learning_curves import draw_curve
+from ftransfer.finetune.curves import draw_curve
 from ftransfer.report import pictures
 from ftransfer.report.numbers import Findings, best_source_only, setting
 from ftransfer.report.plane import draw_plane

@@ -6,7 +6,7 @@ Each function gives markup with everything escaped. Colours are the page's CSS v
 import numpy as np
 from markupsafe import Markup
 
-from ftransfer.search import BASELINES
+from ftransfer.search.steps import BASELINES
 
 # Twelve hues for classes, found by random search: each at least 3:1 against the paper, and as far apart for readers
 # with protanopia or deuteranopia (Machado et al. 2009) as the eight of Okabe and Ito.

@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from ftransfer.pipeline import reads_unlabelled
-from ftransfer.search import Race
+from ftransfer.search.outcome import Race
 
 MOST_POINTS = 1000
 FEWEST_POINTS = 10

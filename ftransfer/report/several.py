@@ -12,10 +12,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from ftransfer.errors import FtransferError
-from ftransfer.features import write_whole, writing
-from ftransfer.guard import STEPS, step_of
-from ftransfer.learning_curves import draw_curve
+from ftransfer.finetune.curves import draw_curve
 from ftransfer.report.page import load_template, read_style
+from ftransfer.search.steps import STEPS, step_of
+from ftransfer.storage.writing import write_whole, writing
 
 # Between features a score misleads. squeezenet1_1 as it comes and tuned on the source (--freeze-until features.7), by
 # fit FROZEN TUNED --alternatives, the best of four logistic recipes; score and per cent right of the target, frozen and

@@ -8,9 +8,9 @@ from pathlib import Path, PurePath
 import numpy as np
 from PIL import Image
 
-from ftransfer.images import read_bytes
-from ftransfer.pixels import decode
-from ftransfer.storage import is_remote
+from ftransfer.images.pixels import decode
+from ftransfer.images.read import read_bytes
+from ftransfer.storage.places import is_remote
 
 EACH = 12
 SIDE = 96  # pixels

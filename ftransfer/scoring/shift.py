@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ftransfer.label_shift import LabelShift, black_box_shift
+from ftransfer.compare.label_shift import LabelShift, black_box_shift
 from ftransfer.scoring.judge import Evidence
 
 
@@ -11,7 +11,7 @@ def estimate_label_shift(evidence: Evidence) -> LabelShift:
 
     See Also
     --------
-    ftransfer.label_shift.estimate_class_shares : The same by a plain classifier, before any adaptation.
+    ftransfer.compare.label_shift.estimate_class_shares : The same by a plain classifier, before any adaptation.
 
     Notes
     -----

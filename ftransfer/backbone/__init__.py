@@ -1,0 +1,1 @@
+"""The frozen network: weights, layers, pooling, preprocessing, device."""

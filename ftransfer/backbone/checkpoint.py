@@ -1,0 +1,69 @@
+"""Checkpoints: files of plain tensors, read without running code, written with what they say of themselves."""
+
+import json
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from ftransfer.errors import FtransferError
+from ftransfer.storage.places import local
+
+
+def read_checkpoint(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever it meets in a file that is none of its own
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FtransferError(
+            f"{file} cannot be read as a checkpoint of plain tensors (.pth, .pt or .safetensors): {first[:200]}"
+        ) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(isinstance(v, torch.Tensor) for v in state.values())
+    ):
+        raise FtransferError(f"{file} holds no state dict (names of layers with their tensors)")
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    # torchvision's published densenet files name their layers as an older release did
+    old = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
+    return {old.sub(r"\1\2", key): value for key, value in state.items()}
+
+
+def checkpoint_path(out) -> Path:
+    """Check that a checkpoint can have this name."""
+    out = local(out, "a checkpoint")
+    if out.suffix != ".safetensors":
+        raise FtransferError(
+            f"{out}: a checkpoint is written as .safetensors; name it {out.stem}.safetensors"
+        )
+    return out
+
+
+def checkpoint(backbone: str, state: dict, **about) -> bytes:
+    """Write weights as safetensors, with what `read_about` reads beside them."""
+    about = {"backbone": backbone, **about}
+    # one entry alone: safetensors writes several in any order, and equal weights should be equal files
+    return save(state, metadata={"ftransfer": json.dumps(about)})
+
+
+def read_about(weights) -> dict:
+    """Read what a checkpoint of `ftransfer finetune` says of itself; nothing of any other."""
+    file = Path(str(weights)).expanduser()
+    if file.suffix != ".safetensors" or not file.is_file():
+        return {}
+    try:
+        with safe_open(file, "pt") as opened:
+            return json.loads((opened.metadata() or {}).get("ftransfer", "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FtransferError(f"{file} cannot be read as a checkpoint: {error}") from error

@@ -1,0 +1,21 @@
+"""Tables of text for the terminal."""
+
+COLUMNS = ("pipeline", "adaptation", "score", "source")  # of a table of candidates
+
+
+def in_numbers(row, counted) -> list[str]:
+    """Write a candidate's score and accuracies; that of the target only where it was counted."""
+    numbers = [number(row["score"], "{:.3f}"), number(row["source_accuracy"], "{:.1%}")]
+    return numbers + ([number(row["target_accuracy"], "{:.1%}")] if counted else [])
+
+
+def number(value, form) -> str:
+    return "" if value is None else form.format(value)
+
+
+def in_columns(rows, right):
+    """Yield each row as a line, its cells under one another; the columns in `right` are numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = enumerate(zip(row, widths, strict=True))
+        yield "  ".join(cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in cells).rstrip()

@@ -1,0 +1,1 @@
+"""How far apart domains are, and which backbone suits the labels."""

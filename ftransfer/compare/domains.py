@@ -1,0 +1,420 @@
+"""How far apart domains are, before any transfer: a table of distances, each with what it means.
+
+A distance alone says little: each is shown beside its yardstick, the same distance between random halves of one
+domain. The labels of a target take part only in the rows that say so.
+"""
+
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from ftransfer.compare import distances
+from ftransfer.compare.label_shift import estimate_class_shares
+from ftransfer.errors import FtransferError, unknown
+from ftransfer.features.feature_set import FeatureSet
+
+FEWEST_ROWS = 8  # of a domain or class: halves of four
+HALVES = 10  # of both domains, for the interval; half as many of each domain, for the yardstick
+T_95 = 2.262  # of Student's distribution with HALVES - 1 degrees of freedom
+COLUMNS = ["measure", "value", "low", "high", "yardstick", "meaning"]
+
+_DISTANCES = {
+    "mean shift": distances.mean_shift,
+    "spread ratio": distances.spread_ratio,
+    "shape": distances.shape_distance,
+    "CORAL distance": distances.coral_distance,
+    "Frechet distance": distances.frechet_distance,
+    "principal angles": lambda A, B: float(np.degrees(distances.principal_angles(A, B).mean())),
+}
+
+
+def compare_domains(X_a, X_b, y_a=None, y_b=None, random_state=0, *, max_rows=1000) -> pd.DataFrame:
+    """Measure how far two domains lie apart, and say what each number means for a transfer from A to B.
+
+    Parameters
+    ----------
+    X_a : array of shape (n_a, n_features)
+        Rows of the source.
+    X_b : array of shape (n_b, n_features)
+        Rows of the target.
+    y_a : array of shape (n_a,), optional
+        Labels of the source; missing ones (None, NaN, -1) are allowed. They add the target's class shares.
+    y_b : array of shape (n_b,), optional
+        Labels of the target, where there are any. They add one row a class, marked "by target labels"; no other
+        row looks at them.
+    random_state : int, default=0
+    max_rows : int, default=1000
+        Larger domains are represented by so many rows at random; ``table.attrs["notes"]`` says so.
+
+    Returns
+    -------
+    DataFrame
+        One row a measure. measure; value; low and high, a 95 % interval; yardstick; meaning, a sentence.
+
+        - mean shift, spread ratio, shape: of single features (`distances.mean_shift` and following).
+        - CORAL distance, Frechet distance: of covariances, and of means and covariances.
+        - principal angles: mean angle in degrees between the ten leading principal directions.
+        - MMD, MMD p-value, MMD in linear time: squared maximum mean discrepancy; RBF kernel with the median
+          distance as bandwidth, 499 permutations.
+        - A-distance: from 0, where a classifier of the domains does no better than chance, to 2. Linear, by a
+          forest, and by a forest once each domain is standardised by itself ("scaled").
+        - label shift, share of each class: estimated by BBSE; the yardstick of a share is the source's share.
+        - class ... (by target labels): MMD between the rows of one class, and the class of the source whose mean
+          lies nearest to that of the class's target rows, once each domain is standardised.
+
+        Elsewhere the yardstick is the mean over random halves of A and of B. Noise enlarges the first six
+        distances, most in halves, which have fewer rows; their yardstick is therefore lowered by as much as
+        halves of A and B lie farther apart than all of A and B.
+        Intervals come from halves too (the delete-half jackknife), those of A-distance, linear-time MMD and
+        label shift from their own theory; they tell how far another sample would move the number.
+
+    Raises
+    ------
+    FtransferError
+        If a domain has fewer than 8 different rows, widths differ, or something is not finite.
+
+    Notes
+    -----
+    Sentences follow fixed thresholds. Where the interval reaches down to the yardstick and a tenth more, it is "no
+    more than random halves of one domain do, within error"; else "somewhat more than" up to twice the yardstick,
+    "... times as much as" up to a hundred times, "far more than" beyond. The lower bound of an A-distance:
+    above 1.6 (right in 90 % of cases) "adapt", above 0.4 (60 %) "adaptation is worth a try", above its yardstick
+    "they differ a little". A p-value below 0.05 is a difference. An estimate of the class shares is doubted where
+    an A-distance proves more difference than class shares could make: they alone let no classifier of the
+    domains be right more often than in ``(1 + total variation) / 2`` of all cases.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ftransfer import compare_domains
+    >>> rng = np.random.default_rng(0)
+    >>> table = compare_domains(rng.normal(size=(80, 6)), rng.normal(size=(60, 6)) + 5)
+    >>> print(table.set_index("measure").loc["A-distance, linear", "meaning"])
+    A linear classifier tells the domains apart in 100 % of cases (50 % is chance): adapt.
+    """
+    A, B = _rows(X_a, "X_a"), _rows(X_b, "X_b")
+    if A.shape[1] != B.shape[1]:
+        raise FtransferError(
+            f"both domains need the same features; X_a has {A.shape[1]}, X_b has {B.shape[1]}"
+        )
+    labels_a, labels_b = _labels(y_a, A, "y_a"), _labels(y_b, B, "y_b")
+    rng, notes = np.random.default_rng(random_state), []
+    if (most := max(len(A), len(B))) > max_rows:
+        notes.append(f"at most {max_rows} rows a domain were compared, drawn at random of up to {most}")
+    (A, labels_a), (B, labels_b) = (
+        (X[chosen], y[chosen])
+        for X, y in ((A, labels_a), (B, labels_b))
+        for chosen in [np.sort(rng.permutation(len(X))[:max_rows])]
+    )
+    bandwidth = distances.median_bandwidth(np.concatenate([A, B]), random_state)
+    kernel = distances.rbf_kernel(np.concatenate([A, B]), bandwidth)
+    rows = [
+        *_distance_rows(A, B, rng),
+        *_mmd_rows(A, B, kernel, bandwidth, rng, random_state),
+        *_classifier_rows(A, B, rng, random_state),
+    ]
+    if len(set(labels_a) - {None}) > 1:
+        # not "scaled": that map is another one for each domain, so it may tell apart what a classifier could not
+        unscaled = ("A-distance, linear", "A-distance, forest")
+        proven = max((row["low"] for row in rows if row["measure"] in unscaled), default=0.0)
+        rows += _label_shift_rows(A, labels_a, B, proven / 2, rng, random_state)
+        rows += _class_rows(A, labels_a, B, labels_b, kernel, rng)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table.attrs["notes"] = notes
+    return table
+
+
+# ---------------------------------------------------------------- the rows of the table
+
+
+def _distance_rows(A, B, rng):
+    values = _all_distances(A, B)
+    across = [_all_distances(A[i], B[j]) for i, j in _halves_of_both(len(A), len(B), rng)]
+    within = [_all_distances(X[i], X[j]) for X in (A, B) for i, j in _halves(len(X), rng)]
+    means, covariances = distances.frechet_parts(A, B)
+    share = means / (means + covariances) if means + covariances > 0 else 0.0
+    removed = "standardising each domain by itself removes that"
+    say = {
+        "mean shift": "The means of a feature differ by {v:.2f} standard deviations, {against}; " + removed + ".",
+        "spread ratio": "Standard deviations of a feature differ by a factor of {v:.2f}, {against}; " + removed + ".",
+        "shape": "With each domain standardised by itself, the distribution of a feature still differs by {v:.2f} "
+        "standard deviations, {against}.",
+        "CORAL distance": "The covariances differ {against}; CORAL aligns them.",
+        "Frechet distance": "Normal distributions differ {against}; " + f"{share:.0%} of it lies in the means, the "
+        "rest in the covariances.",
+        "principal angles": "The leading directions of the domains lie {v:.0f} degrees apart on average (90: "
+        "unrelated), {against}; subspace alignment turns them.",
+    }  # fmt: skip
+    for name, value in values.items():
+        floor = 1.0 if name == "spread ratio" else 0.0
+        of_halves = [each[name] for each in across]
+        margin = T_95 * np.std(of_halves, ddof=1)
+        low = max(value - margin, floor)
+        # noise adds to these distances, in halves twice as much: by so much halves of A and B exceed all of A and B
+        added = np.mean(of_halves) - value
+        yardstick = max(np.mean([each[name] for each in within]) - added, floor)
+        against = _against(value - floor, low - floor, yardstick - floor)
+        yield _row(name, (value, low, value + margin), yardstick, say[name].format(v=value, against=against))
+
+
+def _mmd_rows(A, B, kernel, bandwidth, rng, random_state):
+    is_a = np.arange(len(kernel)) < len(A)
+    estimate, yardstick = _kernel_estimate(kernel, is_a, rng)
+    yield _row("MMD", estimate, yardstick, f"The distributions differ {_against(*estimate[:2], yardstick)}.")
+    p = distances.mmd_p_value(kernel, is_a, random_state=random_state)
+    verdict = "the domains differ" if p < 0.05 else "no difference is proven"
+    meaning = f"Rows divided at random lie as far apart in {100 * p:.1f} % of cases: {verdict}."
+    yield _row("MMD p-value", (p, np.nan, np.nan), np.nan, meaning)
+    quick = distances.linear_mmd(A, B, bandwidth, random_state)
+    halves = [(X[i], X[j]) for X in (A, B) for i, j in _halves(len(X), rng)]
+    yardstick = np.mean([distances.linear_mmd(X, Y, bandwidth).value for X, Y in halves])
+    meaning = f"The quick estimate, from pairs of rows, shows {'a' if quick.low > 0 else 'no'} difference."
+    yield _row("MMD, linear time", quick, yardstick, meaning)
+
+
+def _classifier_rows(A, B, rng, random_state):
+    halves = [(X[i], X[j]) for X in (A, B) for i, j in _halves(len(X), rng)[:1]]
+    for name, who, classifier, standardise in (
+        ("A-distance, linear", "A linear classifier", "linear", False),
+        ("A-distance, forest", "A random forest", "forest", False),
+        ("A-distance, forest, scaled", "With each domain standardised by itself, a random forest", "forest", True),
+    ):  # fmt: skip
+        accuracy = distances.domain_accuracy(A, B, classifier, standardise, random_state)
+        chance = [distances.domain_accuracy(X, Y, classifier, standardise, random_state) for X, Y in halves]
+        chance = np.mean([distances.a_distance(each.value) for each in chance])
+        estimate = [distances.a_distance(each) for each in accuracy]
+        percent = 100.0 if accuracy.value == 1 else min(100 * accuracy.value, 99.9)
+        meaning = f"{who} tells the domains apart in {percent:.3g} % of cases (50 % is chance)"
+        yield _row(name, estimate, chance, f"{meaning}: {_advice(estimate[1], chance, standardise)}.")
+
+
+def _advice(low, chance, standardised):
+    """Say what the lower bound of an A-distance means; `chance` is its yardstick."""
+    if low <= chance:
+        return f"{'scaling leaves' if standardised else 'it sees'} no difference to adapt to"
+    if low <= 0.4:  # right in 60 % of cases
+        return "they differ a little"
+    if standardised:
+        return "they differ in more than means and variances"
+    return "adapt" if low > 1.6 else "adaptation is worth a try"
+
+
+def _label_shift_rows(A, labels, B, proven, rng, random_state):
+    known = np.array([label is not None for label in labels])
+    A, labels = A[known], labels[known].astype(str)  # objects do not make classes for scikit-learn
+    found = estimate_class_shares(A, labels, B, random_state)
+    if found.problem:
+        yield _row("label shift", found.distance, np.nan, f"It cannot be said: {found.problem}.")
+        return
+    half = rng.permutation(len(A))
+    first, second = half[: len(half) // 2], half[len(half) // 2 :]
+    itself = np.nan
+    if len(np.unique(labels[first])) > 1:
+        itself = estimate_class_shares(A[first], labels[first], A[second], random_state).distance[0]
+    value, _, high = found.distance
+    doubt = proven > high
+    but = "this holds if the rows of a class are alike in both domains"
+    if doubt:
+        but = "the domains differ by more than class shares can explain, so do not rely on it"
+    meaning = f"The classes' shares in source and target differ by {value:.0%} of the rows; {but}."
+    yield _row("label shift", found.distance, itself, meaning)
+    columns = found.classes, found.source, found.target, found.low, found.high
+    for label, source, target, low, high in zip(*columns, strict=True):
+        apart = source < low or source > high
+        more = "More often than" if target > source else "Less often than"
+        verdict = more if apart else "As often as"
+        meaning = f"{verdict} in the source{' (do not rely on it)' if doubt else ''}."
+        yield _row(f"share of {label}", (target, low, high), source, meaning)
+
+
+def _class_rows(A, labels_a, B, labels_b, kernel, rng):
+    shared = sorted(set(labels_a) & set(labels_b) - {None})
+    if not shared:
+        return
+    rows_a, rows_b = ({name: np.flatnonzero(y == name) for name in shared} for y in (labels_a, labels_b))
+    Z_a, Z_b = ((X - X.mean(axis=0)) / np.where(X.std(axis=0) > 0, X.std(axis=0), 1.0) for X in (A, B))
+    means = np.array([Z_a[rows_a[name]].mean(axis=0) for name in shared])
+    whole = float(distances.quadratic_mmd(kernel, np.arange(len(kernel)) < len(A)))
+    for name in shared:
+        a, b = rows_a[name], rows_b[name]
+        measure = f"class {name} (by target labels)"
+        if min(len(a), len(b)) < FEWEST_ROWS:
+            fewest = f"It cannot be said: {len(a)} and {len(b)} rows, and {FEWEST_ROWS} are needed."
+            yield _row(measure, (np.nan,) * 3, np.nan, fewest)
+            continue
+        rows = np.r_[a, len(A) + b]
+        estimate, yardstick = _kernel_estimate(kernel[np.ix_(rows, rows)], np.arange(len(rows)) < len(a), rng)
+        nearest = shared[int(np.argmin(np.sum((means - Z_b[b].mean(axis=0)) ** 2, axis=1)))]
+        side = "Above" if estimate[0] > whole else "Not above"
+        where = "the same class" if nearest == name else f"another class, '{nearest}'"
+        meaning = f"{side} that of all rows; nearest to {where}."
+        yield _row(measure, estimate, yardstick, meaning)
+
+
+def _row(measure, estimate, yardstick, meaning):
+    return dict(zip(COLUMNS, (measure, *map(float, estimate), float(yardstick), meaning), strict=True))
+
+
+def _against(value, low, yardstick):
+    """Say how a distance, with its lower bound, compares with that between random halves of one domain."""
+    if low <= 1.1 * max(yardstick, 0.0):
+        return "no more than random halves of one domain do, within error"
+    if not 0 < value < 100 * yardstick:
+        return "far more than random halves of one domain do"
+    if value < 2 * yardstick:
+        return "somewhat more than random halves of one domain do"
+    return f"{value / yardstick:.1f} times as much as random halves of one domain do"
+
+
+# ---------------------------------------------------------------- halves, and what they give
+
+
+def _all_distances(A, B):
+    return {name: measure(A, B) for name, measure in _DISTANCES.items()}
+
+
+def _halves(n, rng):
+    """Divide n rows into two halves at random, HALVES // 2 times."""
+    orders = [rng.permutation(n) for _ in range(HALVES // 2)]
+    return [(order[: n // 2], order[n // 2 :]) for order in orders]
+
+
+def _halves_of_both(n_a, n_b, rng):
+    """Draw half of the rows of either domain, HALVES times; a division gives two such samples."""
+    pairs = zip(_halves(n_a, rng), _halves(n_b, rng), strict=True)
+    return [pair for halves in pairs for pair in zip(*halves, strict=True)]
+
+
+def _kernel_estimate(kernel, is_a, rng):
+    """Return the quadratic MMD with its interval, and its yardstick, from the kernel of all rows."""
+    a, b = np.flatnonzero(is_a), np.flatnonzero(~is_a)
+
+    def mmd(i, j):
+        rows = np.r_[i, j]
+        return float(distances.quadratic_mmd(kernel[np.ix_(rows, rows)], np.arange(len(rows)) < len(i)))
+
+    value = mmd(a, b)
+    across = [mmd(a[i], b[j]) for i, j in _halves_of_both(len(a), len(b), rng)]
+    within = [mmd(rows[i], rows[j]) for rows in (a, b) for i, j in _halves(len(rows), rng)]
+    margin = T_95 * np.std(across, ddof=1)
+    return (value, value - margin, value + margin), float(np.mean(within))
+
+
+# ---------------------------------------------------------------- more than two domains
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every pair of domains, compared.
+
+    Attributes
+    ----------
+    domains : tuple of str
+    tables : dict of {(str, str): DataFrame}
+        What `compare_domains` says of each pair, the first being the source.
+    notes : list of str
+        What was left out, for people.
+    """
+
+    domains: tuple[str, ...]
+    tables: dict
+    notes: list[str] = field(default_factory=list)
+
+    def matrix(self, measure: str) -> pd.DataFrame:
+        """Return one measure of all pairs: symmetric, its diagonal empty (NaN)."""
+        matrix = pd.DataFrame(np.nan, index=self.domains, columns=self.domains)
+        for (a, b), table in self.tables.items():
+            matrix.loc[a, b] = matrix.loc[b, a] = _value(table, measure)
+        return matrix
+
+    @property
+    def nearest(self) -> tuple[str, str]:
+        """The pair with the smallest MMD; A-distances are often all 2, and cannot tell."""
+        return min(self.tables, key=lambda pair: _value(self.tables[pair], "MMD"))
+
+
+def _value(table, measure):
+    values = table.set_index("measure")["value"]
+    if measure not in values:
+        raise unknown("measure", measure, values.index)
+    return values[measure]
+
+
+def compare_all(
+    features: FeatureSet, domains=None, random_state=0, *, max_rows=1000, progress=None
+) -> Comparison:
+    """Compare every pair of domains of a feature set.
+
+    Parameters
+    ----------
+    features : FeatureSet
+    domains : list of str, optional
+        Which ones; of each pair the earlier is the source. Default: all, by name, those with labels first.
+    random_state : int, default=0
+    max_rows : int, default=1000
+        Rows of a domain that are loaded, at random, where it has more.
+    progress : callable, optional
+        Called after each pair.
+
+    Raises
+    ------
+    FtransferError
+        If a domain does not exist or is named twice, or there are fewer than two.
+    """
+    rows = features.complete.query("status == 'ok'")
+    found = sorted(rows["domain"].unique())
+    if domains is None:
+        labelled = set(rows.loc[rows["label"].notna(), "domain"])
+        domains = sorted(found, key=lambda name: name not in labelled)
+    for name in domains:
+        if name not in found:
+            raise unknown("domain", name, found)
+    if len(set(domains)) != len(domains) or len(domains) < 2:
+        raise FtransferError(
+            f"two or more different domains are needed; given {', '.join(domains)}; found: {', '.join(found)}"
+        )
+    parts, notes = {}, []
+    for name in domains:
+        part = rows[rows["domain"] == name]
+        if len(part) > max_rows:
+            notes.append(f"{name}: {max_rows} of {len(part)} images were compared, drawn at random")
+            part = part.sample(max_rows, random_state=random_state)
+        labels = part["label"].astype(object).where(part["label"].notna(), None).to_numpy()
+        parts[name] = features.load(part), labels
+    tables = {}
+    for a, b in combinations(domains, 2):
+        try:
+            (X_a, y_a), (X_b, y_b) = parts[a], parts[b]
+            tables[a, b] = compare_domains(X_a, X_b, y_a, y_b, random_state, max_rows=max_rows)
+        except FtransferError as error:
+            raise FtransferError(f"{a} and {b}: {error}") from error
+        if progress:
+            progress()
+    return Comparison(tuple(domains), tables, notes)
+
+
+def _rows(X, name):
+    X = np.asarray(X, dtype=np.float64)
+    if X.ndim != 2 or len(X) < FEWEST_ROWS or not X.shape[1]:
+        raise FtransferError(
+            f"a domain is compared by at least {FEWEST_ROWS} rows of features; {name} has shape {X.shape}"
+        )
+    if not np.isfinite(X).all():
+        raise FtransferError(f"{name} holds NaN or infinity; remove those rows or features first")
+    if (distinct := len(np.unique(X, axis=0))) < FEWEST_ROWS:
+        raise FtransferError(
+            f"a domain is compared by at least {FEWEST_ROWS} different rows; {name} has {distinct} in {len(X)} rows"
+        )
+    return X
+
+
+def _labels(y, X, name):
+    """Return labels as an array of str, None where one is missing."""
+    if y is None:
+        return np.full(len(X), None)
+    y = np.asarray(y, dtype=object)
+    if y.shape != (len(X),):
+        raise FtransferError(f"{name} holds one label a row; shape {y.shape}, rows {len(X)}")
+    return np.array([None if pd.isna(each) or each == -1 else str(each) for each in y], dtype=object)

@@ -1,0 +1,1 @@
+"""From images through a backbone to a feature set."""

@@ -1,0 +1,81 @@
+"""Embed domains by batch-norm statistics of their own (AdaBN)."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from ftransfer.backbone.backbone import Backbone
+from ftransfer.backbone.batch_norm import adapt_batch_norm
+from ftransfer.errors import FtransferError, unknown
+from ftransfer.extract.extract import extract_features
+from ftransfer.features.feature_set import FeatureSet
+from ftransfer.features.statistics import write_statistics
+
+
+def extract_adapted(
+    images: pd.DataFrame,
+    out,
+    backbone: Backbone,
+    domains,
+    *,
+    progress: Callable[[int], None] = lambda n: None,
+    **options,
+) -> FeatureSet:
+    """Embed images into the feature set `out`, some domains each by batch-norm statistics of its own.
+
+    The recipe names the statistics of each such domain by the hash of the adapted weights; they lie in the folder
+    ``adapted`` of the feature set, and a model of it takes those of its target along. Images that are added
+    to a domain later change its statistics, and so belong into another feature set.
+
+    Parameters
+    ----------
+    images : DataFrame
+        From `find_images`: all domains of the feature set.
+    out : str or path
+    backbone : Backbone
+    domains : sequence of str
+        Those that are adapted; the others keep the statistics that the backbone came with.
+    progress, **options
+        As `extract_features` takes them.
+
+    Returns
+    -------
+    FeatureSet, with the attribute ``summary``.
+
+    Raises
+    ------
+    FtransferError
+        As `adapt_batch_norm` and `extract_features`; if a domain is not there, or two domains hold the same picture.
+    """
+    for domain in domains:
+        if domain not in set(images["domain"]):
+            raise unknown("domain", domain, images["domain"].unique())
+    network, recipe = backbone.network, dict(backbone.recipe)
+    plain = {k: v.clone() for k, v in network.state_dict().items()}
+    states, names = {}, {}
+    for domain in dict.fromkeys(domains):
+        network.load_state_dict(plain)
+        adapt_batch_norm(images[images["domain"] == domain], backbone)
+        states[domain] = {k: v.clone() for k, v in network.state_dict().items() if "running_" in k}
+        names[domain] = backbone.recipe["weights"]
+    backbone.recipe |= recipe | {"batch_norm": dict(sorted(names.items()))}
+    computed = 0
+    for domain, own in images.groupby("domain", sort=False):
+        network.load_state_dict(plain | states.get(domain, {}))
+        features = extract_features(own, out, backbone, progress=progress, **options)
+        computed += features.summary.computed
+    network.load_state_dict(plain)
+    features = extract_features(
+        images, out, backbone, **options
+    )  # computes nothing: it lists all rows together
+    for domain, state in states.items():  # for whoever embeds further images of the domain
+        write_statistics(features.folder, names[domain], {k: v.cpu().numpy() for k, v in state.items()})
+    features.summary.computed, features.summary.reused = computed, len(images) - computed
+    found = features.manifest.dropna(subset=["sha256"])
+    twice = found[found.groupby("sha256")["domain"].transform("nunique") > 1]
+    if len(twice):
+        raise FtransferError(
+            f"{twice['path'].iloc[0]} and {twice['path'].iloc[-1]} are the same picture in two domains; with "
+            f"statistics of their own they need two embeddings, and a feature set holds one a picture"
+        )
+    return features

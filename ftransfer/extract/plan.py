@@ -1,0 +1,149 @@
+"""What an extraction has to do: which images are new, which are there already, which are gone."""
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import joblib
+import pandas as pd
+
+from ftransfer.features.feature_set import FeatureSet
+from ftransfer.features.manifest import FIELDS, column_kinds
+from ftransfer.features.verify import verify
+from ftransfer.images.read import read_bytes, stat_image
+from ftransfer.storage.places import READERS, Unreachable, is_remote, place
+
+
+def count_readers(images: pd.DataFrame, cores: int | None = None) -> int:
+    """Say how many threads read: the cores, all usable ones by default; of images in a store more: they mostly wait."""
+    remote = any(map(is_remote, images["root"].unique()))
+    return max(cores or joblib.cpu_count(), READERS if remote else 1)
+
+
+def pending_rows(old: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Make manifest rows of images, none of them done.
+
+    Parameters
+    ----------
+    old : DataFrame
+        The manifest as it is. An image whose path, size and time of change are those of a row there has that
+        row's hash and need not be read again.
+    images : DataFrame
+        From `find_images`.
+    """
+    new = images.reindex(columns=list(kinds := column_kinds(images)))
+    key = ["root", "path", "size", "mtime"]
+    hashes = old.dropna(subset=[*key, "sha256"]).drop_duplicates(key).set_index(key)["sha256"]
+    # images of a store have been asked for theirs, a folder at a time
+    if len(hashes) and "size" not in images:
+        stats = [stat_image(root, path) for root, path in zip(new["root"], new["path"], strict=True)]
+        new["size"] = [size for size, _ in stats]
+        new["mtime"] = [mtime for _, mtime in stats]
+    new["status"] = "pending"
+    new = new.astype(kinds)
+    if len(hashes):
+        new["sha256"] = new.drop(columns="sha256").join(hashes, on=key)["sha256"].astype("string")
+    return new
+
+
+@dataclass
+class Plan:
+    """What an extraction would do.
+
+    Attributes
+    ----------
+    images, compute, reuse : int
+        Images listed; embeddings to be computed; images whose embedding is there, or that come twice.
+    unreadable : list of (path, reason)
+        What cannot even be opened; whether the others can be decoded shows when they are.
+    relabelled, gone, replaced : int
+        Rows of the manifest that get another label or domain; whose image is no longer there; that give way to
+        images of the same domain in another folder.
+    damaged : list of str
+        What would be set aside, a sentence each.
+    """
+
+    images: int
+    compute: int = 0
+    reuse: int = 0
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    relabelled: int = 0
+    gone: int = 0
+    replaced: int = 0
+    damaged: list[str] = field(default_factory=list)
+
+    def __str__(self):
+        lines = [
+            f"{self.images} images; {self.compute} would be computed, {self.reuse} are there or come twice"
+        ]
+        for count, what in (
+            (self.relabelled, "get another label or domain"),
+            (self.gone, "are no longer there and leave the manifest"),
+            (self.replaced, "of the same domains in another folder give way to these"),
+            (len(self.unreadable), "cannot be opened:"),
+        ):
+            lines += [f"{count} {what}"] if count else []
+        lines += [f"  {path}: {reason}" for path, reason in self.unreadable[:10]]
+        return "\n".join(lines + self.damaged)
+
+
+def plan_extraction(
+    images: pd.DataFrame, out, recipe: dict, *, progress: Callable[[int], None] = lambda n: None
+) -> Plan:
+    """Say what `extract_features` would do, and change nothing.
+
+    Images that are not known by path, size and time of change are read, since only their content tells whether
+    their embedding is there.
+
+    Parameters
+    ----------
+    images : DataFrame
+        From `find_images`.
+    out : str or path
+        The feature set, which need not exist.
+    recipe : dict
+        The backbone's.
+    progress : callable
+        Called with the number of images dealt with since the last call.
+
+    Raises
+    ------
+    FtransferError
+        If `out` holds another recipe.
+    """
+    plan, done, old = Plan(len(images)), set(), pd.DataFrame(columns=list(FIELDS)).astype(FIELDS)
+    if (place(out) / "recipe.json").is_file():
+        features = FeatureSet(out)
+        features.refuse_other(recipe)
+        plan.damaged = verify(features, every_byte=False).wrong
+        done, old = features.done(sound=True), features.manifest
+    rows = pending_rows(old, images)
+    with ThreadPoolExecutor(count_readers(rows) + 4) as pool:  # they only read and hash
+        for path, sha256, error in pool.map(_hash, rows["root"], rows["path"], rows["sha256"]):
+            if error:
+                plan.unreadable.append((path, error))
+            elif sha256 in done:
+                plan.reuse += 1
+            else:
+                plan.compute += 1
+                done.add(sha256)  # a twin that comes later is not computed again
+            progress(1)
+    same_root = old["root"].isin(rows["root"].unique())
+    plan.replaced = int((~same_root & old["domain"].isin(rows["domain"].unique())).sum())
+    both = old[same_root].merge(rows, on=["root", "path"], suffixes=("", "_new"))
+    changed = [both[name].fillna("") != both[name + "_new"].fillna("") for name in ("label", "domain")]
+    plan.relabelled = int((changed[0] | changed[1]).sum())
+    plan.gone = int(same_root.sum()) - len(both.drop_duplicates(["root", "path"]))
+    return plan
+
+
+def _hash(root: str, path: str, known) -> tuple[str, str | None, str | None]:
+    if isinstance(known, str):
+        return path, known, None
+    try:
+        return path, hashlib.sha256(read_bytes(root, path)).hexdigest(), None
+    except Unreachable:
+        raise
+    except (OSError, ValueError) as error:
+        return path, None, getattr(error, "strerror", None) or str(error)

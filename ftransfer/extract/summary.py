@@ -1,0 +1,60 @@
+"""What an extraction did, for people."""
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from ftransfer.extract.drift import compare_tiers
+from ftransfer.features.feature_set import FeatureSet
+
+
+@dataclass
+class Summary:
+    """What an extraction did.
+
+    Attributes
+    ----------
+    images, computed, reused : int
+        Images listed; embeddings computed now; images whose embedding was there (or came twice).
+    failed : list of (path, reason)
+    replaced : int
+        Rows from other folders that this run's rows took the place of, being of the same domain.
+    seconds : float
+    runtime : str
+        What computed, with its version.
+    drift : dict, optional
+        Of the fast tier: how far a sample lies from the exact one, see `compare_tiers`.
+    """
+
+    images: int
+    computed: int = 0
+    reused: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    replaced: int = 0
+    seconds: float = 0.0
+    runtime: str = ""
+    drift: dict | None = None
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during an extraction; what was finished is committed, and the message says how much."""
+
+
+def conclude(features, backbone, manifest: pd.DataFrame, summary: Summary, started: float) -> FeatureSet:
+    """Measure how far the fast tier drifts, if it computed, and how long it took; `started` by `time.monotonic`."""
+    if backbone.tier == "fast" and summary.computed:
+        with suppress(OSError, ValueError):  # an image may have gone since
+            summary.drift = compare_tiers(features, backbone, manifest)
+    summary.seconds = time.monotonic() - started
+    features.summary = summary
+    return features
+
+
+def interrupted(manifest: pd.DataFrame, out) -> Interrupted:
+    """Say how much of an interrupted extraction is kept."""
+    done = int((manifest["status"] != "pending").sum())
+    return Interrupted(
+        f"interrupted: {done} of {len(manifest)} images are kept in {out}; the same command goes on from there"
+    )

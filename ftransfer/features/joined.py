@@ -1,0 +1,174 @@
+"""Several feature sets of the same images as one: what several backbones know, side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ftransfer.errors import FtransferError
+from ftransfer.features.feature_set import FeatureSet
+from ftransfer.storage.places import Remote, place
+
+
+class JoinedFeatures:
+    """Feature sets of the same images, their embeddings side by side; stands where a `FeatureSet` does.
+
+    Rows are matched by content, the hash of the image's bytes. Where a set does not have it (embeddings that were
+    imported without), by domain and path. Labels, domains and order are those of the first set.
+
+    Parameters
+    ----------
+    feature_sets : list of two or more FeatureSet
+
+    Attributes
+    ----------
+    folder : str
+    recipe : dict
+        With ``joined``, the recipes of all.
+    width : int
+        Numbers a row, all together.
+    complete : DataFrame
+        Manifest of the first set, without the images that another one lacks.
+    notes : list of str
+        How many were left out.
+    training : None
+        Of one backbone; these are several.
+
+    Raises
+    ------
+    FtransferError
+        If nothing is in all of them.
+    """
+
+    training = None
+
+    def __init__(self, feature_sets: Sequence[FeatureSet]):
+        self.feature_sets = list(feature_sets)
+        first, *others = self.feature_sets
+        self.folder = " + ".join(str(f.folder) for f in self.feature_sets)
+        self.width = sum(f.width for f in self.feature_sets)
+        self.n_views = min(f.n_views for f in self.feature_sets)
+        if any(f.views != first.views for f in others):
+            self.n_views = 1  # of images as they are: other views differ
+        self.origin = " + ".join(f.origin for f in self.feature_sets)
+        self.recipe = _join_recipes([f.recipe for f in self.feature_sets])
+        self.complete = first.complete.assign(_row=range(len(first.complete)))
+        self.notes = []
+        self._hashes = []  # of each other set: its hash of each row of the first, missing where it has none
+        for other in others:
+            match = _match(first, self.complete, other)
+            lost = match.isna() & (self.complete["status"] == "ok")
+            if lost.any():
+                self.notes.append(f"{int(lost.sum())} images that are not in {other.folder} were left out")
+            self.complete = self.complete[~lost]
+            self._hashes.append(match)
+        if not (self.complete["status"] == "ok").any():
+            raise FtransferError(
+                f"no image is in all of {', '.join(str(f.folder) for f in self.feature_sets)}; they are matched by "
+                f"content, and embeddings that were imported without it by domain and path"
+            )
+
+    @property
+    def manifest(self) -> pd.DataFrame:
+        """The same as `complete`."""
+        return self.complete
+
+    def load(self, rows: pd.DataFrame, *, view: int = 0) -> np.ndarray:
+        """Load the embeddings of some rows of `complete`, as `FeatureSet.load` does."""
+        X, start = np.empty((len(rows), self.width), dtype=np.float32), 0
+        for which, each in enumerate(self.feature_sets):
+            X[:, start : start + each.width] = self.load_one(which, rows, view=view)
+            start += each.width
+        return X
+
+    def load_one(self, which: int, rows: pd.DataFrame, *, view: int = 0) -> np.ndarray:
+        """Load the embeddings that one of the sets has of some rows of `complete`."""
+        if which:
+            rows = rows.assign(sha256=self._hashes[which - 1].loc[rows["_row"]].to_numpy())
+        return self.feature_sets[which].load(rows, view=view)
+
+
+class Alternative:
+    """One of several feature sets of the same images, as far as all of them have an image; stands where it does.
+
+    Parameters
+    ----------
+    joined : JoinedFeatures
+    which : int
+        Its number among the sets.
+
+    Attributes
+    ----------
+    folder, recipe, width, n_views, origin, training
+        Those of the set.
+    complete, notes
+        Those of `joined`: labels, domains and order of the first set.
+    """
+
+    def __init__(self, joined: JoinedFeatures, which: int):
+        self.joined, self.which, own = joined, which, joined.feature_sets[which]
+        self.folder, self.recipe, self.width = own.folder, own.recipe, own.width
+        self.n_views, self.origin, self.training = own.n_views, own.origin, own.training
+        self.complete, self.notes = joined.complete, joined.notes
+
+    def load(self, rows: pd.DataFrame, *, view: int = 0) -> np.ndarray:
+        """Load the embeddings of some rows of `complete`, as `FeatureSet.load` does."""
+        return self.joined.load_one(self.which, rows, view=view)
+
+
+def open_alternatives(folders) -> dict[str, Alternative]:
+    """Open several feature sets of the same images as alternatives, by the shortest names that tell them apart.
+
+    Raises
+    ------
+    FtransferError
+        If there are not several, or no image is in all of them.
+    """
+    folders = list(dict.fromkeys(place(folder) for folder in folders))
+    if len(folders) < 2:
+        raise FtransferError("alternatives are two feature sets or more; given one")
+    joined = JoinedFeatures([FeatureSet(folder) for folder in folders])
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    return {name: Alternative(joined, which) for which, name in enumerate(names)}
+
+
+def _match(first: FeatureSet, rows: pd.DataFrame, other: FeatureSet) -> pd.Series:
+    """Return the other set's hash of each row, by row number; missing where it has none."""
+    there = other.complete.query("status == 'ok'")
+    if all(f.recipe.get("rows", "content") == "content" for f in (first, other)):
+        match = rows["sha256"].where(rows["sha256"].isin(there["sha256"]))
+    else:
+        hashes = there.drop_duplicates(["domain", "path"]).set_index(["domain", "path"])["sha256"]
+        match = rows[["domain", "path"]].join(hashes, on=["domain", "path"])["sha256"]
+    return match.set_axis(rows["_row"])
+
+
+def _join_recipes(recipes: list[dict]) -> dict:
+    layers = [
+        {"name": f"{recipe['backbone']}:{layer['name']}", "width": layer["width"]}
+        for recipe in recipes
+        for layer in recipe["layers"]
+    ]
+    return {
+        "format": 1,
+        "backbone": " + ".join(recipe["backbone"] for recipe in recipes),
+        "weights": " + ".join(recipe["weights"] for recipe in recipes),
+        "layers": layers,
+        "dtype": "float32",
+        "joined": recipes,
+    }
+
+
+def open_features(folders) -> FeatureSet | JoinedFeatures:
+    """Open a feature set, or several as one.
+
+    Parameters
+    ----------
+    folders : str, path, or list of them
+    """
+    folders = [folders] if isinstance(folders, str | Path | Remote) else list(dict.fromkeys(folders))
+    sets = [FeatureSet(folder) for folder in folders]
+    return sets[0] if len(sets) == 1 else JoinedFeatures(sets)

@@ -1,0 +1,120 @@
+"""The learning curves of a training: as one page that needs no network, and as a part of a report."""
+
+from html import escape
+
+WIDTH, HEIGHT, LEFT = 640, 200, 44
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title} - ftransfer</title>
+<style>:root {{ color-scheme: light dark }} body {{ font: 16px/1.5 system-ui, sans-serif; }}
+body {{ max-width: 46rem; margin: 2rem auto; padding: 0 1rem }} table {{ border-collapse: collapse }}
+svg {{ width: 100%; height: auto }} svg text {{ font: 12px system-ui; fill: currentColor }}
+td, th {{ text-align: right; padding: .2rem .8rem; border-bottom: 1px solid #8886 }}</style></head>
+<body><h1>{title}</h1><p>{summary}</p>{charts}<h2>Accuracy afterwards</h2>{accuracy}<h2>Epochs</h2>{epochs}
+<p>Taken from the source: {taken}. Fresh: {fresh}. Frozen: {frozen}.</p></body></html>
+"""
+
+
+def curves_page(title: str, results: dict) -> str:
+    """Draw loss and accuracy by epoch, and list what was taken and what was counted.
+
+    Parameters
+    ----------
+    title : str
+    results : dict, as `fine_tune` returns it
+    """
+    history = results["history"]
+    columns = ["epoch", "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds"]
+    counted = [
+        [domain, task, f"{c['right']} of {c['of']}", f"{c['accuracy']:.1%}"]
+        for domain, tasks in results["accuracy"].items()
+        for task, c in tasks.items()
+    ]
+    return PAGE.format(
+        title=escape(title),
+        summary=escape(_summary(results)),
+        charts=_charts(results, "h2"),
+        accuracy=_table(["domain", "task", "right", "accuracy"], counted)
+        if counted
+        else "<p>No test rows.</p>",
+        epochs=_table(
+            [c.replace("_", " ") for c in columns], [[_text(r.get(c)) for c in columns] for r in history]
+        ),
+        **{k: escape(", ".join(results[k]) or "nothing") for k in ("taken", "fresh", "frozen")},
+    )
+
+
+def draw_curve(results: dict) -> str:
+    """Draw loss and accuracy by epoch with a sentence, as HTML; plain tags and escaped text alone.
+
+    Parameters
+    ----------
+    results : dict, as `fine_tune` returns it
+    """
+    return f"<p>{escape(_summary(results))}</p>{_charts(results, 'h3')}"
+
+
+def _summary(results: dict) -> str:
+    images, training = results["images"], results["training"]
+    rules = f", varied by {', '.join(training['rules'])}" if training.get("rules") else ""
+    return (
+        f"{training['backbone']} from {training['weights']}, {images['train']} images to train{rules} and "
+        f"{images['validation']} to validate; epoch {results['best_epoch']} of {len(results['history'])} was kept, "
+        f"after {results['seconds']} seconds in all."
+    )
+
+
+def _charts(results: dict, heading: str) -> str:
+    history, charts = results["history"], ""
+    for name in ("loss", "accuracy"):
+        lines = {"training": [r[name] for r in history]}
+        lines["validation"] = [r.get(f"validation_{name}") for r in history]
+        drawn = _chart(name, lines, results["best_epoch"])
+        charts += f"<{heading}>{name.capitalize()}</{heading}>{drawn}"
+    return charts
+
+
+def _chart(name: str, lines: dict, best: int) -> str:
+    known = [v for values in lines.values() for v in values if v is not None]
+    if not known:
+        return "<p>No labels.</p>"
+    top = 1.0 if name == "accuracy" else max(known) or 1.0
+    n = max(len(values) for values in lines.values())
+
+    def place(epoch, value):
+        x = LEFT + (WIDTH - LEFT - 90) * (epoch / max(1, n - 1))
+        return f"{x:.1f},{10 + (HEIGHT - 40) * (1 - value / top):.1f}"
+
+    parts = []
+    for (line, values), colour in zip(lines.items(), ("#0b5cad", "#c2571a"), strict=True):
+        points = [place(i, v) for i, v in enumerate(values) if v is not None]
+        if points:
+            x, y = points[-1].split(",")
+            parts.append(
+                f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2"/>'
+            )
+            parts.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>')
+            parts.append(f'<text x="{float(x) + 8}" y="{float(y) + 4}">{line}</text>')
+    if best:
+        x = place(best - 1, 0).split(",")[0]
+        parts.append(
+            f'<line x1="{x}" x2="{x}" y1="10" y2="{HEIGHT - 30}" stroke="#888" stroke-dasharray="3 3"/>'
+        )
+    for value in (0, top / 2, top):
+        x, y = place(0, value).split(",")
+        parts.append(f'<text x="{LEFT - 6}" y="{float(y) + 4}" text-anchor="end">{value:.2g}</text>')
+    parts.append(f'<text x="{LEFT}" y="{HEIGHT - 8}">epoch 1</text>')
+    parts.append(f'<text x="{WIDTH - 90}" y="{HEIGHT - 8}" text-anchor="end">{n}</text>')
+    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" style="max-width: 40rem" role="img"'
+    return f'{head} aria-label="{name} by epoch">{"".join(parts)}</svg>'
+
+
+def _table(header, rows) -> str:
+    lines = ["<tr>" + "".join(f"<th>{escape(c)}</th>" for c in header) + "</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{escape(str(c))}</td>" for c in row) + "</tr>" for row in rows]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _text(value) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""Images in: found, listed, read and decoded. Nothing here imports torch."""

@@ -1,0 +1,85 @@
+"""Data sets of torchvision as tables of images."""
+
+import inspect
+from functools import lru_cache
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pandas as pd
+
+from ftransfer.errors import FtransferError, unknown
+from ftransfer.images.table import image_table
+
+# ---------------------------------------------------------------- data sets of torchvision
+
+
+def dataset_table(location: str) -> pd.DataFrame:
+    name, split, folder = (location.split(":", 3)[1:] + ["", ""])[:3]
+    import torch.hub
+    from torchvision import datasets
+
+    if name not in datasets.__all__:
+        raise unknown("torchvision data set", name, datasets.__all__)
+    folder = folder or str(Path(torch.hub.get_dir()).parent / "datasets")
+    root = f"torchvision:{name}:{split or 'train'}:{Path(folder).expanduser().resolve()}"
+    data = open_dataset(root)
+    targets = _targets(data, name)
+    classes = getattr(data, "classes", None)
+    width = len(str(len(targets)))
+    label = [None if t < 0 else str(classes[t]) if classes is not None else str(t) for t in targets]
+    return image_table(root, [f"{i:0{width}d}" for i in range(len(targets))], label, name)
+
+
+@lru_cache(maxsize=4)
+def open_dataset(root: str):
+    """Open ``torchvision:NAME:SPLIT:FOLDER``; download it only if it is not there."""
+    from torchvision import datasets
+
+    _, name, split, folder = root.split(":", 3)
+    make = getattr(datasets, name)
+    takes = inspect.signature(make.__init__).parameters
+    options = {}
+    if "root" in takes:
+        options["root"] = folder
+    if "train" in takes:
+        if split not in ("train", "test"):
+            raise unknown("split", split, ["train", "test"])
+        options["train"] = split == "train"
+    elif "split" in takes:
+        # EMNIST alone takes both: `split` is then its variant, and it is read whole from `train`
+        options["split"] = split
+    try:
+        try:
+            return make(**options)
+        except (RuntimeError, FileNotFoundError):
+            if "download" not in takes:
+                raise
+            return make(**options, download=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise FtransferError(
+            f"torchvision data set {name} is not in {folder} and cannot be downloaded "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
+            f"put its files there, or name their folder: torchvision:{name}:{split}:FOLDER"
+        ) from error
+    except (ValueError, TypeError, ImportError) as error:
+        raise FtransferError(f"torchvision data set {name} cannot be opened: {error}") from error
+
+
+def _targets(data, name: str) -> list[int]:
+    for attribute in ("targets", "labels", "_labels", "y"):
+        values = getattr(data, attribute, None)
+        if values is not None:
+            break
+    else:
+        samples = getattr(data, "samples", None) or getattr(data, "_samples", None)
+        values = [s[1] for s in samples] if samples else [data[i][1] for i in range(len(data))]
+    try:
+        values = np.asarray(values)
+        if values.ndim != 1 or values.dtype.kind not in "iu":
+            raise ValueError
+    except ValueError:
+        raise FtransferError(
+            f"torchvision data set {name} has no single class an image; use one made for classification"
+        ) from None
+    return values.tolist()

@@ -1,0 +1,1 @@
+"""The one file that a user takes along, and what it says of new images."""

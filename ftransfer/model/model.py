@@ -1,0 +1,288 @@
+"""The one file that a user takes along: the features' recipe, the fitted pipeline and its classes."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from ftransfer.errors import FtransferError
+from ftransfer.features.feature_set import FeatureSet
+from ftransfer.features.fingerprint import feature_width
+from ftransfer.features.statistics import read_statistics
+from ftransfer.model.confidence import Familiar, fit_temperature, probability
+from ftransfer.model.file import read_model_file, write_model_file
+from ftransfer.model.new_images import DOMAIN
+from ftransfer.storage.places import local
+
+FORMAT = 1
+PIPELINE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A fitted pipeline, the recipe of the features that it takes, and its classes.
+
+    New images should be like those of the target that it was fitted on: every row is taken for a target row.
+
+    Attributes
+    ----------
+    pipeline : AdaptationPipeline, fitted
+    recipe : dict
+        Recipe of the feature set (backbone, hash of the weights, layers, preprocessing).
+    classes : ndarray of str
+    chosen_by : dict
+        The numbers that the pipeline was chosen by.
+    origin : str
+        Where the backbone's weights came from, for people.
+    temperature : float or None
+        Calibrates the probabilities; fitted on held-out source rows (`ftransfer.model.confidence`).
+    familiar : Familiar or None
+        Measures how far a row lies from the domains that the pipeline was fitted on.
+    target : str
+        Name of the target domain.
+    statistics : dict of str to ndarray, or None
+        Batch-norm statistics of the target, where it was embedded by its own (``ftransfer extract --adapt-bn``).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from ftransfer import DomainScaler, Model, make_pipeline
+    >>> X = np.array([[1.0], [2.0], [8.0], [9.0], [101.0], [102.0], [108.0], [109.0]])
+    >>> y = np.array([0, 0, 1, 1, -1, -1, -1, -1])
+    >>> pipeline = make_pipeline(DomainScaler(), LogisticRegression()).fit(X, y)
+    >>> Model(pipeline, {"layers": [{"name": "x", "width": 1}]}, np.array(["low", "high"])).predict(X[4:])
+    array(['low', 'low', 'high', 'high'], dtype='<U4')
+    """
+
+    pipeline: object
+    recipe: dict
+    classes: np.ndarray
+    chosen_by: dict = field(default_factory=dict)
+    origin: str = ""
+    temperature: float | None = None
+    familiar: Familiar | None = None
+    target: str = ""
+    statistics: dict | None = None
+
+    @classmethod
+    def of(cls, pipeline, task, features: FeatureSet, chosen_by: dict) -> "Model":
+        """Make the model of a pipeline that was fitted on a task; calibrate it, and note what it knows.
+
+        Parameters
+        ----------
+        pipeline : AdaptationPipeline, fitted
+        task : Task
+        features : FeatureSet
+            What the task was taken from.
+        chosen_by : dict
+        """
+        temperature = fit_temperature(pipeline, task.X, task.y, task.sample_domain)
+        familiar = Familiar.of(task.X, task.sample_domain)
+        fitted = (pipeline, features.recipe, task.classes, chosen_by, features.origin, temperature, familiar)
+        return cls(*fitted, task.target, read_statistics(features, task.target))
+
+    @property
+    def recipe_of_new(self) -> dict:
+        """Recipe of new images, which are embedded as the target's were: by its statistics, if it has any."""
+        recipe = dict(self.recipe)
+        own = recipe.pop("batch_norm", {}).get(self.target)
+        return recipe | ({"batch_norm": {DOMAIN: own}} if own else {})
+
+    def recipe_like(self, given: dict) -> dict:
+        """Return the recipe that features are held to: that of new images, or of the feature set fitted on."""
+        new = self.recipe_of_new
+        return new if given.get("batch_norm") == new.get("batch_norm") else self.recipe
+
+    @property
+    def width(self) -> int:
+        """Numbers per image that the pipeline takes."""
+        return feature_width(self.recipe)
+
+    def predict(self, images, **backbone) -> np.ndarray:
+        """Name the class of each image.
+
+        Parameters
+        ----------
+        images : array of shape (n_samples, n_features), str, path, or list of path or PIL image
+            Features by the same recipe; or a folder, table or file of images, in the order of
+            `ftransfer.find_images`; or images one by one.
+        **backbone
+            For images: ``weights``, a checkpoint file where the backbone's weights are not in
+            torchvision's cache, and ``device``.
+
+        Returns
+        -------
+        ndarray of str of shape (n_samples,)
+
+        Raises
+        ------
+        FtransferError
+            If the features are of another width or not finite, an image cannot be read, or the weights that
+            the recipe names are not there.
+        """
+        return self.classes[self._codes(self._features(images, **backbone))]
+
+    def describe(self, images, **backbone) -> pd.DataFrame:
+        """Name the class of each image, and say how sure that is.
+
+        Parameters
+        ----------
+        images, **backbone
+            As in `predict`.
+
+        Returns
+        -------
+        DataFrame
+            ``label``; ``probability`` that it is right, calibrated on the source and on a new domain an
+            estimate (missing where the pipeline has none); ``distance`` to what was trained on, relative to
+            the distance within which 99 % of the training rows lie; ``far``, 1 where that is above 1.
+        """
+        X = self._features(images, **backbone)
+        codes = self._codes(X)
+        sure = self._ask(lambda: probability(self.pipeline, X, codes, self.temperature))
+        table = pd.DataFrame({"label": self.classes[codes], "probability": np.round(sure, 4)})
+        table["distance"] = np.nan if self.familiar is None else self.familiar.distance(X).round(3)
+        table["far"] = (table["distance"] > 1).astype(int)
+        return table
+
+    def _features(self, images, **backbone) -> np.ndarray:
+        first = images[0] if isinstance(images, list) and images else images
+        if isinstance(first, str | Path | Image.Image):
+            from ftransfer.model.new_images import embed
+
+            images = embed(self, images, **backbone)
+        X = np.asarray(images)
+        if X.ndim != 2 or X.shape[1] != self.width or X.dtype.kind not in "fiu":
+            raise FtransferError(
+                f"the model takes features of shape (n, {self.width}), or images; given {X.dtype} {X.shape}"
+            )
+        if not np.isfinite(X).all():
+            raise FtransferError(
+                f"the features of row {int((~np.isfinite(X).all(axis=1)).argmax())} are not finite"
+            )
+        return X
+
+    def _codes(self, X) -> np.ndarray:
+        codes = self._ask(lambda: np.asarray(self.pipeline.predict(X)))
+        fine = codes.shape == (len(X),) and codes.dtype.kind in "iu"
+        if not fine or (len(codes) and not 0 <= codes.min() <= codes.max() < len(self.classes)):
+            raise FtransferError(
+                "the model is damaged: its pipeline predicts classes that it has no names for"
+            )
+        return codes
+
+    def _ask(self, question):
+        try:
+            return question()
+        except PIPELINE_ERRORS as error:
+            raise FtransferError(
+                f"the model's pipeline cannot predict: {type(error).__name__}: {error}"
+            ) from error
+
+    def save(self, file) -> None:
+        """Write the model with skops, whole or not at all: it is read again without unpickling anything."""
+        content = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        if self.familiar is not None:
+            content["familiar"] = vars(self.familiar)
+        write_model_file({"format": FORMAT, **content}, file)
+
+    @classmethod
+    def load(cls, file, *, trusted=()) -> "Model":
+        """Read a model file.
+
+        Parameters
+        ----------
+        file : str or path
+            The file, or the run folder that it lies in.
+        trusted : list of str
+            Further types that the file may hold, for pipelines of your own with estimators of your own.
+
+        Raises
+        ------
+        FtransferError
+            If it is no model file, is damaged or too large, or holds a type that is not trusted.
+        """
+        file = local(file, "a model")
+        if file.is_dir():
+            several = sorted(str(f.parent) for f in file.glob("*/model.skops"))
+            file = file / "model.skops"
+            if several and not file.is_file():
+                raise FtransferError(f"{file.parent} holds several models; name one: {', '.join(several)}")
+        content = read_model_file(file, trusted)
+        try:
+            if content.pop("format") != FORMAT:
+                raise ValueError(
+                    f"it is of another format than {FORMAT}; read it with the release that wrote it"
+                )
+            if content["familiar"] is not None:
+                content["familiar"] = Familiar(**content["familiar"])
+            model = cls(**content)
+            model._check()
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise FtransferError(
+                f"{file} is no model file, or damaged: {type(error).__name__}: {error}"
+            ) from error
+        return model
+
+    def _check(self) -> None:
+        """Refuse what `save` would not have written; the pipeline was checked by its reader."""
+        json.dumps(self.recipe)
+        if self.classes.ndim != 1 or self.classes.dtype.kind != "U" or len(self.classes) < 2:
+            raise ValueError("its classes are no names")
+        if (
+            not isinstance(self.origin, str)
+            or self.width < 1
+            or not callable(getattr(self.pipeline, "predict", None))
+        ):
+            raise ValueError("it has no pipeline")
+        if self.temperature is not None and not 0 < self.temperature < np.inf:
+            raise ValueError("its temperature is no positive number")
+        if self.familiar is not None:
+            self.familiar.check(self.width)
+        for values in (self.statistics or {}).values():
+            if (
+                not isinstance(values, np.ndarray)
+                or values.dtype != np.float32
+                or not np.isfinite(values).all()
+            ):
+                raise ValueError("its batch-norm statistics are damaged")
+
+
+def load_models(run, *, trusted=()) -> dict[str, Model]:
+    """Read the model of a run; of a run with several columns of labels the model of each, by the column's name.
+
+    Parameters
+    ----------
+    run : str or path
+        A run folder or a model file.
+    trusted : list of str
+        See `Model.load`.
+
+    Returns
+    -------
+    dict of str to Model; the only one of a run with one column of labels has the name "".
+
+    Raises
+    ------
+    FtransferError
+        As `Model.load`; or if the run is one of several feature sets, of which one has to be named.
+    """
+    run = local(run, "a model")
+    if not (run / "results.json").is_file() or (run / "model.skops").is_file():
+        return {"": Model.load(run, trusted=trusted)}
+    try:
+        results = json.loads((run / "results.json").read_text("utf-8"))
+        kind = results["kind"]
+        folders = {str(name): run / Path(each["folder"]).name for name, each in results["runs"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise FtransferError(f"{run / 'results.json'} cannot be read: {error!r}"[:300]) from error
+    if kind != "labels":
+        raise FtransferError(
+            f"{run} holds a run for each of several feature sets; name one of them: "
+            f"{', '.join(map(str, folders.values()))}"
+        )
+    return {name: Model.load(folder, trusted=trusted) for name, folder in folders.items()}

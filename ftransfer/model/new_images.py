@@ -1,0 +1,180 @@
+"""New images for a model: found, embedded by the backbone that its recipe names, and checked."""
+
+import json
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+from safetensors.numpy import load, save
+
+from ftransfer.errors import FtransferError
+from ftransfer.features.fingerprint import name_difference
+from ftransfer.images.find import SUFFIXES, find_images
+from ftransfer.images.table import COLUMNS
+from ftransfer.storage.places import Remote, is_remote, place
+
+DOMAIN = "new"  # of images that a model labels
+
+
+def find_new_images(location, *, allow_outside=False) -> pd.DataFrame:
+    """List images without labels: a folder however deep, a table, a data set of torchvision, or one file."""
+    path = place(str(location))
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        return _table([path])
+    return find_images(location, domain=DOMAIN, labels=False, allow_outside=allow_outside)
+
+
+def _table(paths) -> pd.DataFrame:
+    roots = [str(p.parent) if isinstance(p, Remote) else "" for p in paths]
+    names = [p.name if root else str(p) for p, root in zip(paths, roots, strict=True)]
+    table = pd.DataFrame({"root": roots, "path": names, "label": None, "domain": DOMAIN})
+    return table[COLUMNS].astype(object)
+
+
+def find_backbone(recipe: dict, origin="", weights=None, device="auto", statistics=None):
+    """Build the backbone that a recipe names, its weights found by the hash of their values.
+
+    Parameters
+    ----------
+    recipe : dict
+        Of a feature set, or of the new images of a `Model` (`Model.recipe_of_new`).
+    origin : str
+        Where the weights came from, as the feature set or the model notes it: where to look first.
+    weights : str or path, optional
+        As `Backbone` takes it. Default: what `origin` names, then published weights that torchvision has
+        in its cache.
+    device : str
+    statistics : dict of str to ndarray, optional
+        Batch-norm statistics of the images' domain, where the recipe names any.
+
+    Raises
+    ------
+    FtransferError
+        If no weights of that hash are found, the rest of the recipe differs, or the statistics are not those that it
+        names.
+    """
+    from ftransfer.backbone.backbone import Backbone, list_backbones
+
+    name, wanted = recipe.get("backbone"), recipe.get("weights")
+    if name not in list_backbones():
+        raise FtransferError(
+            f"the model's features were made by the backbone {str(name)[:100]}, unknown here"
+        )
+    layers, tried = [layer["name"] for layer in recipe["layers"]], []
+    for each in [weights] if weights else _candidates(name, origin):
+        backbone = Backbone(name, each, layers, device, recipe.get("tier", "exact"))
+        if backbone.recipe["weights"] == wanted:
+            check_recipe(
+                {**recipe, "batch_norm": None}, backbone.recipe, f"a backbone with the weights {each}"
+            )
+            return _adapted(backbone, recipe, statistics)
+        tried.append(f"{each} is {backbone.recipe['weights'][:19]}...")
+    raise FtransferError(
+        f"the model wants weights of {name} with the hash {str(wanted)[:19]}...{origin and f', from {origin}'}; "
+        f"{'; '.join(tried) or 'none are in the cache'}; give the checkpoint that the features were made with: "
+        f"--weights FILE"
+    )
+
+
+def _adapted(backbone, recipe: dict, statistics):
+    """Give the backbone the batch-norm statistics that the recipe names, if it names any."""
+    named = recipe.get("batch_norm")
+    if not named:
+        return backbone
+    import torch
+
+    from ftransfer.backbone.weights import hash_weights
+
+    if statistics is None:
+        raise FtransferError(
+            "the model's target was embedded by batch-norm statistics of its own, which did not lie beside them "
+            "when it was fitted; run the same ftransfer extract --adapt-bn again, then ftransfer fit"
+        )
+    network = backbone.network
+    state, given = network.state_dict(), {name: torch.from_numpy(v.copy()) for name, v in statistics.items()}
+    fits = all(name in state and state[name].shape == values.shape for name, values in given.items())
+    if fits:
+        network.load_state_dict(given, strict=False)
+    if not fits or hash_weights(network) not in named.values():
+        raise FtransferError(
+            "the model is damaged: its batch-norm statistics are not those that its recipe names"
+        )
+    backbone.recipe["batch_norm"] = named
+    return backbone
+
+
+def _candidates(name: str, origin: str) -> list[str]:
+    """Name the weights that may be meant: what the origin says, and what torchvision has in its cache."""
+    import torch.hub
+    from torchvision.models import get_model_weights
+
+    if name == "small_cnn":
+        return ["random", "DEFAULT"] if origin.startswith("random") else ["DEFAULT", "random"]
+    published = list(get_model_weights(name))
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    named = [w.name for w in published if origin.endswith(f".{w.name}")]
+    cached = [w.name for w in published if (cache / w.url.rsplit("/", 1)[1]).is_file()]
+    random = ["random"] if origin.startswith("random") else []
+    return list(dict.fromkeys([*named, *random, *cached]))
+
+
+def check_recipe(wanted: dict, given: dict, what: str) -> str:
+    """Refuse features of another recipe than the model's, with the difference named.
+
+    Returns
+    -------
+    str
+        A note where only the decoder differs, which moves a pixel by a grey level or two; else empty.
+    """
+    differs = recipe_difference({**given, "decoder": None}, {**wanted, "decoder": None})
+    if differs:
+        raise FtransferError(f"{what} is of another recipe than the model: {differs}")
+    if given.get("decoder") == wanted.get("decoder"):
+        return ""
+    return (
+        f"these images were decoded by {given.get('decoder')}, the model's by {wanted.get('decoder')}: "
+        f"features may differ a little"
+    )
+
+
+def recipe_difference(given: dict, wanted: dict) -> str:
+    """Name what differs between the features that are there and those that a model takes."""
+    return name_difference(given, wanted, words=("there", "in the model"))
+
+
+def embed(model, images, *, weights=None, device="auto") -> np.ndarray:
+    """Embed images as the model's recipe says; see `Model.predict`."""
+    from ftransfer.extract.extract import extract_features
+
+    statistics = model.statistics and save(model.statistics)
+    recipe = json.dumps(model.recipe_of_new)
+    backbone = _backbone(recipe, model.origin, weights and str(weights), device, statistics)
+    with tempfile.TemporaryDirectory() as folder:
+        if isinstance(images, list):
+            table = _table([_file(image, Path(folder), i) for i, image in enumerate(images)])
+        else:
+            table = find_new_images(images)
+        features = extract_features(table, Path(folder) / "features", backbone)
+        if features.summary.failed:
+            path, reason = features.summary.failed[0]
+            raise FtransferError(f"{path} cannot be read: {reason}")
+        return features.load(features.complete)
+
+
+@lru_cache(maxsize=1)
+def _backbone(recipe: str, origin: str, weights: str | None, device: str, statistics: bytes | None):
+    return find_backbone(json.loads(recipe), origin, weights, device, statistics and load(statistics))
+
+
+def _file(image, folder: Path, i: int):
+    """Name the file of an image; one in memory is written to a file, pixel for pixel."""
+    if not isinstance(image, Image.Image):
+        return place(image) if is_remote(image) else image
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("CMYK", "F", "HSV", "LAB", "YCbCr"):  # PNG cannot hold these
+        image = image.convert("RGB")
+    image.save(folder / f"{i}.png")
+    return folder / f"{i}.png"

@@ -1,0 +1,105 @@
+"""Label new images with a model: the backbone that its recipe names, the same extraction, a table of labels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from ftransfer.errors import unknown
+from ftransfer.features.feature_set import FeatureSet
+from ftransfer.model.new_images import check_recipe
+from ftransfer.storage.places import place
+from ftransfer.storage.writing import write_whole, writing
+
+CHUNK = 8192  # rows that are predicted at a time
+
+
+@dataclass
+class Labelled:
+    """What `write_predictions` did.
+
+    Attributes
+    ----------
+    images, failed, far : int
+        Rows written; those of images that could not be read; those that lie far from what was trained on.
+    labels : dict of str to int
+        How many images got each label.
+    """
+
+    images: int = 0
+    failed: int = 0
+    far: int = 0
+    labels: dict[str, int] = field(default_factory=dict)
+
+
+def write_predictions(
+    model, features: FeatureSet, out, *, domain=None, progress: Callable[[int], None] = lambda n: None
+) -> Labelled:
+    """Label every image of a feature set, part by part, into a CSV file that appears whole or not at all.
+
+    Parameters
+    ----------
+    model : Model, or dict of str to Model
+        Of several columns of labels the model of each, see `load_models`.
+    features : FeatureSet
+        Of the model's recipe.
+    out : str or path
+        The columns: ``root, path``, those of `Model.describe`, and ``error``, why an image has no label. Of several
+        models, the columns of each: ``NAME, NAME probability, NAME distance, NAME far``.
+    domain : str, optional
+        Take the images of this domain only.
+    progress : callable
+        Called with the number of images written since the last call.
+
+    Raises
+    ------
+    FtransferError
+        If the features are of another recipe, are not complete, or the file cannot be written.
+    """
+    models = model if isinstance(model, dict) else {"": model}
+    for each in models.values():
+        check_recipe(each.recipe_like(features.recipe), features.recipe, str(features.folder))
+    manifest = features.complete
+    if domain is not None:
+        domains = sorted(manifest["domain"].unique())
+        if domain not in domains:
+            raise unknown("domain", domain, domains)
+        manifest = manifest[manifest["domain"] == domain]
+    did = Labelled()
+
+    def pieces():
+        for start in range(0, len(manifest), CHUNK):
+            rows = manifest.iloc[start : start + CHUNK]
+            table = _describe(models, features, rows)
+            did.images += len(table)
+            did.failed += int((rows["status"] != "ok").sum())
+            did.far += int((table[[n for n in table if n.split(" ")[-1] == "far"]] == 1).any(axis=1).sum())
+            for name in models:
+                for label, count in table[name or "label"].value_counts().items():
+                    label = f"{name} {label}".strip()
+                    did.labels[label] = did.labels.get(label, 0) + count
+            yield table.to_csv(index=False, header=start == 0).encode("utf-8", "backslashreplace")
+            progress(len(table))
+
+    out = place(out)
+    with writing(out):
+        write_whole(out, pieces())
+    return did
+
+
+def _describe(models, features: FeatureSet, rows: pd.DataFrame) -> pd.DataFrame:
+    table = rows[["root", "path"]].reset_index(drop=True)
+    known = np.flatnonzero(rows["status"] == "ok")
+    X = features.load(rows.iloc[known]) if len(known) else None
+    for name, model in models.items():
+        told = pd.DataFrame(columns=["label", "probability", "distance", "far"], dtype=object)
+        if X is not None:
+            told = model.describe(X).set_index(known)
+        told = told.astype({"far": "Int64"})
+        table = table.join(told.rename(columns=lambda n, name=name: _column(name, n)))
+    return table.assign(error=rows["error"].to_numpy())
+
+
+def _column(name: str, told: str) -> str:
+    return told if not name else name if told == "label" else f"{name} {told}"

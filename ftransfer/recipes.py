@@ -1,0 +1,107 @@
+"""Recipes: ready-made pipelines with their grids, and a user's own."""
+
+import inspect
+import runpy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ftransfer.errors import FtransferError, unknown
+from ftransfer.pipeline import AdaptationPipeline
+from ftransfer.shipped import shipped_folder
+
+# ---------------------------------------------------------------- recipes
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A ready-made pipeline and the grid to search it over.
+
+    Attributes
+    ----------
+    name : str
+    pipeline : AdaptationPipeline, not fitted
+    grid : dict or list of dict, as `sklearn.model_selection.ParameterGrid` takes it
+        In place of a list of values there may be a distribution of ``scipy.stats``, for the random and Bayesian search.
+    summary : str
+        First line of the file's docstring.
+    """
+
+    name: str
+    pipeline: AdaptationPipeline
+    grid: dict | list = field(default_factory=dict)
+    summary: str = ""
+
+
+def list_recipes() -> list[str]:
+    """Name the recipes that ship, in alphabetical order."""
+    return sorted(f.stem for f in shipped_folder("pipelines").glob("*.py") if not f.stem.startswith("_"))
+
+
+def load_recipe(name) -> Recipe:
+    """Load a recipe by name, such as ``"coral_svm"``, or by the path of a Python file.
+
+    The file defines two names: ``pipeline``, an `AdaptationPipeline` or any other estimator (then it is
+    fitted on the source only), and ``grid``, a dict or a list of dicts of parameter values. The file is
+    run as code: load only what you trust.
+
+    Raises
+    ------
+    FtransferError
+        If there is no such recipe or file, the file fails, or the two names are not in it.
+    """
+    text = str(name)
+    path = Path(text).expanduser()
+    if not text.endswith(".py") and len(path.parts) == 1:
+        if text not in list_recipes():
+            raise unknown("pipeline", text, list_recipes(), plural="pipelines that ship")
+        path = shipped_folder("pipelines") / f"{text}.py"
+    if not path.is_file():
+        raise FtransferError(f"no recipe at {path}; a recipe is a .py file that defines pipeline and grid")
+    try:
+        found = runpy.run_path(str(path))
+    except Exception as error:
+        raise FtransferError(f"the recipe {path} fails: {type(error).__name__}: {error}") from error
+    missing = [key for key in ("pipeline", "grid") if key not in found]
+    if missing or not hasattr(found["pipeline"], "fit"):
+        what = f"lacks {' and '.join(missing)}" if missing else "has a pipeline that is no estimator"
+        raise FtransferError(f"the recipe {path} {what}; it defines pipeline and grid")
+    pipeline, grid = found["pipeline"], found["grid"]
+    _check_grid(path, pipeline, grid)
+    if not isinstance(pipeline, AdaptationPipeline):
+        # whatever reads no target rows is the last step: all of it is fitted on the source only
+        pipeline = AdaptationPipeline([("source_only", pipeline)])
+        grids = grid if isinstance(grid, list) else [grid]
+        grid = [{f"source_only__{key}": values for key, values in part.items()} for part in grids]
+    summary = (inspect.cleandoc(found.get("__doc__") or "").splitlines() or [""])[0]
+    return Recipe(path.stem, pipeline, grid, summary)
+
+
+def load_pipeline(name) -> AdaptationPipeline:
+    """Load the pipeline of a recipe by name or path, not fitted. See `load_recipe`.
+
+    Examples
+    --------
+    >>> from ftransfer import load_pipeline
+    >>> list(load_pipeline("coral_svm").named_steps)
+    ['domainscaler', 'coral', 'normalizer', 'svc']
+    """
+    return load_recipe(name).pipeline
+
+
+def _check_grid(path: Path, pipeline, grid) -> None:
+    known = pipeline.get_params()
+    for part in grid if isinstance(grid, list) else [grid]:
+        if not isinstance(part, Mapping):
+            raise FtransferError(
+                f"the grid in {path} is a dict or a list of dicts; given {type(part).__name__}"
+            )
+        for key, values in part.items():
+            if key not in known:
+                raise unknown(
+                    f"parameter of the pipeline in {path}", key, [k for k in known if "__" in k], "there"
+                )
+            if hasattr(values, "rvs"):
+                continue  # a distribution, for a random or Bayesian search
+            if not hasattr(values, "__len__") or isinstance(values, str) or len(values) == 0:
+                raise FtransferError(f"the grid in {path} gives {key} no list of values: {values!r}")

@@ -1,0 +1,1 @@
+"""The race of adaptation pipelines, and the guard that chooses."""

@@ -1,0 +1,121 @@
+"""The journal of a race: what each trial was found to be worth, written down at once, so that a killed race goes on.
+
+A text file: a line that says which race this is, then a line of JSON for each trial. A journal of another race is
+started anew; a line that cannot be read, such as the last one of a killed race, counts for nothing.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import sklearn
+
+from ftransfer.scoring import Score
+from ftransfer.search.strategy import Trial
+from ftransfer.storage.writing import write_whole, writing
+from ftransfer.task import Task
+
+
+class Journal:
+    """Rows of a race by trial, in memory and, where a file is named, on disk.
+
+    Parameters
+    ----------
+    file : str, path or None
+    task : Task
+    scorer : str
+        Name of the score.
+    target_labels : ndarray or None
+        What the guard was given.
+
+    Raises
+    ------
+    FtransferError
+        If the file cannot be written.
+    """
+
+    def __init__(self, file, task: Task, scorer: str, target_labels=None):
+        self.file = None if file is None else Path(file)
+        self.rows: dict[str, dict] = {}
+        if self.file is None:
+            return
+        head = json.dumps({"race": _fingerprint(task, scorer, target_labels)})
+        lines = self.file.read_text("utf-8", errors="replace").splitlines() if self.file.is_file() else []
+        if lines[:1] == [head]:
+            for line in lines[1:]:
+                self._take(line)
+        kept = [head, *(_dump(key, row) for key, row in self.rows.items())]  # without what could not be read
+        with writing(self.file.parent):
+            write_whole(self.file, "".join(line + "\n" for line in kept).encode())
+            self.out = open(self.file, "a", encoding="utf-8")  # noqa: SIM115 - open for as long as the race
+
+    def __getstate__(self):
+        """What a worker elsewhere needs of it: the rows, not the file."""
+        return {"file": None, "rows": self.rows}
+
+    def find(self, trial: Trial) -> dict | None:
+        """What was found of a trial before."""
+        row = self.rows.get(_key(trial))
+        return None if row is None else dict(row)
+
+    def add(self, trial: Trial, row: dict) -> None:
+        """Write down ``found, predicted, seconds, error`` of a trial."""
+        if self.file is not None:
+            with writing(self.file.parent):
+                self.out.write(_dump(_key(trial), row) + "\n")
+                self.out.flush()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self.file is not None:
+            self.out.close()
+
+    def _take(self, line):
+        try:
+            row = json.loads(line)
+            found, predicted = row["found"], row["predicted"]
+            if found is not None:
+                found = _score(found) if "value" in found else {k: _score(v) for k, v in found.items()}
+            self.rows[str(row["trial"])] = {
+                "found": found,
+                "predicted": None if predicted is None else np.asarray(predicted, dtype=int),
+                "seconds": float(row["seconds"]),
+                "error": str(row["error"]),
+            }
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return
+
+
+def _dump(key, row) -> str:
+    found, predicted = row["found"], row["predicted"]
+    if found is not None:
+        found = _plain(found) if isinstance(found, Score) else {k: _plain(v) for k, v in found.items()}
+        predicted = predicted.tolist()
+    kept = {k: row[k] for k in ("seconds", "error")}
+    return json.dumps({"trial": key, "found": found, "predicted": predicted, **kept})
+
+
+def _plain(score: Score) -> dict:
+    return {"value": score.value, "resampled": np.asarray(score.resampled).tolist(), "parts": score.parts}
+
+
+def _score(plain: dict) -> Score:
+    return Score(
+        float(plain["value"]), np.asarray(plain["resampled"], dtype=np.float64), dict(plain["parts"])
+    )
+
+
+def _key(trial: Trial) -> str:
+    """Name a trial by all that it fits: an edited recipe is another."""
+    settings = trial.recipe.pipeline.get_params() | trial.params
+    text = "\n".join(f"{k}={v!r}" for k, v in sorted(settings.items()))
+    return f"{trial.recipe.name} {trial.share:.6f} {hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _fingerprint(task: Task, scorer: str, target_labels) -> str:
+    digest = hashlib.sha256(f"{scorer} scikit-learn {sklearn.__version__}".encode())
+    for values in (task.X, task.y, task.sample_domain, task.answers.codes, target_labels):
+        digest.update(str(getattr(values, "shape", None)).encode())
+        digest.update(b"" if values is None else np.ascontiguousarray(values))
+    return digest.hexdigest()

@@ -1,0 +1,90 @@
+"""What a race found: the ranked table, the choice, and how firm the scores are."""
+
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from ftransfer.pipeline import AdaptationPipeline
+from ftransfer.scoring import Scorer
+from ftransfer.task import Task
+
+
+@dataclass
+class Race:
+    """What a race found.
+
+    Attributes
+    ----------
+    task : Task
+        Of several sources, with the chosen ones.
+    table : DataFrame
+        One row a candidate, best first: ``rank, pipeline, adaptation, params, score, source_accuracy,
+        target_accuracy, seconds, error, note``, and what the score is made of. ``source_accuracy`` (cross-validated)
+        is there for the best of each step of the guard. ``target_accuracy`` is counted with the target's labels,
+        where it has any; nothing is fitted or chosen by it. 95 % of the resampled scores lie between ``low`` and
+        ``high``; ``beats_source_only`` is the share of the resamples in which the score is above that of the
+        best source-only candidate.
+    pipeline : AdaptationPipeline
+        The recommended candidate, fitted on the whole task.
+    chosen : int
+        Its row in `table`.
+    adapt : bool
+        Whether an adaptation beyond per-domain scaling is recommended.
+    sentence, reason : str
+        The answer, and why.
+    scorer : Scorer
+        The score that ranks.
+    target_labels : ndarray of shape (n_target,), int, or None
+        Labels that the guard was given, -1 for the other rows.
+    source_only : AdaptationPipeline or None
+        The best source-only candidate, fitted; None if all of them failed.
+    """
+
+    task: Task
+    table: pd.DataFrame
+    pipeline: AdaptationPipeline
+    chosen: int
+    adapt: bool
+    sentence: str
+    reason: str
+    scorer: Scorer
+    target_labels: np.ndarray | None = None
+    source_only: AdaptationPipeline | None = None
+
+    def __repr__(self):
+        return f"<Race from {' + '.join(self.task.sources)} to {self.task.target}: {self.sentence}>"
+
+    def _repr_html_(self):
+        shown = ["rank", "pipeline", "adaptation", "params", "score", "low", "high", "source_accuracy"]
+        shown += ["target_accuracy"] if self.task.answers else []
+        table = self.best_of_each[shown].to_html(index=False, float_format="{:.3f}".format)
+        note = "<p>target_accuracy was counted afterwards; nothing was fitted or chosen by it.</p>"
+        return (
+            f"<p><strong>{escape(self.sentence)}</strong></p><p>{escape(self.reason)}</p>{table}"
+            f"{note if self.task.answers else ''}"
+        )
+
+    @property
+    def best_of_each(self) -> pd.DataFrame:
+        """The best setting of each recipe, best first."""
+        return self.table.drop_duplicates("pipeline")
+
+
+def intervals(resampled: pd.Series, source_only) -> pd.DataFrame:
+    """Say how firm each score is: ``low, high, beats_source_only``, as in `Race.table`.
+
+    Parameters
+    ----------
+    resampled : Series of ndarray or None
+        Scores on bootstrap samples, the same samples for all candidates.
+    source_only : Index
+        The row of the best source-only candidate; empty if there is none.
+    """
+    found = pd.DataFrame(index=resampled.index, columns=["low", "high", "beats_source_only"], dtype=float)
+    for row, scores in resampled[resampled.notna()].items():
+        found.loc[row, ["low", "high"]] = np.quantile(scores, [0.025, 0.975])
+        for plain in source_only:
+            found.loc[row, "beats_source_only"] = np.mean(scores > resampled[plain])
+    return found

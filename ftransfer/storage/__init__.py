@@ -1,0 +1,1 @@
+"""Where bytes lie, and how they are written whole or not at all."""
