@@ -30,7 +30,7 @@ from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
 from ftransfer.report import start_run
 from ftransfer.report.numbers import calibration, curves, most_confused, plain, sureness
-from ftransfer.report.pictures import HUES
+from ftransfer.report.pictures import HUES, draw_curve, tenths
 from ftransfer.report.plane import draw_plane, lay_out, mixing, sample
 from ftransfer.report.thumbnails import choose, thumbnail
 from ftransfer.task import draw_target_labels
@@ -302,6 +302,48 @@ def test_the_commonest_mistakes_come_first():
     ]
     assert found[1]["share"] == 3 / 8
     assert most_confused(np.diag([1, 2]), ["a", "b"]) == []
+
+
+@pytest.mark.parametrize("shares", [[1.0, 1.0], [0.7, 0.7], [0.0], [0.3, 0.6], [0.95, 1.0], [0.31]])
+def test_curves_have_a_scale_whatever_is_drawn(shares):
+    low, high = tenths(shares)
+    assert 0 <= low < high <= 1
+    assert low <= min(shares) <= max(shares) <= high
+    points = [{"value": i, "score": s, "target_accuracy": s} for i, s in enumerate(shares)]
+    assert "<svg" in draw_curve({"pipeline": "p", "parameter": "C", "points": points}, (low, high))
+
+
+def test_a_perfect_race_has_its_page(tmp_path):
+    X, y, labels = blobs(64, 64)
+    X = (10 * np.eye(8)[labels]).astype(np.float32)
+    features = write_feature_set(tmp_path / "f", X, np.array([*"abc"])[labels], np.where(y == -1, "n", "d"))
+    found = race(load_task(features, "d", "n"), SURE)
+    write_report(found, features, tmp_path / "run")
+    assert "Score of plain over" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_fault_of_the_page_costs_nothing_but_the_page(run, feature_set, tmp_path, monkeypatch):
+    found, results, _ = run
+
+    def fault(*_):
+        raise ZeroDivisionError("<float> division")
+
+    monkeypatch.setattr("ftransfer.report.draw_page", fault)
+    with pytest.warns(RuntimeWarning, match="could not be drawn.*division"):
+        again = write_report(found, feature_set, tmp_path / "run")
+    assert again["candidates"] == results["candidates"]
+    assert Model.load(tmp_path / "run").classes.tolist() == ["ash", "elm", "oak"]
+    assert len(pd.read_csv(tmp_path / "run" / "predictions.csv")) == 45
+    assert "&lt;float&gt; division" in (tmp_path / "run" / "report.html").read_text()
+    assert not (tmp_path / "run" / "running").exists()
+
+
+def test_a_fault_of_the_numbers_leaves_model_and_predictions(run, feature_set, tmp_path, monkeypatch):
+    monkeypatch.setattr("ftransfer.report.numbers.curves", lambda table: 1 / 0)
+    with pytest.raises(ZeroDivisionError, match="division"):
+        write_report(run[0], feature_set, tmp_path / "run")
+    kept = {p.name for p in (tmp_path / "run").iterdir()}
+    assert kept == {"model.skops", "predictions.csv", "results.csv", "running"}
 
 
 def test_a_curve_takes_the_best_of_the_other_parameters_and_is_in_order():

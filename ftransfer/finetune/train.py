@@ -118,9 +118,9 @@ def fine_tune(
         "versions": versions(),
     }
     with writing(out.parent):
-        write_whole(out.with_suffix(".html"), curves_page(out.name, results).encode())
+        write_whole(out, checkpoint(network.backbone.name, state, **about))  # first: it took longest
         write_whole(out.with_suffix(".json"), json.dumps(results, indent=1).encode())
-        write_whole(out, checkpoint(network.backbone.name, state, **about))
+        write_whole(out.with_suffix(".html"), curves_page(out.name, results).encode())
         run.unfinished.unlink(missing_ok=True)
     return results
 

@@ -9,7 +9,7 @@ import pandas as pd
 from ftransfer.errors import FtransferError
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.report.numbers import Findings, plain, setting
-from ftransfer.report.page import draw_page
+from ftransfer.report.page import draw_or_tell, draw_page
 from ftransfer.report.several import KINDS, name_folders, write_several
 from ftransfer.search.outcome import Race
 from ftransfer.storage.places import local
@@ -17,7 +17,7 @@ from ftransfer.storage.writing import write_whole, writing
 
 __all__ = ["KINDS", "PARTS", "name_folders", "setting", "start_run", "write_report", "write_several"]
 
-PARTS = 3  # the numbers, the page, the files
+PARTS = 3  # model and predictions, the numbers, the page
 
 
 def start_run(folder) -> Path:
@@ -68,21 +68,26 @@ def write_report(
     """
     folder = start_run(folder)
     found = Findings(race, features)
-    results = found.results(command)
-    progress(1)
-    page = draw_page(found, results)
-    progress(1)
-    tables = {
-        "results.csv": race.table.assign(params=race.table["params"].map(lambda p: json.dumps(plain(p)))),
-        "classes.csv": pd.DataFrame(results["classes"]),
-        "predictions.csv": found.predictions(),
-    }
+
+    def write(name, table):
+        write_whole(folder / name, table.to_csv(index=False).encode())
+
+    # what took longest first: no fault of what comes after, of the page least of all, can cost it
     with writing(folder):
-        for name, table in tables.items():
-            write_whole(folder / name, table.to_csv(index=False).encode())
         found.model.save(folder / "model.skops")
-        write_whole(folder / "report.html", page.encode())
+        write("predictions.csv", found.predictions())
+        write(
+            "results.csv", race.table.assign(params=race.table["params"].map(lambda p: json.dumps(plain(p))))
+        )
+    progress(1)
+    results = found.results(command)
+    with writing(folder):
+        write("classes.csv", pd.DataFrame(results["classes"]))
         write_whole(folder / "results.json", json.dumps(results).encode())
+    progress(1)
+    page = draw_or_tell(draw_page, found, results)
+    with writing(folder):
+        write_whole(folder / "report.html", page.encode())
         (folder / "running").unlink()
     progress(1)
     return results

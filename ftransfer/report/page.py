@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import json
-import math
+import traceback
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import jinja2
@@ -18,6 +20,26 @@ from ftransfer.report.thumbnails import choose, thumbnail
 
 HERE = Path(__file__).parent
 MOST_IN_MATRIX = 40  # classes; of more, those with the most mistakes are shown
+
+
+def draw_or_tell(draw: Callable[..., str], *args) -> str:
+    """Draw a page; of a fault in drawing make a page that tells it, and warn: a run is worth more than its page."""
+    try:
+        return draw(*args)
+    except Exception:
+        told = traceback.format_exc()
+        warnings.warn(
+            "the page could not be drawn, which is a fault of ftransfer; everything else is written, and report.html "
+            f"tells what happened: {told.splitlines()[-1]}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return pictures.fill(
+            '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>not drawn</title>\n'
+            "<p>This page could not be drawn, which is a fault of ftransfer. Model, predictions and tables lie beside "
+            "it.</p>\n<pre>{}</pre></html>",
+            told,
+        )
 
 
 def draw_page(found: Findings, results: dict) -> str:
@@ -93,8 +115,7 @@ def _curves(curves: list[dict]) -> list[dict]:
     counted = [p["target_accuracy"] for p in points if p["target_accuracy"] is not None]
     ends = pictures.scale(scores)
     if ends == (0.0, 1.0):
-        shares = scores + counted
-        ends = math.floor(10 * min(shares)) / 10, max(math.ceil(10 * max(shares)), 1) / 10
+        ends = pictures.tenths(scores + counted)
     drawn = []
     for c in curves:
         if not 0 <= min(ends) <= max(ends) <= 1:  # what was counted has no place on such a scale

@@ -3,6 +3,8 @@
 Each function gives markup with everything escaped. Colours are the page's CSS variables.
 """
 
+import math
+
 import numpy as np
 from markupsafe import Markup
 
@@ -43,13 +45,23 @@ def fraction(value, low, high) -> str:
 
 
 def scale(values) -> tuple[float, float]:
-    """Choose the ends of a scale: 0 and 1 where all values lie between, else a little beyond the values."""
+    """Choose the ends of a scale, never one value: 0 and 1 where all lie between, else a little beyond them."""
     values = [v for v in values if v is not None]
     low, high = min(values), max(values)
     if low >= 0 and high <= 1:
         return 0.0, 1.0
     room = 0.05 * (high - low) or 1.0
     return low - room, high + room
+
+
+def tenths(shares) -> tuple[float, float]:
+    """Choose the ends of a scale of shares: the tenths around them, never one value.
+
+    >>> tenths([0.62, 0.8]), tenths([1.0, 1.0])
+    ((0.6, 0.8), (0.9, 1.0))
+    """
+    low = min(math.floor(10 * min(shares)), 9)
+    return low / 10, max(math.ceil(10 * max(shares)), low + 1) / 10
 
 
 def draw_race(best: list[dict]) -> Markup:

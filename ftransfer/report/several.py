@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from ftransfer.errors import FtransferError
 from ftransfer.finetune.curves import draw_curve
-from ftransfer.report.page import load_template, read_style
+from ftransfer.report.page import draw_or_tell, load_template, read_style
 from ftransfer.search.steps import STEPS, step_of
 from ftransfer.storage.writing import write_whole, writing
 
@@ -63,12 +63,13 @@ def write_several(kind: str, runs: dict[str, dict], folder, *, command: str = ""
     folder, folders = Path(folder), name_folders(runs)
     told = {name: {"folder": folders[name], **_brief(results)} for name, results in runs.items()}
     results = {"format": 2, "kind": kind, "command": command, "runs": told}
-    page = _draw(results)
     predictions = _join_predictions({name: folder / f / "predictions.csv" for name, f in folders.items()})
     with writing(folder):
         write_whole(folder / "predictions.csv", predictions.to_csv(index=False).encode())
-        write_whole(folder / "report.html", page.encode())
         write_whole(folder / "results.json", dumps(results).encode())
+    page = draw_or_tell(_draw, results)
+    with writing(folder):
+        write_whole(folder / "report.html", page.encode())
         for name in (
             "running",
             "model.skops",
