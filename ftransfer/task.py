@@ -9,6 +9,8 @@ from ftransfer.adapt import domain_codes
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.manifest import LABELS
+from ftransfer.storage.places import local
+from ftransfer.storage.reading import refuse_irregular
 
 
 @dataclass(frozen=True)
@@ -275,8 +277,11 @@ def read_target_labels(task: Task, file) -> tuple[Task, np.ndarray]:
         If the file cannot be read, or names an image that the target has not.
     """
     try:
+        refuse_irregular(local(file, "a file of labels"))
         table = pd.read_csv(file, dtype=str)
     except (OSError, ValueError) as error:
+        if isinstance(error, FtransferError):
+            raise
         raise FtransferError(f"the target labels in {file} cannot be read: {error}") from error
     missing = [name for name in ("path", "label") if name not in table]
     if missing:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import zlib
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import skops.io
@@ -30,7 +32,9 @@ from ftransfer import (
     race,
     write_report,
 )
+from ftransfer.features.tables import import_features
 from ftransfer.model import file as model_file
+from ftransfer.task import read_target_labels
 
 RECIPE = {"backbone": "b", "weights": "sha256:0", "layers": [{"name": "x", "width": 8}]}
 CLASSES = np.array(["ash", "elm", "oak"])
@@ -350,6 +354,77 @@ def test_a_part_of_another_schema_counts_for_nothing(feature_set, kind, table):
     pq.write_table(table, feature_set.folder / "parts" / "y.arrow")
     assert feature_set.done() == before
     assert feature_set.load(feature_set.complete).shape == (105, 8)
+
+
+def test_rows_marked_as_missing_make_a_part_damaged_wherever_they_are(feature_set):
+    (file,) = (feature_set.folder / "parts").iterdir()
+    with pa.memory_map(str(file)) as source:
+        table = pa.ipc.open_file(source).read_all()
+    keys, rows = (table[name].combine_chunks() for name in ("sha256", "embedding"))
+    mask = pa.array(np.arange(len(keys)) == 3)
+    inner = pa.FixedSizeListArray.from_arrays(pa.array([None] + [0.0] * (8 * len(keys) - 1), pa.float32()), 8)
+    odd = [(pc.if_else(mask, None, keys), rows), (keys, pc.if_else(mask, None, rows)), (keys, inner)]
+    for columns in odd:
+        file.unlink()
+        file = file.with_name("0" * 64 + ".arrow")
+        changed = pa.table(dict(zip(table.column_names, columns, strict=True)))
+        with pa.ipc.new_file(file, changed.schema) as writer:
+            writer.write_table(changed)
+        assert feature_set.done() == set()
+        assert any("rows without" in why or "not the bytes" in why for why in feature_set.verify().wrong)
+        for command in (["info"], ["fit", "--source", "day", "--target", "night"], ["compare"]):
+            result = run(command[0], feature_set.folder, *command[1:])
+            assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+
+
+KINDS = [
+    "parts/a.arrow",
+    "manifest.parquet",
+    "recipe.json",
+    "origin.txt",
+    "training.json",
+    ".lock",
+    "runtimes.json",
+]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_no_file_in_a_feature_set_is_told_or_set_aside_and_nothing_waits(tmp_path, make, name):
+    if name == "recipe.json":
+        (tmp_path / "features").mkdir()
+    else:
+        write_feature_set(tmp_path / "features", np.ones((2, 2)), ["a", "b"], ["day", "night"])
+    (tmp_path / "features" / name).unlink(missing_ok=True)
+    make(tmp_path / "features" / name)
+    code = f"""
+from ftransfer import FeatureSet, FtransferError
+for use in (lambda f: f.done(), lambda f: f.manifest, lambda f: f.origin, lambda f: f.training, lambda f: f.verify(),
+            lambda f: FeatureSet.create(f.folder, f.recipe)):
+    try:
+        use(FeatureSet({str(tmp_path / "features")!r}))
+    except FtransferError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    if name in ("manifest.parquet", "recipe.json", ".lock"):
+        assert f"features/{name}" in done.stdout or "has no recipe.json" in done.stdout
+    if name in ("manifest.parquet", "parts/a.arrow"):
+        assert (tmp_path / "features" / f"{name}.damaged").exists()
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.npy"])
+def test_a_pipe_in_place_of_a_table_is_told(feature_set, tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    task = load_task(feature_set, "day", "night")
+    for read in (
+        find_images,
+        lambda file: read_target_labels(task, file),
+        lambda f: import_features([f], "x"),
+    ):
+        with pytest.raises(FtransferError, match=f"not a file|is one file|no file '{name}'"):
+            read(tmp_path / name)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -8,6 +8,7 @@ import click
 from ftransfer.cli import complete
 from ftransfer.errors import FtransferError
 from ftransfer.storage.places import place
+from ftransfer.storage.reading import read_text
 
 
 @click.command()
@@ -45,7 +46,7 @@ def info(ctx, folder, verify, as_json):
 
 def _run(folder) -> dict:
     try:
-        results = json.loads((folder / "results.json").read_text("utf-8"))
+        results = json.loads(read_text(folder / "results.json"))
         if "runs" in results:
             answers = {name: run["recommendation"]["sentence"] for name, run in results["runs"].items()}
             return {
@@ -63,7 +64,7 @@ def _run(folder) -> dict:
             "score": f"{answer['score']:.3f} ({results['score']['name']})",
             "report": str(folder / "report.html"),
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise FtransferError(f"{folder / 'results.json'} cannot be read: {error!r}") from error
 
 

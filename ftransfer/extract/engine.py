@@ -30,6 +30,7 @@ from ftransfer.images.pixels import UNREADABLE
 from ftransfer.images.read import full_path
 from ftransfer.images.readers import AT_ONCE, Found, open_processes, processes_pay, read_image, reason_of
 from ftransfer.storage.places import is_remote
+from ftransfer.storage.reading import read_text
 from ftransfer.storage.writing import write_whole
 
 PART_ROWS = 8192  # a part is closed after so many rows ...
@@ -334,6 +335,6 @@ def _record(features: FeatureSet, runtime) -> None:
     with features.lock():
         known = []
         with suppress(OSError, ValueError):
-            known = json.loads(file.read_text("utf-8"))
+            known = json.loads(read_text(file))
         if record not in known:
             write_whole(file, json.dumps([*known, record], indent=2).encode())

@@ -30,6 +30,7 @@ from ftransfer.features.parts import SUFFIX, Damaged, blocks, find_hashes, pack_
 from ftransfer.features.training import read_training
 from ftransfer.features.verify import Verified, check_parts, heal, verify
 from ftransfer.storage.places import READERS, Remote, Unreachable, place
+from ftransfer.storage.reading import is_there, read_text
 from ftransfer.storage.writing import exchange, locked, sweep, write_whole, writing
 
 BLOCK = 256  # rows copied at a time: they stay in the processor's cache while they are checked
@@ -122,7 +123,7 @@ class FeatureSet:
 
     def _read_recipe(self) -> dict:
         try:
-            recipe = json.loads((self.folder / "recipe.json").read_text("utf-8"))
+            recipe = json.loads(read_text(self.folder / "recipe.json"))
             self.width = feature_width(recipe)
             self.n_views = recipe["views"]["count"] if recipe.get("views") else 1
             if type(self.n_views) is not int or not 0 < self.n_views < 2**16:
@@ -136,8 +137,10 @@ class FeatureSet:
     @property
     def origin(self) -> str:
         """Where the backbone's weights came from, for people: no part of the recipe, and it may be empty."""
-        file = self.folder / "origin.txt"
-        return file.read_text("utf-8", errors="replace")[:200].strip() if file.is_file() else ""
+        try:
+            return read_text(self.folder / "origin.txt", errors="replace")[:200].strip()
+        except OSError:
+            return ""
 
     def write_origin(self, origin: str) -> None:
         """Note where the backbone's weights came from."""
@@ -163,9 +166,9 @@ class FeatureSet:
     def manifest(self) -> pd.DataFrame:
         """One row an image, in the order of `FIELDS`, then further columns of labels; empty before there are any."""
         file = self.folder / "manifest.parquet"
-        if not file.is_file():
-            return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in FIELDS.items()})
         try:
+            if not is_there(file):
+                return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in FIELDS.items()})
             content = io.BytesIO(file.read_bytes()) if isinstance(file, Remote) else file
             table = pd.read_parquet(content, page_checksum_verification=True)
             table = table[list(kinds := column_kinds(table))].astype(kinds)

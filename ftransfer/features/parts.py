@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from ftransfer.errors import FtransferError
 from ftransfer.storage.places import Remote
+from ftransfer.storage.reading import NotAFile, open_regular, refuse_irregular
 from ftransfer.storage.writing import whole, write_whole, writing
 
 SUFFIX = ".arrow"
@@ -72,6 +73,7 @@ def read_part(file: Path, width: int, recipe: str) -> tuple[pa.Array, np.ndarray
     """
     remote = isinstance(file, Remote)
     try:
+        refuse_irregular(file)
         with file.open() if remote else pa.memory_map(str(file)) as source:
             reader = pa.ipc.open_file(source)
             schema = reader.schema
@@ -85,6 +87,8 @@ def read_part(file: Path, width: int, recipe: str) -> tuple[pa.Array, np.ndarray
         keys, kind = table.column("sha256"), schema.field("embedding").type
     except (Damaged, FtransferError, FileNotFoundError):
         raise
+    except NotAFile as error:
+        raise Damaged(error.strerror) from None
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         if getattr(
             error, "errno", None
@@ -95,9 +99,13 @@ def read_part(file: Path, width: int, recipe: str) -> tuple[pa.Array, np.ndarray
         raise Damaged(f"of another shape ({keys.type}, {kind})")
     if (schema.metadata or {}).get(RECIPE, recipe.encode()) != recipe.encode():
         raise Damaged("of another recipe")
+    if keys.null_count:
+        raise Damaged("rows without a hash")
     if remote:
         return keys, Fetched(file, width, recipe)
     rows = table.column("embedding")
+    if rows.null_count or rows.values.null_count:
+        raise Damaged("rows without an embedding")
     return keys, rows.flatten().to_numpy(zero_copy_only=True).reshape(len(keys), width)
 
 
@@ -163,8 +171,11 @@ def check_part(file: Path) -> bool:
     if isinstance(file, Remote):
         fetch(file, anew=True)
     elif len(file.stem) == 64:
-        with open(file, "rb") as source:
-            _refuse_changed(file, source)
+        try:
+            with open_regular(file) as source:
+                _refuse_changed(file, source)
+        except NotAFile as error:
+            raise Damaged(error.strerror) from None
     return len(file.stem) == 64
 
 

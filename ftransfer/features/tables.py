@@ -20,6 +20,7 @@ from ftransfer.errors import FtransferError, unknown
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.manifest import LABELS, column_kinds
 from ftransfer.storage.places import local, place
+from ftransfer.storage.reading import refuse_irregular
 from ftransfer.storage.writing import whole, writing
 
 PART_ROWS = 8192
@@ -260,6 +261,7 @@ def _labels(file: Path, texts: list) -> list:
 
 def _read_labels(file: Path, n_rows: int) -> list:
     try:
+        refuse_irregular(file)
         if file.suffix.lower() == ".npy":
             values = np.load(file, allow_pickle=False).ravel().tolist()
         else:

@@ -4,6 +4,7 @@ import json
 import math
 
 from ftransfer.storage.places import place
+from ftransfer.storage.reading import read_text
 
 KEPT = ("training", "images", "history", "best_epoch", "seconds", "classes", "accuracy")
 
@@ -17,7 +18,7 @@ def read_training(file) -> dict | None:
         A ``.json`` file.
     """
     try:
-        results = json.loads(place(file).read_text("utf-8"))
+        results = json.loads(read_text(place(file)))
         _check(results)  # what reads on relies on it
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None

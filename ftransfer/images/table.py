@@ -8,6 +8,7 @@ import pandas as pd
 
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.storage.places import Remote, Unreachable, clean, list_folders, place
+from ftransfer.storage.reading import refuse_irregular
 
 COLUMNS = ["root", "path", "label", "domain"]
 LISTED = ["size", "mtime"]  # of images in a store
@@ -92,6 +93,7 @@ def _inside(file: Remote, path: str) -> PurePosixPath:
 
 
 def _read_columns(file: Path | Remote) -> pd.DataFrame:
+    refuse_irregular(file)
     content = io.BytesIO(file.read_bytes()) if isinstance(file, Remote) else file
     return pd.read_csv(content, dtype=str) if file.suffix.lower() == ".csv" else pd.read_parquet(content)
 

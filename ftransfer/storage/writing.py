@@ -44,13 +44,28 @@ def locked(folder: Path):
     if isinstance(folder, Remote):
         yield False
         return
-    with open(folder / ".lock", "ab") as file:
+    with _open_lock(folder / ".lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             held = True
         except (AttributeError, OSError):
             held = False
         yield held
+
+
+def _open_lock(file: Path) -> BinaryIO:
+    try:  # O_NONBLOCK: a pipe of that name would wait for who reads it
+        descriptor = os.open(
+            file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), 0o666
+        )
+    except OSError as error:
+        if not os.path.lexists(file) or file.is_file():
+            raise
+        raise FtransferError(
+            f"{file} is {'a folder' if file.is_dir() else 'no file'}, where the lock of its folder belongs "
+            f"({error.strerror}); remove it"
+        ) from error
+    return os.fdopen(descriptor, "ab")
 
 
 @contextmanager
