@@ -20,7 +20,7 @@ html_title = f"ftransfer {__version__}"
 html_theme_options = {"top_of_page_buttons": []}
 html_copy_source = html_show_sourcelink = False
 html_show_copyright = False
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "package-index.md"]  # the latter is what a package index shows
 myst_heading_anchors = 3
 myst_enable_extensions = ["deflist"]
 smartquotes = False  # they make one dash of the two before an option
@@ -61,7 +61,9 @@ def write_what_is_known(app, docname, source):
         source[0] = source[0].replace("<!-- scorers -->", "\n".join(scorers))
     if docname == "index":
         listed = source[0].splitlines()
-        others = sorted(page.stem for page in HERE.glob("*.md") if page.stem not in [*listed, "index"])
+        others = sorted(
+            page.stem for page in HERE.glob("*.md") if page.stem not in [*listed, "index", "package-index"]
+        )
         source[0] = source[0].replace("<!-- other pages -->", "\n".join(others))
 
 

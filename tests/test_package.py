@@ -1,9 +1,11 @@
 """The house: what imports what, what ships, what an import costs."""
 
 import ast
+import configparser
 import doctest
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 
@@ -133,3 +135,22 @@ def test_every_estimator_has_an_example():
         "load_pipeline",
     ):
         assert ">>>" in getattr(ftransfer, name).__doc__, name
+
+
+def test_the_long_description_stands_alone():
+    """A package index shows it without the repository around it, so that a relative link would lead nowhere."""
+    text = (ROOT / "docs" / "package-index.md").read_text("utf-8")
+    assert not [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("https://")]
+    assert "long_description = file: docs/package-index.md" in (ROOT / "setup.cfg").read_text("utf-8")
+
+
+def test_setup_cfg_lists_every_package():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    folders = {f"ftransfer.{f.parent.name}" for f in (ROOT / "ftransfer").glob("*/__init__.py")}
+    assert set(config["options"]["packages"].split()) == {
+        "ftransfer",
+        "ftransfer.pipelines",
+        "ftransfer.data",
+        *folders,
+    }

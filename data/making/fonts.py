@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFont
 
-TABLE = Path(__file__).with_name("fonts.txt")
+TABLE = Path(__file__).parents[1] / "fonts.txt"
 # Big families would outweigh the rest: at most so many faces a package, spread over its styles.
 FACES_PER_PACKAGE = {"digits": 3, "letters": 10}
 # Not the character itself, but its outline, and its shape cut out of a bright box.

@@ -1,10 +1,10 @@
 """Make the embedded default again: the digits, the weights of the small CNN, the table of the README.
 
-    python data/make_default.py fonts       # the apt-get line, and how many faces each package gives
-    python data/make_default.py digits      # writes digits.zip
-    python data/make_default.py train       # writes small_cnn.safetensors; about 20 minutes on two CPU cores
-    python data/make_default.py letters     # prints how many letters of faces it never saw it recognises
-    python data/make_default.py evaluate    # prints how well labels carry from printed to handwritten digits
+    python data/making/make_default.py fonts       # the apt-get line, and how many faces each package gives
+    python data/making/make_default.py digits      # writes digits.zip
+    python data/making/make_default.py train       # writes small_cnn.safetensors; about 20 minutes on two CPU cores
+    python data/making/make_default.py letters     # prints how many letters of faces it never saw it recognises
+    python data/making/make_default.py evaluate    # prints how well labels carry from printed to handwritten digits
 
 Needs Debian 12 with the packages of fonts.txt (the last part needs no fonts), and ftransfer installed.
 """
@@ -31,8 +31,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from ftransfer.backbone.small_cnn import IMAGE_SIZE, MEAN, STD, SmallCNN, small_cnn
 
-HERE = Path(__file__).parent
-DIGITS, WEIGHTS = HERE / "digits.zip", HERE / "small_cnn.safetensors"
+DATA = Path(__file__).parents[1]
+DIGITS, WEIGHTS = DATA / "digits.zip", DATA / "small_cnn.safetensors"
 SEED = 20240601
 STEPS = 4000
 BATCH = 128  # of letters, and as many procedural images
@@ -179,7 +179,7 @@ def write_weights(model: SmallCNN) -> None:
     about = {
         "model": "ftransfer.backbone.small_cnn.SmallCNN",
         "trained on": "letters and signs from free fonts, and procedural images; no digit",
-        "script": "data/make_default.py train",
+        "script": "data/making/make_default.py train",
         "seed": SEED,
         "steps": STEPS,
         "licence": "BSD-3-Clause",
