@@ -5,8 +5,11 @@ from ftransfer.adapt.coral import CORAL, coral
 from ftransfer.adapt.gfk import GeodesicFlowKernel
 from ftransfer.adapt.importance import ImportanceWeighted
 from ftransfer.adapt.jda import JointDistributionAdaptation
+from ftransfer.adapt.mixture import TargetMixture
+from ftransfer.adapt.prior import PriorCorrected
 from ftransfer.adapt.pseudo import PseudoLabelled
 from ftransfer.adapt.scaler import DomainScaler
+from ftransfer.adapt.share_scaler import ShareWeightedScaler
 from ftransfer.adapt.subspace import SubspaceAlignment
 from ftransfer.adapt.tca import TransferComponentAnalysis
 from ftransfer.adapt.transport import OptimalTransport
@@ -19,8 +22,11 @@ __all__ = [
     "ImportanceWeighted",
     "JointDistributionAdaptation",
     "OptimalTransport",
+    "PriorCorrected",
     "PseudoLabelled",
+    "ShareWeightedScaler",
     "SubspaceAlignment",
+    "TargetMixture",
     "TransferComponentAnalysis",
     "coral",
     "domain_codes",

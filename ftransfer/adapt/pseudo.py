@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ftransfer.adapt.base import is_unlabelled, read_domain, warn_of_no_target
+from ftransfer.adapt.prior import PriorCorrected
 
 SHARPNESS = 4.0  # of the clusters' probabilities: distances between unit vectors are at most 2
 
@@ -35,6 +36,9 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         In round r the surest ``r / n_rounds`` of each class are taken in.
     structured : bool, default=True
         Whether clusters of the target have a say.
+    limit : bool, default=False
+        Whether at most as many rows of a class are taken in as its share of the target allows, which is estimated
+        as in `PriorCorrected` before the first round: no class is filled that the target lacks.
 
     Attributes
     ----------
@@ -44,6 +48,8 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         Unit vectors, in the order of `classes_`; None without structured prediction.
     transduction_ : ndarray of shape (n_samples,)
         Labels of all rows that `fit` saw: given ones as they are, the others as predicted.
+    target_shares_ : ndarray of shape (n_classes,) or None
+        Estimated shares of the classes in the target; None without `limit`.
 
     Notes
     -----
@@ -76,14 +82,16 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         "estimator": [HasMethods(["fit", "predict"]), None],
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
         "structured": ["boolean"],
+        "limit": ["boolean"],
     }
     # with metadata routing switched on, sample_domain is asked for without the user's doing
     __metadata_request__fit = {"sample_domain": True}
 
-    def __init__(self, estimator=None, *, n_rounds=10, structured=True):
+    def __init__(self, estimator=None, *, n_rounds=10, structured=True, limit=False):
         self.estimator = estimator
         self.n_rounds = n_rounds
         self.structured = structured
+        self.limit = limit
 
     def fit(self, X, y, *, sample_domain=None):
         """Fit over the rounds.
@@ -113,16 +121,21 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         check_classification_targets(y[~unlabelled])
         self.classes_, codes = np.unique(y[~unlabelled], return_inverse=True)
         X_labelled, X_target = X[~unlabelled], X[unlabelled]
-        self.cluster_centers_ = None
+        self.cluster_centers_ = self.target_shares_ = None
         self.transduction_ = y.copy()
         chosen = np.full(len(X_target), -1)
         if len(X_target) == 0:
             warn_of_no_target(self)
         else:
+            most = None
+            if self.limit:
+                prior = PriorCorrected(self._template()).fit(X, y)
+                self.target_shares_ = prior.target_shares_
+                most = np.ceil(self.target_shares_ * len(X_target)).astype(int)
             for r in range(1, self.n_rounds + 1):
                 probability = self._round(X_labelled, codes, X_target, chosen)
-                chosen = _surest(probability, r / self.n_rounds)
-            self.transduction_[unlabelled] = self.classes_[chosen]
+                chosen = _surest(probability, r / self.n_rounds, most)
+            self.transduction_[unlabelled] = self.classes_[probability.argmax(axis=1)]
         self._fit_estimator(X_labelled, codes, X_target, chosen)
         return self
 
@@ -139,9 +152,11 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     def _fit_estimator(self, X_labelled, codes, X_target, chosen):
         taken = chosen >= 0
-        template = LogisticRegression(C=10.0, max_iter=1000) if self.estimator is None else self.estimator
         rows, labels = np.vstack([X_labelled, X_target[taken]]), np.r_[codes, chosen[taken]]
-        self.estimator_ = clone(template).fit(rows, self.classes_[labels])
+        self.estimator_ = clone(self._template()).fit(rows, self.classes_[labels])
+
+    def _template(self):
+        return LogisticRegression(C=10.0, max_iter=1000) if self.estimator is None else self.estimator
 
     def _probability(self, X):
         if hasattr(self.estimator_, "predict_proba"):
@@ -166,13 +181,16 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return self.classes_[probability.argmax(axis=1)]
 
 
-def _surest(probability, share):
-    """Label the surest `share` of the rows of each predicted class, at least one; -1 for the others."""
+def _surest(probability, share, most=None):
+    """Label the surest `share` of the rows of each predicted class, at least one; -1 for the others.
+
+    `most` limits them to so many rows of each class: array of shape (n_classes,).
+    """
     label, confidence = probability.argmax(axis=1), probability.max(axis=1)
     chosen = np.full(len(label), -1)
     for k in np.unique(label):
         rows = np.flatnonzero(label == k)
-        count = int(np.ceil(share * len(rows)))
+        count = int(np.ceil(share * (len(rows) if most is None else min(len(rows), most[k]))))
         chosen[rows[np.argsort(-confidence[rows], kind="stable")[:count]]] = k
     return chosen
 

@@ -63,6 +63,10 @@ class DomainScaler(OneToOneFeatureMixin, DomainAdapter):
         else:
             center = rows.mean(axis=0, dtype=np.float64)
             scale = rows.std(axis=0, dtype=np.float64) if self.scale == "std" else np.ones_like(center)
+        return self._leave_constant(rows, center, scale)
+
+    @staticmethod
+    def _leave_constant(rows, center, scale):
         # a constant feature has a spread of rounding errors: leave it, as StandardScaler does
         constant = scale <= 10 * np.finfo(rows.dtype).eps * np.maximum(
             np.abs(center), np.finfo(rows.dtype).tiny

@@ -1,0 +1,115 @@
+"""Per-domain scaling that allows for other class shares in the target."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+
+from ftransfer.adapt.base import is_unlabelled
+from ftransfer.adapt.prior import (
+    calibrate,
+    held_out_logits,
+    logits_of,
+    most_likely_shares,
+    plain_classifier,
+)
+from ftransfer.adapt.scaler import DomainScaler
+
+
+class ShareWeightedScaler(DomainScaler):
+    """Standardise each domain by itself, the source with its classes weighted as the target has them.
+
+    `DomainScaler` takes it for a shift of the features where the target lacks a class, or has much of one. Here the
+    class shares of the target are estimated first, and the centre and the spread of the source are those that it
+    would have with these shares.
+
+    Parameters
+    ----------
+    scale : {"std"} or None, default="std"
+        What features are divided by: the standard deviation, or nothing.
+    trust : float from 0 to 1, default=1.0
+        How far the weights go from the source's shares to the estimated ones; 0 is `DomainScaler`. Less than 1 is
+        safer where a classifier of the source knows little of the target, so that the estimate is poor.
+    estimator : classifier, default=None
+        Estimates the shares, fitted on the labelled rows as they are. None: logistic regression on standardised
+        features.
+
+    Attributes
+    ----------
+    source_center_, source_scale_ : dict of {int: ndarray of shape (n_features,)}
+        One entry a source domain, keyed by its code in `sample_domain` (1 without it).
+    target_center_, target_scale_ : ndarray of shape (n_features,)
+    classes_ : ndarray of shape (n_classes,)
+    target_shares_ : ndarray of shape (n_classes,), float64
+        Estimated shares of the classes in the target.
+    sources_ : ndarray of int
+        Codes of the source domains.
+
+    See Also
+    --------
+    PriorCorrected : Where only the shares differ, and the features are not shifted.
+
+    References
+    ----------
+    The shares are estimated as in `PriorCorrected`.
+
+    Examples
+    --------
+    The target is the source's second class alone, moved by ten. Scaled by its own mean, it falls between the classes:
+
+    >>> import numpy as np
+    >>> from ftransfer import DomainScaler, ShareWeightedScaler
+    >>> X = np.array([[0.0], [1.0], [8.0], [9.0]] * 25 + [[10.0], [11.0]] * 50)
+    >>> y = np.array([0, 0, 1, 1] * 25 + [-1, -1] * 50)
+    >>> for scaler in (DomainScaler(None), ShareWeightedScaler(None)):
+    ...     mapped = scaler.fit_transform(X, y).ravel()
+    ...     print([f"{mapped[y == label].mean():+.1f}" for label in (0, 1, -1)])
+    ['-4.0', '+4.0', '+0.0']
+    ['-7.9', '+0.1', '+0.0']
+    """
+
+    _parameter_constraints = {
+        "scale": [StrOptions({"std"}), None],
+        "trust": [Interval(Real, 0, 1, closed="both")],
+        "estimator": [HasMethods(["fit", "predict"]), None],
+    }
+
+    def __init__(self, scale="std", *, trust=1.0, estimator=None):
+        self.scale = scale
+        self.trust = trust
+        self.estimator = estimator
+
+    def _learn(self, X, y, domain):
+        known = ~is_unlabelled(y) & (domain > 0)
+        self.classes_, codes = np.unique(y[known], return_inverse=True)
+        shares = np.bincount(codes) / len(codes)
+        target = X[domain < 0] if (domain < 0).any() else X
+        self.target_shares_ = self._estimate(X[known], codes, target, shares)
+        self.source_center_, self.source_scale_ = {}, {}
+        for code in self.sources_.tolist():
+            rows = known & (domain == code)
+            weights = self._weights(np.searchsorted(self.classes_, y[rows]))
+            self.source_center_[code], self.source_scale_[code] = self._centre_and_scale(X[rows], weights)
+        self.target_center_, self.target_scale_ = self._centre_and_scale(target)
+
+    def _estimate(self, X, codes, target, shares):
+        if len(shares) < 2:
+            return shares
+        template = plain_classifier() if self.estimator is None else self.estimator
+        temperature, bias = calibrate(held_out_logits(template, X, codes), codes)
+        logits = logits_of(clone(template).fit(X, codes), target)
+        return most_likely_shares(logits / temperature + bias, shares)
+
+    def _weights(self, codes):
+        own = np.bincount(codes, minlength=len(self.classes_)) / len(codes)
+        wanted = (1 - self.trust) * own + self.trust * self.target_shares_
+        return (wanted / np.maximum(own, np.finfo(float).tiny))[codes]
+
+    def _centre_and_scale(self, rows, weights=None):
+        center = np.average(rows.astype(np.float64), axis=0, weights=weights)
+        if self.scale is None:
+            scale = np.ones_like(center)
+        else:
+            scale = np.sqrt(np.average((rows - center) ** 2, axis=0, weights=weights))
+        return self._leave_constant(rows, center, scale)
