@@ -1,4 +1,4 @@
-"""How sure predictions are, and what is flagged as far from the training domains, on feature sets of one recipe.
+"""How sure predictions are, and what is flagged as far from the training domains, on feature sets of one fingerprint.
 
     ftransfer extract ../shared/real/pacs --out pacs --backbone squeezenet1_1 --weights FILE
     ftransfer extract ../shared/real/office_caltech10 --out office --backbone squeezenet1_1 --weights FILE

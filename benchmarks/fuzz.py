@@ -78,8 +78,14 @@ def make(folder: Path) -> None:
     X = (rng.normal(size=(90, 6)) + 4 * np.eye(6)[labels]).astype(np.float32)
     X[50:] = X[50:] * 1.5 + 1
     layers = [{"name": "out", "width": 6}]
-    recipe = {"format": 1, "backbone": "made up", "weights": "sha256:0", "layers": layers, "dtype": "float32"}
-    features = FeatureSet.create(folder / "features", recipe)
+    fingerprint = {
+        "format": 1,
+        "backbone": "made up",
+        "weights": "sha256:0",
+        "layers": layers,
+        "dtype": "float32",
+    }
+    features = FeatureSet.create(folder / "features", fingerprint)
     keys = [f"{i:064x}" for i in range(90)]
     features.write_part(keys[:60], X[:60])
     features.write_part(keys[60:], X[60:])
@@ -289,7 +295,10 @@ def attack(case: int, made: Path, work: Path) -> str:
     shutil.copytree(made / "features", work / "features")
     features = work / "features"
     targets = {
-        "recipe": (features / "recipe.json", chance.choice([damage_bytes, damage_json, damage_json])),
+        "fingerprint": (
+            features / "fingerprint.json",
+            chance.choice([damage_bytes, damage_json, damage_json]),
+        ),
         "part": (chance.choice(sorted((features / "parts").iterdir())), damage_part),
         "manifest": (features / "manifest.parquet", damage_manifest),
     }

@@ -58,13 +58,13 @@ def main():
 
 def make(folder: Path, n_rows: int, width: int) -> None:
     """Write the feature set and the plain file."""
-    recipe = {
+    fingerprint = {
         "format": 1,
         "backbone": "made up",
         "weights": "none",
         "layers": [{"name": "x", "width": width}],
     }
-    features, rng = FeatureSet.create(folder / "features", recipe), np.random.default_rng(0)
+    features, rng = FeatureSet.create(folder / "features", fingerprint), np.random.default_rng(0)
     keys = [hashlib.sha256(b"%d" % i).hexdigest() for i in range(n_rows)]
     with open(folder / "plain", "wb") as plain:
         for start in range(0, n_rows, 8192):

@@ -65,8 +65,8 @@ def measure_listing(root, n):
 
 def measure_feature_set(folder, n):
     """Print what the books of a feature set of `n` images cost."""
-    recipe = {"format": 1, "backbone": "made up", "weights": "", "dtype": "float32"}
-    features = FeatureSet.create(folder, recipe | {"layers": [{"name": "out", "width": 1}]})
+    fingerprint = {"format": 1, "backbone": "made up", "weights": "", "dtype": "float32"}
+    features = FeatureSet.create(folder, fingerprint | {"layers": [{"name": "out", "width": 1}]})
     keys = [f"{i:064x}" for i in np.random.default_rng(0).permutation(n)]
     table = pd.DataFrame(
         {

@@ -120,7 +120,7 @@ def load_task(
         If a domain, class or column of labels does not exist, a domain is on both sides, fewer than two classes are
         left, or (``"strict"``) a class is on one side only.
     """
-    if leave_target_out and target in features.recipe.get("batch_norm", {}):
+    if leave_target_out and target in features.fingerprint.get("batch_norm", {}):
         raise FtransferError(
             f"'{target}' was embedded by batch-norm statistics of its own images, so it has been seen; leave it out of "
             f"--adapt-bn, too"

@@ -62,14 +62,14 @@ def blobs(n_source=60, n_target=45, n_features=8, n_classes=3, shift=3.0, seed=0
 def write_feature_set(folder, X, labels, domains, layers=None) -> FeatureSet:
     """Write rows as a feature set, as an extraction would have; a label may be None. `layers`: {name: width}."""
     layers = layers or {"out": X.shape[1]}
-    recipe = {
+    fingerprint = {
         "format": 1,
         "backbone": "made up",
         "weights": "sha256:0",
         "layers": [{"name": name, "width": width} for name, width in layers.items()],
         "dtype": "float32",
     }
-    features = FeatureSet.create(folder, recipe)
+    features = FeatureSet.create(folder, fingerprint)
     keys = [f"{i:064x}" for i in range(len(X))]
     features.write_part(keys, X)
     table = pd.DataFrame({"root": "made up", "path": [f"{i}.png" for i in range(len(X))], "sha256": keys})

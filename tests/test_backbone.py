@@ -139,28 +139,28 @@ def test_backbones_are_listed():
 # ------------------------------------------------------------ weights
 
 
-def test_equal_weights_are_one_recipe_whatever_file_they_come_from(tmp_path, squeezenet):
+def test_equal_weights_are_one_fingerprint_whatever_file_they_come_from(tmp_path, squeezenet):
     state = torch.load(squeezenet, weights_only=True)
     save_file(state, tmp_path / "same.safetensors")
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "wrapped.pt")
-    recipes = [
-        Backbone("squeezenet1_1", f).recipe
+    fingerprints = [
+        Backbone("squeezenet1_1", f).fingerprint
         for f in (squeezenet, tmp_path / "same.safetensors", tmp_path / "wrapped.pt")
     ]
-    assert recipes[0] == recipes[1] == recipes[2]
-    assert "DEFAULT" not in str(recipes[0])
+    assert fingerprints[0] == fingerprints[1] == fingerprints[2]
+    assert "DEFAULT" not in str(fingerprints[0])
 
 
-def test_one_changed_value_is_another_recipe_unless_it_lies_above_the_layer(tmp_path, squeezenet):
-    def recipe(key):
+def test_one_changed_value_is_another_fingerprint_unless_it_lies_above_the_layer(tmp_path, squeezenet):
+    def fingerprint(key):
         state = torch.load(squeezenet, weights_only=True)
         state[key].view(-1)[0] += 1e-3
         torch.save(state, tmp_path / "changed.pth")
-        return Backbone("squeezenet1_1", tmp_path / "changed.pth").recipe
+        return Backbone("squeezenet1_1", tmp_path / "changed.pth").fingerprint
 
-    original = Backbone("squeezenet1_1", squeezenet).recipe
-    assert recipe("features.0.weight") != original
-    assert recipe("classifier.1.weight") == original
+    original = Backbone("squeezenet1_1", squeezenet).fingerprint
+    assert fingerprint("features.0.weight") != original
+    assert fingerprint("classifier.1.weight") == original
 
 
 def test_a_published_file_brings_its_own_preprocessing(tmp_path):
@@ -169,10 +169,10 @@ def test_a_published_file_brings_its_own_preprocessing(tmp_path):
     for weights in models.MobileNet_V2_Weights:
         torch.save(state, tmp_path / weights.url.rsplit("/", 1)[1])
         backbone = Backbone("mobilenet_v2", tmp_path / weights.url.rsplit("/", 1)[1])
-        sides[weights.name] = backbone.recipe["preprocessing"]["resize"]
+        sides[weights.name] = backbone.fingerprint["preprocessing"]["resize"]
     torch.save(state, tmp_path / "mine.pth")
     assert sides == {"IMAGENET1K_V1": 256, "IMAGENET1K_V2": 232}
-    assert Backbone("mobilenet_v2", tmp_path / "mine.pth").recipe["preprocessing"]["resize"] == 232
+    assert Backbone("mobilenet_v2", tmp_path / "mine.pth").fingerprint["preprocessing"]["resize"] == 232
 
 
 def test_half_precision_is_widened(tmp_path, squeezenet):
@@ -188,8 +188,8 @@ def test_a_head_of_other_classes_does_not_matter(tmp_path):
     torch.save(other.state_dict(), tmp_path / "seven.pth")
     other.fc = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Linear(512, 7))
     torch.save(other.state_dict(), tmp_path / "sequential.pth")
-    recipes = [Backbone("resnet18", tmp_path / f).recipe for f in ("seven.pth", "sequential.pth")]
-    assert recipes[0] == recipes[1]
+    fingerprints = [Backbone("resnet18", tmp_path / f).fingerprint for f in ("seven.pth", "sequential.pth")]
+    assert fingerprints[0] == fingerprints[1]
 
 
 def test_names_of_an_older_release_of_densenet_are_read(tmp_path):

@@ -237,11 +237,11 @@ def test_a_worker_killed_in_the_middle_of_a_shard_loses_no_row(cluster, images, 
     assert features.summary.computed == 22
 
 
-def test_a_worker_that_would_compute_another_recipe_is_named(cluster, images, tmp_path):
+def test_a_worker_that_would_compute_another_fingerprint_is_named(cluster, images, tmp_path):
     other = Backbone("small_cnn", device="cpu")
-    other.recipe["decoder"] = "pillow 1.0"
+    other.fingerprint["decoder"] = "pillow 1.0"
     with pytest.raises(
-        FtransferError, match="another recipe: decoder is pillow .* there, and here pillow 1.0"
+        FtransferError, match="another fingerprint: decoder is pillow .* there, and here pillow 1.0"
     ):
         extract_on_cluster(images, tmp_path / "features", other, cluster.address)
 
@@ -250,7 +250,7 @@ def test_a_backbone_that_was_sent_embeds_as_it_did(backbone):
     batch = torch.rand(2, 3, backbone.image_size, backbone.image_size)
     for sent in (backbone.on("cpu"), pickle.loads(pickle.dumps(backbone.on("cpu"))).on("cpu")):
         assert sent.embed(batch).tobytes() == backbone.embed(batch).tobytes()
-        assert sent.recipe == backbone.recipe
+        assert sent.fingerprint == backbone.fingerprint
 
 
 # ---------------------------------------------------------------- what can go wrong before

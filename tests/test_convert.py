@@ -56,7 +56,7 @@ def test_what_was_exported_comes_back_bit_for_bit(tmp_path, kind):
     np.testing.assert_array_equal(again.load(again.complete), X)
     for name in ("path", "label", "domain", "sha256", "status", "group"):
         assert again.complete[name].equals(features.complete[name]), name
-    assert again.recipe["rows"] == "content"
+    assert again.fingerprint["rows"] == "content"
 
 
 def test_importing_the_same_again_changes_nothing_and_another_file_is_refused(tmp_path, rows):
@@ -67,7 +67,7 @@ def test_importing_the_same_again_changes_nothing_and_another_file_is_refused(tm
     assert new == 0
     assert before == {p.name: p.read_bytes() for p in (tmp_path / "f").rglob("*") if p.is_file()}
     write(tmp_path / "b.npz", rows[0] + 1, *rows[1:])
-    with pytest.raises(FtransferError, match=r"holds another recipe: weights is .*name another: --out"):
+    with pytest.raises(FtransferError, match=r"holds another fingerprint: weights is .*name another: --out"):
         import_features([tmp_path / "b.npz"], tmp_path / "f")
     assert len(features.complete) == 105
 
@@ -204,4 +204,4 @@ def test_the_command_line_imports_and_exports(tmp_path, rows):
     assert np.load(tmp_path / "f.npz")["X"].shape == (105, 8)
     assert pd.read_csv(tmp_path / "x.CSV").shape == (105, 13)
     assert len(pd.read_parquet(tmp_path / "f.parquet")) == 105
-    assert FeatureSet(tmp_path / "f").recipe["backbone"] == "imported"
+    assert FeatureSet(tmp_path / "f").fingerprint["backbone"] == "imported"

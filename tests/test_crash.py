@@ -144,7 +144,7 @@ def assert_undisturbed(place, out):
 
 def go_on(nursery, place, out):
     """Run it again undisturbed: only what was not committed is computed."""
-    there = len(FeatureSet(place / out).done()) if (place / out / "recipe.json").exists() else 0
+    there = len(FeatureSet(place / out).done()) if (place / out / "fingerprint.json").exists() else 0
     ((code, text),) = nursery(extraction(place, out))
     assert code == 0, text
     assert json.loads(text)["computed"] == 20 - there
@@ -184,7 +184,7 @@ def test_killed_at_random_instants_again_and_again_it_ends_as_if_undisturbed(pla
         ((code, _),) = nursery(extraction(place, out.name, pace=0.05, kill_after=rng.uniform(0, undisturbed)))
         killed += code == -9
         assert code in (0, -9)
-        if (out / "recipe.json").exists():
+        if (out / "fingerprint.json").exists():
             kept.add(len(FeatureSet(out).done()))
             if code == 0:
                 assert_undisturbed(place, out.name)

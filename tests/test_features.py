@@ -14,7 +14,7 @@ from ftransfer import FeatureSet, FtransferError
 from ftransfer.features.parts import Damaged, check_part
 from ftransfer.features.verify import Verified
 
-RECIPE = {"format": 1, "backbone": "a", "weights": "sha256:1", "layers": [{"name": "x", "width": 2}]}
+FINGERPRINT = {"format": 1, "backbone": "a", "weights": "sha256:1", "layers": [{"name": "x", "width": 2}]}
 
 
 def key(i):
@@ -41,7 +41,7 @@ def test_a_manifest_of_several_groups_of_rows_comes_back_as_it_was(feature_set, 
 
 
 def test_rows_are_found_over_several_parts_and_twice(tmp_path):
-    features = FeatureSet.create(tmp_path / "f", RECIPE)
+    features = FeatureSet.create(tmp_path / "f", FINGERPRINT)
     X = np.arange(12, dtype=np.float32).reshape(6, 2)
     features.write_part([key(i) for i in range(4)], X[:4])
     features.write_part([key(4), key(5)], X[4:])
@@ -60,7 +60,7 @@ def test_parts_open_as_plain_arrow_files(feature_set):
 
 @pytest.mark.parametrize("damage", [b"", b"ARROW1\x00\x00 torn"])
 def test_a_torn_part_counts_for_nothing(tmp_path, damage):
-    features = FeatureSet.create(tmp_path / "f", RECIPE)
+    features = FeatureSet.create(tmp_path / "f", FINGERPRINT)
     part = features.write_part([key(0)], np.zeros((1, 2)))
     features.write_part([key(1)], np.ones((1, 2)))
     part.write_bytes(damage)
@@ -70,7 +70,7 @@ def test_a_torn_part_counts_for_nothing(tmp_path, damage):
 
 
 def test_nothing_half_written_stays_behind_when_writing_fails(tmp_path, monkeypatch):
-    features = FeatureSet.create(tmp_path / "f", RECIPE)
+    features = FeatureSet.create(tmp_path / "f", FINGERPRINT)
 
     def full(*args):
         raise OSError(28, "No space left on device")
@@ -81,10 +81,10 @@ def test_nothing_half_written_stays_behind_when_writing_fails(tmp_path, monkeypa
     assert list((features.folder / "parts").iterdir()) == []
 
 
-def test_another_recipe_into_the_same_folder_is_refused_with_the_difference(tmp_path):
-    FeatureSet.create(tmp_path / "f", RECIPE)
-    FeatureSet.create(tmp_path / "f", dict(RECIPE))
-    other = {**RECIPE, "backbone": "b", "layers": [{"name": "y", "width": 2}]}
+def test_another_fingerprint_into_the_same_folder_is_refused_with_the_difference(tmp_path):
+    FeatureSet.create(tmp_path / "f", FINGERPRINT)
+    FeatureSet.create(tmp_path / "f", dict(FINGERPRINT))
+    other = {**FINGERPRINT, "backbone": "b", "layers": [{"name": "y", "width": 2}]}
     with pytest.raises(FtransferError, match="backbone is a there, b now; layers is x there, y now.*--out"):
         FeatureSet.create(tmp_path / "f", other)
 
@@ -92,16 +92,16 @@ def test_another_recipe_into_the_same_folder_is_refused_with_the_difference(tmp_
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.doc").write_text("x")
     with pytest.raises(FtransferError, match=r"is not empty \(thesis.doc\)"):
-        FeatureSet.create(tmp_path, RECIPE)
+        FeatureSet.create(tmp_path, FINGERPRINT)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.doc"]
 
 
 def test_a_folder_that_is_a_file_or_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(FtransferError, match="cannot write to"):
-        FeatureSet.create(tmp_path / "file" / "inside", RECIPE)
+        FeatureSet.create(tmp_path / "file" / "inside", FINGERPRINT)
     with pytest.raises(FtransferError, match="cannot write to /proc/nothing"):
-        FeatureSet.create("/proc/nothing", RECIPE)
+        FeatureSet.create("/proc/nothing", FINGERPRINT)
 
 
 def test_what_is_no_feature_set_says_how_to_make_one(tmp_path):
@@ -112,14 +112,14 @@ def test_what_is_no_feature_set_says_how_to_make_one(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"layers": [{"width": "many"}]}'])
-def test_a_broken_recipe_is_one_line(tmp_path, text):
-    (tmp_path / "recipe.json").write_text(text)
-    with pytest.raises(FtransferError, match="recipe.json cannot be read"):
+def test_a_broken_fingerprint_is_one_line(tmp_path, text):
+    (tmp_path / "fingerprint.json").write_text(text)
+    with pytest.raises(FtransferError, match="fingerprint.json cannot be read"):
         FeatureSet(tmp_path)
 
 
 def test_an_empty_or_half_written_or_unreadable_set_says_what_to_do(tmp_path):
-    features = FeatureSet.create(tmp_path / "f", RECIPE)
+    features = FeatureSet.create(tmp_path / "f", FINGERPRINT)
     with pytest.raises(FtransferError, match="is an empty feature set; run the same ftransfer extract again"):
         features.complete  # noqa: B018
     table = pd.DataFrame({"path": ["a", "b"], "status": ["ok", "pending"], "domain": "d", "sha256": key(0)})
@@ -141,14 +141,14 @@ def test_an_embedding_that_is_not_finite_is_named(tmp_path):
         features.load(features.complete)
 
 
-def test_the_recipe_is_readable_json(feature_set):
-    assert json.loads((feature_set.folder / "recipe.json").read_text())["layers"] == [
+def test_the_fingerprint_is_readable_json(feature_set):
+    assert json.loads((feature_set.folder / "fingerprint.json").read_text())["layers"] == [
         {"name": "out", "width": 8}
     ]
 
 
 def test_every_flipped_byte_of_a_part_is_found_and_none_breaks_a_load(tmp_path):
-    features = FeatureSet.create(tmp_path / "f", RECIPE)
+    features = FeatureSet.create(tmp_path / "f", FINGERPRINT)
     part = features.write_part([key(0), key(1)], np.ones((2, 2)))
     content = part.read_bytes()
     for i in range(len(content)):
@@ -180,24 +180,24 @@ def test_opening_a_set_to_write_sets_damaged_files_aside(tmp_path):
     part.write_bytes(part.read_bytes()[:-1])
     (features.folder / "manifest.parquet").write_bytes(b"PAR1")
     (features.folder / "parts" / f".{part.name}.0123abcd").write_bytes(b"left by a kill")
-    again = FeatureSet.create(features.folder, features.recipe)
+    again = FeatureSet.create(features.folder, features.fingerprint)
     assert [line.split()[0] for line in again.set_aside] == [f"parts/{part.name}", "manifest.parquet"]
     assert again.done() == set()
     assert again.verify().wrong == []
     assert sorted(p.name for p in (features.folder / "parts").iterdir()) == [f"{part.name}.damaged"]
-    assert FeatureSet.create(features.folder, features.recipe).set_aside == []
+    assert FeatureSet.create(features.folder, features.fingerprint).set_aside == []
 
 
-def test_a_part_of_another_recipe_counts_for_nothing(tmp_path):
-    ours = FeatureSet.create(tmp_path / "ours", RECIPE)
-    other = FeatureSet.create(tmp_path / "other", {**RECIPE, "weights": "sha256:2"})
+def test_a_part_of_another_fingerprint_counts_for_nothing(tmp_path):
+    ours = FeatureSet.create(tmp_path / "ours", FINGERPRINT)
+    other = FeatureSet.create(tmp_path / "other", {**FINGERPRINT, "weights": "sha256:2"})
     shutil.copy(other.write_part([key(0)], np.ones((1, 2))), ours.folder / "parts")
     assert ours.done() == set()
-    assert "of another recipe" in ours.verify().wrong[0]
+    assert "of another fingerprint" in ours.verify().wrong[0]
 
 
 def test_an_embedding_that_is_there_is_not_written_again(tmp_path):
-    one, two = (FeatureSet.create(tmp_path / "f", RECIPE) for _ in range(2))
+    one, two = (FeatureSet.create(tmp_path / "f", FINGERPRINT) for _ in range(2))
     one.write_part([key(0), key(1)], np.zeros((2, 2)))
     two.write_part([key(1), key(2), key(2)], np.ones((3, 2)))
     assert two.write_part([key(0)], np.ones((1, 2))) is None
@@ -212,7 +212,7 @@ def test_two_runs_put_their_rows_into_one_manifest(tmp_path):
             {"root": root, "path": list(names), "domain": domain, "status": "pending", **more}
         )
 
-    one, two = (FeatureSet.create(tmp_path / "f", RECIPE) for _ in range(2))
+    one, two = (FeatureSet.create(tmp_path / "f", FINGERPRINT) for _ in range(2))
     a, _ = one.list_rows(lambda old: rows("A", "day", "ab"))
     b, _ = two.list_rows(lambda old: rows("B", "night", "c"))
     one.update_rows(a.assign(status="ok", sha256=key(0), error=None, size=1, mtime=1))

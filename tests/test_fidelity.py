@@ -62,9 +62,9 @@ def test_the_command_prints_the_drift_of_the_fast_tier(pictures, tmp_path):
     assert "fast against exact on 20 images: centred cosine" in result.output
     refused = CliRunner().invoke(main, [*command, "exact"])
     assert refused.exit_code == 1
-    assert "holds another recipe" in refused.output
+    assert "holds another fingerprint" in refused.output
     assert "tier is fast there, exact now" in refused.output
 
 
 def test_a_model_of_fast_features_finds_its_backbone_again(fast):
-    assert find_backbone(fast.recipe, fast.origin).recipe == fast.recipe
+    assert find_backbone(fast.fingerprint, fast.origin).fingerprint == fast.fingerprint

@@ -74,7 +74,7 @@ def test_extract_takes_the_checkpoint_and_embeds_as_the_trained_network_does(tab
         expected = network.embed(pixels).numpy()
     np.testing.assert_array_equal(backbone.embed(pixels), expected)
     assert moved(start(), backbone.network.state_dict())
-    assert backbone.recipe["weights"] != Backbone("small_cnn").recipe["weights"]
+    assert backbone.fingerprint["weights"] != Backbone("small_cnn").fingerprint["weights"]
 
 
 def test_the_checkpoint_loads_into_the_published_architecture_with_its_head(tmp_path):
@@ -466,7 +466,7 @@ def test_adapted_statistics_are_those_of_one_batch_of_all_images(table, tmp_path
     save_backbone(backbone, tmp_path / "adapted.safetensors")
     assert (found["layers"], found["images"], found["unreadable"]) == (10, 12, [])
     adapted = Backbone("small_cnn", tmp_path / "adapted.safetensors")
-    assert adapted.recipe == backbone.recipe != Backbone("small_cnn").recipe
+    assert adapted.fingerprint == backbone.fingerprint != Backbone("small_cnn").fingerprint
     network = Backbone("small_cnn").network
     files = [tmp_path / "pictures" / p for p in night["path"]]
     pixels = torch.stack([adapted.preprocess(Image.open(f).convert("RGB")) for f in files])
@@ -484,7 +484,7 @@ def test_the_order_of_the_images_does_not_change_adapted_statistics(table):
     a, b = Backbone("small_cnn"), Backbone("small_cnn")
     adapt_batch_norm(table, a)
     adapt_batch_norm(table.assign(label=None).iloc[::-1], b)
-    assert a.recipe == b.recipe
+    assert a.fingerprint == b.fingerprint
 
 
 def test_each_domain_is_embedded_by_its_own_statistics_into_one_feature_set(table, tmp_path):
@@ -492,7 +492,7 @@ def test_each_domain_is_embedded_by_its_own_statistics_into_one_feature_set(tabl
     assert (features.summary.images, features.summary.computed) == (24, 24)
     night, plain = Backbone("small_cnn"), Backbone("small_cnn")
     adapt_batch_norm(table[table["domain"] == "night"], night)
-    assert features.recipe == plain.recipe | {"batch_norm": {"night": night.recipe["weights"]}}
+    assert features.fingerprint == plain.fingerprint | {"batch_norm": {"night": night.fingerprint["weights"]}}
     for domain, backbone in (("day", plain), ("night", night)):
         rows = features.manifest[features.manifest["domain"] == domain]
         files = [tmp_path / "pictures" / p for p in rows["path"]]

@@ -36,7 +36,7 @@ from ftransfer.features.tables import import_features
 from ftransfer.model import file as model_file
 from ftransfer.task import read_target_labels
 
-RECIPE = {"backbone": "b", "weights": "sha256:0", "layers": [{"name": "x", "width": 8}]}
+FINGERPRINT = {"backbone": "b", "weights": "sha256:0", "layers": [{"name": "x", "width": 8}]}
 CLASSES = np.array(["ash", "elm", "oak"])
 
 
@@ -52,7 +52,7 @@ def fitted(name):
 def forest(tmp_path_factory):
     """A model file with trees in it."""
     file = tmp_path_factory.mktemp("forest") / "forest.skops"
-    Model(fitted("scaled_forest"), RECIPE, CLASSES).save(file)
+    Model(fitted("scaled_forest"), FINGERPRINT, CLASSES).save(file)
     return file
 
 
@@ -134,7 +134,7 @@ def test_an_estimator_from_elsewhere_can_be_trusted_on_the_command_line(tmp_path
     X, y, labels = blobs()
     features = write_feature_set(tmp_path / "f", X, CLASSES[labels], np.where(y == -1, "night", "day"))
     pipeline = make_pipeline(MinMaxScaler(clip=True), MultinomialNB()).fit(X, y)
-    Model(pipeline, features.recipe, CLASSES).save(tmp_path / "m.skops")
+    Model(pipeline, features.fingerprint, CLASSES).save(tmp_path / "m.skops")
     command = ("predict", tmp_path / "m.skops", tmp_path / "f", "--out", tmp_path / "p.csv")
     refused = run(*command)
     assert refused.exit_code == 1
@@ -173,7 +173,7 @@ def test_a_tree_that_leads_out_of_its_arrays_or_in_circles_is_refused(forest, tm
 def test_a_forest_that_takes_fewer_features_than_its_trees_is_refused(tmp_path):
     pipeline = fitted("scaled_forest")
     pipeline[-1].n_features_in_ = 3
-    Model(pipeline, RECIPE, CLASSES).save(tmp_path / "m.skops")
+    Model(pipeline, FINGERPRINT, CLASSES).save(tmp_path / "m.skops")
     with pytest.raises(FtransferError, match="the width of a tree of RandomForestClassifier does not fit"):
         Model.load(tmp_path / "m.skops")
 
@@ -182,7 +182,7 @@ def test_a_forest_that_takes_fewer_features_than_its_trees_is_refused(tmp_path):
 def test_an_attribute_in_place_of_a_method_is_refused(tmp_path, name):
     pipeline = fitted("scaled_forest")
     setattr(pipeline[-1], name, np.add)
-    Model(pipeline, RECIPE, CLASSES).save(tmp_path / "m.skops")
+    Model(pipeline, FINGERPRINT, CLASSES).save(tmp_path / "m.skops")
     with pytest.raises(
         FtransferError, match=f"RandomForestClassifier.{name}, in place of a method, does not fit"
     ):
@@ -208,7 +208,7 @@ def test_an_attribute_in_place_of_a_method_is_refused(tmp_path, name):
 def test_a_support_vector_machine_whose_arrays_do_not_fit_is_refused(tmp_path, name, value):
     pipeline = fitted("coral_svm")
     setattr(pipeline[-1], name, value)
-    Model(pipeline, RECIPE, CLASSES).save(tmp_path / "m.skops")
+    Model(pipeline, FINGERPRINT, CLASSES).save(tmp_path / "m.skops")
     with pytest.raises(FtransferError, match="SVC.* does not fit the rest"):
         Model.load(tmp_path / "m.skops")
 
@@ -263,10 +263,10 @@ def test_a_plan_that_unfolds_without_end_is_refused(forest, tmp_path):
         ("classes", np.array(["one"])),
         ("classes", np.array([1, 2, 3])),
         ("classes", None),
-        ("recipe", {"layers": [{"name": "x", "width": -8}]}),
-        ("recipe", {"layers": [{"name": "x", "width": 10**12}]}),
-        ("recipe", {"layers": [{"name": None, "width": 8}]}),
-        ("recipe", []),
+        ("fingerprint", {"layers": [{"name": "x", "width": -8}]}),
+        ("fingerprint", {"layers": [{"name": "x", "width": 10**12}]}),
+        ("fingerprint", {"layers": [{"name": None, "width": 8}]}),
+        ("fingerprint", []),
         ("temperature", float("nan")),
         ("temperature", "hot"),
         ("familiar", {"domains": [np.zeros((9, 3), np.float32)], "limits": [1.0]}),
@@ -277,7 +277,7 @@ def test_a_plan_that_unfolds_without_end_is_refused(forest, tmp_path):
     ],
 )
 def test_a_model_file_with_a_wrong_value_is_refused(tmp_path, key, value):
-    content = {"format": 1, "pipeline": fitted("scaled_svm"), "recipe": RECIPE, "classes": CLASSES}
+    content = {"format": 1, "pipeline": fitted("scaled_svm"), "fingerprint": FINGERPRINT, "classes": CLASSES}
     content |= {"chosen_by": {}, "origin": "", "temperature": 1.0, "familiar": None, key: value}
     model_file.write_model_file(content, tmp_path / "m.skops")
     with pytest.raises(FtransferError, match="is no model file, or damaged"):
@@ -287,7 +287,7 @@ def test_a_model_file_with_a_wrong_value_is_refused(tmp_path, key, value):
 def test_a_pipeline_that_knows_more_classes_than_the_model_is_refused_at_the_first_row():
     X, _, _ = blobs()
     with pytest.raises(FtransferError, match="predicts classes that it has no names for"):
-        Model(fitted("scaled_svm"), RECIPE, CLASSES[:2]).predict(X)
+        Model(fitted("scaled_svm"), FINGERPRINT, CLASSES[:2]).predict(X)
 
 
 # ---------------------------------------------------------------- feature sets
@@ -307,32 +307,34 @@ layers = st.fixed_dictionaries(
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(json_values | st.fixed_dictionaries({"layers": st.lists(layers, max_size=3) | json_values}))
-def test_any_json_as_a_recipe_is_refused_or_has_a_width(tmp_path, recipe):
-    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+def test_any_json_as_a_fingerprint_is_refused_or_has_a_width(tmp_path, fingerprint):
+    (tmp_path / "fingerprint.json").write_text(json.dumps(fingerprint))
     try:
         features = FeatureSet(tmp_path)
     except FtransferError as error:
-        assert "recipe.json cannot be read" in str(error)  # noqa: PT017
+        assert "fingerprint.json cannot be read" in str(error)  # noqa: PT017
     else:
-        assert features.width == sum(layer["width"] for layer in recipe["layers"]) > 0
+        assert features.width == sum(layer["width"] for layer in fingerprint["layers"]) > 0
         assert features.manifest.empty
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=40), st.integers(0, 200))
-def test_any_bytes_in_a_recipe_are_refused_or_read(tmp_path, junk, at):
-    good = json.dumps(RECIPE).encode()
-    (tmp_path / "recipe.json").write_bytes(good[:at] + junk + good[at:])
+def test_any_bytes_in_a_fingerprint_are_refused_or_read(tmp_path, junk, at):
+    good = json.dumps(FINGERPRINT).encode()
+    (tmp_path / "fingerprint.json").write_bytes(good[:at] + junk + good[at:])
     try:
         assert FeatureSet(tmp_path).width > 0
     except FtransferError as error:
         assert len(str(error)) < 1000  # noqa: PT017
 
 
-@pytest.mark.parametrize("recipe", ["[" * 10**5, '{"layers": [{"name": "x", "width": 1e999}]}', "9" * 10**5])
-def test_a_recipe_too_deep_or_too_large_is_refused(tmp_path, recipe):
-    (tmp_path / "recipe.json").write_text(recipe)
-    with pytest.raises(FtransferError, match="recipe.json cannot be read"):
+@pytest.mark.parametrize(
+    "fingerprint", ["[" * 10**5, '{"layers": [{"name": "x", "width": 1e999}]}', "9" * 10**5]
+)
+def test_a_fingerprint_too_deep_or_too_large_is_refused(tmp_path, fingerprint):
+    (tmp_path / "fingerprint.json").write_text(fingerprint)
+    with pytest.raises(FtransferError, match="fingerprint.json cannot be read"):
         FeatureSet(tmp_path)
 
 
@@ -380,7 +382,7 @@ def test_rows_marked_as_missing_make_a_part_damaged_wherever_they_are(feature_se
 KINDS = [
     "parts/a.arrow",
     "manifest.parquet",
-    "recipe.json",
+    "fingerprint.json",
     "origin.txt",
     "training.json",
     ".lock",
@@ -391,7 +393,7 @@ KINDS = [
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
 @pytest.mark.parametrize("name", KINDS)
 def test_what_is_no_file_in_a_feature_set_is_told_or_set_aside_and_nothing_waits(tmp_path, make, name):
-    if name == "recipe.json":
+    if name == "fingerprint.json":
         (tmp_path / "features").mkdir()
     else:
         write_feature_set(tmp_path / "features", np.ones((2, 2)), ["a", "b"], ["day", "night"])
@@ -400,7 +402,7 @@ def test_what_is_no_file_in_a_feature_set_is_told_or_set_aside_and_nothing_waits
     code = f"""
 from ftransfer import FeatureSet, FtransferError
 for use in (lambda f: f.done(), lambda f: f.manifest, lambda f: f.origin, lambda f: f.training, lambda f: f.verify(),
-            lambda f: FeatureSet.create(f.folder, f.recipe)):
+            lambda f: FeatureSet.create(f.folder, f.fingerprint)):
     try:
         use(FeatureSet({str(tmp_path / "features")!r}))
     except FtransferError as error:
@@ -408,8 +410,8 @@ for use in (lambda f: f.done(), lambda f: f.manifest, lambda f: f.origin, lambda
 """
     done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    if name in ("manifest.parquet", "recipe.json", ".lock"):
-        assert f"features/{name}" in done.stdout or "has no recipe.json" in done.stdout
+    if name in ("manifest.parquet", "fingerprint.json", ".lock"):
+        assert f"features/{name}" in done.stdout or "has no fingerprint.json" in done.stdout
     if name in ("manifest.parquet", "parts/a.arrow"):
         assert (tmp_path / "features" / f"{name}.damaged").exists()
 
@@ -432,7 +434,7 @@ def test_an_infinite_feature_is_named_and_nothing_is_predicted(tmp_path, value):
     X, y, labels = blobs()
     X[70, 3] = value
     features = write_feature_set(tmp_path / "f", X, CLASSES[labels], np.where(y == -1, "night", "day"))
-    Model(fitted("scaled_svm"), features.recipe, CLASSES).save(tmp_path / "m.skops")
+    Model(fitted("scaled_svm"), features.fingerprint, CLASSES).save(tmp_path / "m.skops")
     result = run("predict", tmp_path / "m.skops", tmp_path / "f", "--out", tmp_path / "p.csv")
     assert result.exit_code == 1
     assert "the embedding of 70.png in" in result.output

@@ -16,7 +16,7 @@ def pair(tmp_path):
     names, domains = np.array(["ash", "elm", "oak"])[labels], np.where(y == -1, "night", "day")
     one = write_feature_set(tmp_path / "one", X, names, domains)
     layers = [{"name": "z", "width": 3}]
-    two = FeatureSet.create(tmp_path / "two", {**one.recipe, "backbone": "other", "layers": layers})
+    two = FeatureSet.create(tmp_path / "two", {**one.fingerprint, "backbone": "other", "layers": layers})
     manifest = one.manifest.iloc[::-1]
     two.write_part(manifest["sha256"].tolist(), X[::-1, :3] + 7)
     two.write_manifest(manifest)
@@ -35,7 +35,7 @@ def test_embeddings_of_the_same_image_lie_side_by_side(pair):
     task = load_task(joined, "day", "night")
     np.testing.assert_array_equal(task.X, np.hstack([X, X[:, :3] + 7]))
     np.testing.assert_array_equal(task.y, y)
-    assert [layer["name"] for layer in joined.recipe["layers"]] == ["made up:out", "other:z"]
+    assert [layer["name"] for layer in joined.fingerprint["layers"]] == ["made up:out", "other:z"]
 
 
 def test_images_that_one_set_lacks_are_left_out_and_noted(pair):

@@ -23,7 +23,7 @@ from ftransfer import (
 from ftransfer.model.confidence import Familiar, fit_temperature, probability
 from ftransfer.scoring import Judge, carried_back
 
-RECIPE = {"backbone": "b", "weights": "sha256:0", "layers": [{"name": "x", "width": 8}]}
+FINGERPRINT = {"backbone": "b", "weights": "sha256:0", "layers": [{"name": "x", "width": 8}]}
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -33,10 +33,10 @@ def test_every_recipe_comes_back_from_its_file_and_predicts_the_same(tmp_path, n
         warnings.simplefilter("ignore", UserWarning)
         pipeline = load_pipeline(name).fit(X, y)
     classes = np.array(["ash", "elm", "oak"])
-    Model(pipeline, RECIPE, classes, {"score": 0.5}).save(tmp_path / "m.skops")
+    Model(pipeline, FINGERPRINT, classes, {"score": 0.5}).save(tmp_path / "m.skops")
     model = Model.load(tmp_path / "m.skops")
     np.testing.assert_array_equal(model.predict(X), classes[pipeline.predict(X)])
-    assert model.recipe == RECIPE
+    assert model.fingerprint == FINGERPRINT
     assert model.chosen_by == {"score": 0.5}
 
 
@@ -66,11 +66,11 @@ def test_a_pickle_is_not_run_as_a_model(tmp_path, capsys):
 def test_an_unknown_type_is_refused_and_named(tmp_path):
     X, y, _ = blobs()
     pipeline = make_pipeline(DomainScaler(), FunctionTransformer(np.negative), SVC()).fit(X, y)
-    Model(pipeline, RECIPE, np.array(["a", "b", "c"])).save(tmp_path / "m.skops")
+    Model(pipeline, FINGERPRINT, np.array(["a", "b", "c"])).save(tmp_path / "m.skops")
     skops_trusts = not skops.io.get_untrusted_types(file=tmp_path / "m.skops")
     assert not skops_trusts
     foreign = make_pipeline(DomainScaler(), Foreign()).fit(X, y)
-    Model(foreign, RECIPE, np.array(["a", "b", "c"])).save(tmp_path / "foreign.skops")
+    Model(foreign, FINGERPRINT, np.array(["a", "b", "c"])).save(tmp_path / "foreign.skops")
     with pytest.raises(
         FtransferError, match=r"types that are not trusted: test_model.Foreign; load it with trusted"
     ):
@@ -143,7 +143,7 @@ def test_where_nothing_can_be_calibrated_there_is_no_or_the_pipelines_own_probab
     )
     svm = make_pipeline(DomainScaler(), SVC()).fit(X, y)
     assert np.isnan(probability(svm, X, svm.predict(X), None)).all()
-    described = Model(svm, RECIPE, np.array(["a", "b", "c"])).describe(X)
+    described = Model(svm, FINGERPRINT, np.array(["a", "b", "c"])).describe(X)
     assert described[["probability", "distance"]].isna().all(axis=None)
     assert described["far"].eq(0).all()
 
@@ -190,4 +190,4 @@ def test_features_of_another_shape_are_refused(X, message):
     X_fit, y, _ = blobs()
     pipeline = make_pipeline(DomainScaler(), SVC()).fit(X_fit, y)
     with pytest.raises(FtransferError, match=message):
-        Model(pipeline, RECIPE, np.array(["a", "b", "c"])).predict(X)
+        Model(pipeline, FINGERPRINT, np.array(["a", "b", "c"])).predict(X)

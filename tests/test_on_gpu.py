@@ -220,7 +220,7 @@ def test_decoding_does_not_wait_for_the_network():
 @needs_torchcodec
 def test_what_the_gpu_decodes_is_embedded_nearly_as_in_the_exact_tier(fast, photographs, tmp_path):
     assert fast.decodes_on_gpu
-    assert "decoded by the GPU" in fast.recipe["preprocessing"]["shortcuts"]
+    assert "decoded by the GPU" in fast.fingerprint["preprocessing"]["shortcuts"]
     features = extract_features(find_images(photographs, domain="day"), tmp_path / "f", fast)
     assert features.summary.failed == []
     assert features.summary.drift["centred_cosine"] > 0.98

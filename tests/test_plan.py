@@ -33,7 +33,7 @@ def plan_and_do(pictures, out, backbone) -> tuple[Plan, FeatureSet]:
     """Make a plan, which changes nothing, and check it against what an extraction then does."""
     table = find_images(pictures)
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
-    plan = plan_extraction(table, out, backbone.recipe)
+    plan = plan_extraction(table, out, backbone.fingerprint)
     assert before == {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     features = extract_features(table, out, backbone)
     did = features.summary
@@ -44,14 +44,14 @@ def plan_and_do(pictures, out, backbone) -> tuple[Plan, FeatureSet]:
 
 def test_at_first_every_picture_is_to_be_computed_once(pictures, tmp_path, backbone):
     shutil.copy(pictures / "day" / "ash" / "0.png", pictures / "day" / "ash" / "twin.png")
-    plan = plan_extraction(find_images(pictures), tmp_path / "f", backbone.recipe)
+    plan = plan_extraction(find_images(pictures), tmp_path / "f", backbone.fingerprint)
     assert plan == Plan(images=25, compute=24, reuse=1)
     assert not (tmp_path / "f").exists()
 
 
 def test_an_unchanged_image_is_not_even_read(pictures, extracted, backbone, monkeypatch):
     monkeypatch.setattr("ftransfer.extract.plan.read_bytes", None)
-    assert plan_extraction(find_images(pictures), extracted.folder, backbone.recipe).reuse == 24
+    assert plan_extraction(find_images(pictures), extracted.folder, backbone.fingerprint).reuse == 24
 
 
 def test_one_changed_byte_in_an_image_recomputes_that_image(pictures, extracted, backbone):
@@ -89,7 +89,7 @@ def test_labels_and_domains_follow_the_folders_without_computing(pictures, extra
     manifest = features.complete
     assert set(manifest["label"]) == {"ash", "elm", "oak", "yew"}
     assert manifest["domain"].value_counts().to_dict() == {"day": 12, "dusk": 12}
-    as_one = plan_extraction(find_images(pictures, labels=False), extracted.folder, backbone.recipe)
+    as_one = plan_extraction(find_images(pictures, labels=False), extracted.folder, backbone.fingerprint)
     assert (as_one.compute, as_one.relabelled) == (0, 24)
 
 
@@ -104,26 +104,26 @@ def test_a_damaged_part_and_an_unreadable_image_are_in_the_plan(pictures, extrac
     assert "1 cannot be opened:\n  day/ash/0.png: No such" in str(plan)
 
 
-def test_one_changed_number_in_the_weights_is_another_recipe(pictures, extracted, backbone, tmp_path):
+def test_one_changed_number_in_the_weights_is_another_fingerprint(pictures, extracted, backbone, tmp_path):
     state = {name: value.clone() for name, value in backbone.network.state_dict().items()}
     name = next(name for name in state if name.endswith("weight"))
     state[name].view(torch.uint8).reshape(-1)[0] ^= 1
     torch.save(state, tmp_path / "w.pt")
     other = Backbone("small_cnn", tmp_path / "w.pt")
     with pytest.raises(
-        FtransferError, match=r"holds another recipe: weights is .* there, .* now; one folder"
+        FtransferError, match=r"holds another fingerprint: weights is .* there, .* now; one folder"
     ):
-        plan_extraction(find_images(pictures), extracted.folder, other.recipe)
+        plan_extraction(find_images(pictures), extracted.folder, other.fingerprint)
     assert extract_features(find_images(pictures), tmp_path / "g", other).summary.computed == 24
     torch.save(backbone.network.state_dict(), tmp_path / "same.pt")
     same = Backbone("small_cnn", tmp_path / "same.pt")
-    assert plan_extraction(find_images(pictures), extracted.folder, same.recipe).compute == 0
+    assert plan_extraction(find_images(pictures), extracted.folder, same.fingerprint).compute == 0
 
 
-def test_one_changed_number_in_the_preprocessing_is_another_recipe(pictures, extracted, monkeypatch):
+def test_one_changed_number_in_the_preprocessing_is_another_fingerprint(pictures, extracted, monkeypatch):
     monkeypatch.setattr(small_cnn, "MEAN", (0.5, 0.5, 0.500001))
-    with pytest.raises(FtransferError, match=r"another recipe: preprocessing.mean is .* there, .* now"):
-        plan_extraction(find_images(pictures), extracted.folder, Backbone("small_cnn").recipe)
+    with pytest.raises(FtransferError, match=r"another fingerprint: preprocessing.mean is .* there, .* now"):
+        plan_extraction(find_images(pictures), extracted.folder, Backbone("small_cnn").fingerprint)
 
 
 def test_a_file_that_was_just_changed_is_read_again(tmp_path):

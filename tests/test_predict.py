@@ -127,18 +127,18 @@ def test_no_more_than_a_chunk_of_features_is_in_memory(tmp_path, monkeypatch):
     assert did.images == sum(did.labels.values()) == len(pd.read_csv(tmp_path / "p.csv")) == 105
 
 
-def test_features_of_another_recipe_are_refused_with_the_difference(trained, pictures, tmp_path):
+def test_features_of_another_fingerprint_are_refused_with_the_difference(trained, pictures, tmp_path):
     extract_features(find_images(pictures), tmp_path / "g", Backbone("small_cnn", "random", ["block2"]))
     result = run("predict", trained, tmp_path / "g", "--out", tmp_path / "p.csv")
     assert result.exit_code == 1
-    assert "is of another recipe than the model: " in result.output
+    assert "is of another fingerprint than the model: " in result.output
     assert "layers is block2 there, flatten in the model" in result.output
     assert not (tmp_path / "p.csv").exists()
 
 
 def test_another_decoder_is_only_noted(home, trained, tmp_path):
     ours = FeatureSet(home / "f")
-    other = FeatureSet.create(tmp_path / "f", ours.recipe | {"decoder": "pillow 1.0"})
+    other = FeatureSet.create(tmp_path / "f", ours.fingerprint | {"decoder": "pillow 1.0"})
     rows = ours.complete.query("status == 'ok'")
     other.write_part(rows["sha256"].tolist(), ours.load(rows))
     other.write_manifest(ours.manifest)
@@ -150,18 +150,18 @@ def test_another_decoder_is_only_noted(home, trained, tmp_path):
 def test_weights_are_found_by_their_hash_and_asked_for_by_name(trained, tmp_path):
     model = Model.load(trained)
     assert model.origin == "random, seed 0"
-    assert find_backbone(model.recipe, model.origin).recipe == model.recipe
-    assert find_backbone(model.recipe).recipe == model.recipe
-    other = model.recipe | {"weights": "sha256:0123456789abcdef"}
+    assert find_backbone(model.fingerprint, model.origin).fingerprint == model.fingerprint
+    assert find_backbone(model.fingerprint).fingerprint == model.fingerprint
+    other = model.fingerprint | {"weights": "sha256:0123456789abcdef"}
     with pytest.raises(
         FtransferError,
         match=r"small_cnn with the hash sha256:0123.*, from mine.pth; DEFAULT is .*--weights FILE",
     ):
         find_backbone(other, "mine.pth")
     with pytest.raises(FtransferError, match=r"DEFAULT is sha256:"):
-        find_backbone(model.recipe, weights="DEFAULT")
+        find_backbone(model.fingerprint, weights="DEFAULT")
     with pytest.raises(FtransferError, match=r"made by the backbone ../../etc/passwd, unknown here"):
-        find_backbone(model.recipe | {"backbone": "../../etc/passwd"})
+        find_backbone(model.fingerprint | {"backbone": "../../etc/passwd"})
 
 
 def test_published_weights_are_looked_for_in_the_cache(tmp_path, monkeypatch):
@@ -172,8 +172,8 @@ def test_published_weights_are_looked_for_in_the_cache(tmp_path, monkeypatch):
     name = models.SqueezeNet1_1_Weights.DEFAULT.url.rsplit("/", 1)[1]
     (tmp_path / "checkpoints").mkdir()
     torch.save(models.squeezenet1_1().state_dict(), tmp_path / "checkpoints" / name)
-    recipe = Backbone("squeezenet1_1", tmp_path / "checkpoints" / name).recipe
-    assert find_backbone(recipe, "a-file-that-went-away.pth").recipe == recipe
+    fingerprint = Backbone("squeezenet1_1", tmp_path / "checkpoints" / name).fingerprint
+    assert find_backbone(fingerprint, "a-file-that-went-away.pth").fingerprint == fingerprint
 
 
 @pytest.mark.parametrize(
@@ -320,12 +320,12 @@ def test_a_model_takes_the_statistics_of_its_target_along(adapted, pictures, tmp
     model = Model.load(adapted / "run")
     files = sorted((pictures / "night").rglob("*.png"))
     assert model.predict(files).tolist() == a["label"].tolist()
-    wanted = model.recipe["batch_norm"]["night"]
-    assert model.recipe_of_new["batch_norm"] == {"new": wanted}
+    wanted = model.fingerprint["batch_norm"]["night"]
+    assert model.fingerprint_of_new["batch_norm"] == {"new": wanted}
     plain = extract_features(find_images(pictures), tmp_path / "plain", Backbone("small_cnn"))
     refused = run("predict", adapted / "run", plain.folder, "--out", tmp_path / "d.csv")
     assert refused.exit_code == 1
-    assert "of another recipe than the model" in refused.output
+    assert "of another fingerprint than the model" in refused.output
 
 
 def test_a_target_as_it_was_is_embedded_so_whatever_was_adapted_in_the_source(adapted, pictures, tmp_path):
@@ -334,7 +334,7 @@ def test_a_target_as_it_was_is_embedded_so_whatever_was_adapted_in_the_source(ad
     pipeline = load_pipeline("scaled_svm").fit(task.X, task.y)
     model = Model.of(pipeline, task, features, {})
     assert model.statistics is None
-    assert model.recipe_of_new == Backbone("small_cnn").recipe
+    assert model.fingerprint_of_new == Backbone("small_cnn").fingerprint
     expected = task.classes[pipeline.predict(task.X_target)]
     assert model.predict(pictures / "day").tolist() == expected.tolist()
 
@@ -344,13 +344,17 @@ def test_statistics_that_are_not_there_or_damaged_are_said_in_one_line(adapted, 
     with pytest.raises(
         FtransferError, match="run the same ftransfer extract --adapt-bn again, then ftransfer fit"
     ):
-        find_backbone(model.recipe_of_new, model.origin)
+        find_backbone(model.fingerprint_of_new, model.origin)
     other = {name: values + 1 for name, values in model.statistics.items()}
-    with pytest.raises(FtransferError, match="its batch-norm statistics are not those that its recipe names"):
-        find_backbone(model.recipe_of_new, model.origin, statistics=other)
-    with pytest.raises(FtransferError, match="its batch-norm statistics are not those that its recipe names"):
+    with pytest.raises(
+        FtransferError, match="its batch-norm statistics are not those that its fingerprint names"
+    ):
+        find_backbone(model.fingerprint_of_new, model.origin, statistics=other)
+    with pytest.raises(
+        FtransferError, match="its batch-norm statistics are not those that its fingerprint names"
+    ):
         find_backbone(
-            model.recipe_of_new, model.origin, statistics={"nothing": np.zeros(1, dtype=np.float32)}
+            model.fingerprint_of_new, model.origin, statistics={"nothing": np.zeros(1, dtype=np.float32)}
         )
     other = {name: values * np.nan for name, values in model.statistics.items()}
     replace(model, statistics=other).save(tmp_path / "model.skops")

@@ -74,7 +74,7 @@ def test_every_target_image_gets_a_label(run, feature_set):
     assert len(predictions) == 45
     model = Model.load(folder / "model.skops")
     assert predictions["label"].tolist() == model.predict(found.task.X_target).tolist()
-    assert model.recipe == feature_set.recipe
+    assert model.fingerprint == feature_set.fingerprint
 
 
 def test_the_count_is_the_confusion_of_the_recommended_pipeline(run):

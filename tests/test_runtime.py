@@ -106,10 +106,10 @@ def test_a_cheap_network_is_converted_for_more_images_than_a_costly_one(resnet):
 
 
 @needs_openvino
-def test_without_openvino_torch_computes_the_same_recipe(resnet, monkeypatch):
+def test_without_openvino_torch_computes_the_same_fingerprint(resnet, monkeypatch):
     without_openvino(monkeypatch)
     assert isinstance(make_runtime(resnet, MANY), TorchRuntime)
-    assert Backbone("resnet18", "random", device="cpu").recipe == resnet.recipe
+    assert Backbone("resnet18", "random", device="cpu").fingerprint == resnet.fingerprint
 
 
 @needs_openvino
@@ -132,15 +132,15 @@ def test_a_network_that_cannot_be_converted_is_left_to_torch_or_named(resnet, mo
         make_runtime(fast, 1)
 
 
-def test_the_library_and_the_format_of_the_fast_tier_are_in_its_recipe(monkeypatch):
-    exact = Backbone("small_cnn", "random", device="cpu").recipe
+def test_the_library_and_the_format_of_the_fast_tier_are_in_its_fingerprint(monkeypatch):
+    exact = Backbone("small_cnn", "random", device="cpu").fingerprint
     assert "runtime" not in exact
     assert (exact["tier"], exact["dtype"]) == ("exact", "float32")
-    fast = Backbone("small_cnn", "random", device="cpu", tier="fast").recipe
+    fast = Backbone("small_cnn", "random", device="cpu", tier="fast").fingerprint
     assert (fast["runtime"], fast["dtype"]) == fast_arithmetic(torch.device("cpu"))
     assert fast["tier"] == "fast"
     without_openvino(monkeypatch)
-    assert Backbone("small_cnn", "random", device="cpu", tier="fast").recipe["runtime"] == "torch"
+    assert Backbone("small_cnn", "random", device="cpu", tier="fast").fingerprint["runtime"] == "torch"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -152,7 +152,7 @@ def test_bfloat16_drifts_a_little_and_not_much(kind, resnet, monkeypatch):
     found = runtime_of(kind, fast, monkeypatch, batch_size=8)(pixels)
     expected = TorchRuntime(resnet, 8)(pixels)
     assert found.dtype == np.float32
-    if fast.recipe["dtype"] == "bfloat16":
+    if fast.fingerprint["dtype"] == "bfloat16":
         assert 1e-4 < relative_difference(found, expected) < 2e-2
     else:
         assert relative_difference(found, expected) < 1e-5

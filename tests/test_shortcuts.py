@@ -63,7 +63,7 @@ def fast():
 def on_gpu(fast, monkeypatch):
     """A backbone whose GPU decodes, for which Pillow stands in."""
     monkeypatch.setattr(fast, "decodes_on_gpu", True)
-    monkeypatch.setitem(fast.recipe, "runtime", "torch")
+    monkeypatch.setitem(fast.fingerprint, "runtime", "torch")
     monkeypatch.setattr(GpuDecoder, "_by_torchcodec", lambda self, files: pillow_in_place(files))
     monkeypatch.setattr("ftransfer.backbone.runtime.Gpu", lambda device: Gpu(device, FakeCuda()))
     make = TorchRuntime.__init__

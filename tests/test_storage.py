@@ -182,7 +182,7 @@ def test_what_is_known_by_size_and_etag_is_not_read_again(pictures, bucket, back
     again = extract_features(find_images(f"{bucket}/photos"), f"{bucket}/features", backbone)
     assert (again.summary.computed, again.summary.reused) == (1, 7)
     assert [key for key in calls if str(key).endswith(".png") and calls[key]] == ["photos/day/ash/0.png"]
-    plan = plan_extraction(find_images(f"{bucket}/photos"), f"{bucket}/features", backbone.recipe)
+    plan = plan_extraction(find_images(f"{bucket}/photos"), f"{bucket}/features", backbone.fingerprint)
     assert (plan.compute, plan.reuse, plan.damaged) == (0, 8, [])
 
 
@@ -269,7 +269,7 @@ def test_what_lies_beside_the_parts_is_kept_in_a_store_too(memory):
     features.write_origin("from far away")
     assert FeatureSet(f"{memory}/f").origin == "from far away"
     assert features.training is None
-    features.recipe["batch_norm"] = {"day": "sha256:ab"}
+    features.fingerprint["batch_norm"] = {"day": "sha256:ab"}
     assert read_statistics(features, "day") is None
     write_statistics(features.folder, "sha256:ab", {"mean": np.ones(2)})
     assert read_statistics(features, "day")["mean"].tolist() == [1, 1]
@@ -473,13 +473,13 @@ def test_who_is_never_fast_enough_is_told_so(memory, monkeypatch):
         features.write_manifest(EMPTY)
 
 
-def test_a_recipe_is_put_only_where_none_is(store):
+def test_a_fingerprint_is_put_only_where_none_is(store):
     write_feature_set(f"{store}/f", np.eye(3, 4), None, "old")
-    recipe = place(f"{store}/f") / "recipe.json"
-    before = recipe.read_bytes()
-    assert not recipe.write_if(b"{}", None)
-    assert recipe.read_bytes() == before
-    with pytest.raises(FtransferError, match="holds another recipe: layers is out there, in now"):
+    fingerprint = place(f"{store}/f") / "fingerprint.json"
+    before = fingerprint.read_bytes()
+    assert not fingerprint.write_if(b"{}", None)
+    assert fingerprint.read_bytes() == before
+    with pytest.raises(FtransferError, match="holds another fingerprint: layers is out there, in now"):
         write_feature_set(f"{store}/f", np.eye(3, 4), None, "old", layers={"in": 4})
 
 

@@ -82,7 +82,7 @@ def test_each_row_holds_the_views_of_its_picture_the_plain_one_first(viewed, pic
     rows = viewed.complete
     plain = extract_features(find_images(pictures), tmp_path / "plain", backbone)
     np.testing.assert_allclose(viewed.load(rows), plain.load(plain.complete), rtol=1e-4, atol=1e-5)
-    assert viewed.recipe == plain.recipe
+    assert viewed.fingerprint == plain.fingerprint
     for i in (0, 23):
         row = rows.loc[i]
         made = make_views(decode(read_bytes(row["root"], row["path"])), row["sha256"], describe_views(3))
@@ -92,11 +92,11 @@ def test_each_row_holds_the_views_of_its_picture_the_plain_one_first(viewed, pic
     assert viewed.verify().wrong == []
 
 
-def test_other_views_are_another_recipe(viewed, pictures, backbone):
+def test_other_views_are_another_fingerprint(viewed, pictures, backbone):
     again = extract_features(find_images(pictures), viewed.folder, backbone, views=describe_views(3))
     assert again.summary.computed == 0
     for views in (None, describe_views(4), describe_views(3, "flip")):
-        with pytest.raises(FtransferError, match="holds another recipe: views"):
+        with pytest.raises(FtransferError, match="holds another fingerprint: views"):
             extract_features(find_images(pictures), viewed.folder, backbone, views=views)
 
 

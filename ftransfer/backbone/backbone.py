@@ -57,7 +57,7 @@ class Backbone:
         ``"auto"`` takes the GPU where there is one.
     tier : {"exact", "fast"}, default="exact"
         ``"exact"``: the pixels of torchvision's own preset, in float32. ``"fast"``: decoded and resized with
-        less work, in bfloat16 where the machine has it; another recipe. `compare_tiers` measures the drift.
+        less work, in bfloat16 where the machine has it; another fingerprint. `compare_tiers` measures the drift.
 
     Attributes
     ----------
@@ -68,11 +68,11 @@ class Backbone:
         Numbers per image that each layer gives, after pooling.
     image_size : int
         Side in pixels of the square that the network sees.
-    recipe : dict
+    fingerprint : dict
         What shapes the numbers of an embedding, the weights named by the SHA-256 of their values. The library
         that computes is named in the fast tier only: in the exact one they agree to 1e-5.
     origin : str
-        Where the weights came from, for people; two origins with equal values are one recipe.
+        Where the weights came from, for people; two origins with equal values are one fingerprint.
     decodes_on_gpu : bool
         Whether the GPU decodes the JPEG files that it can: in the fast tier, where torchcodec is installed.
 
@@ -112,7 +112,7 @@ class Backbone:
         self.preset = preset
         self.image_size = preset.crop_size[0]
         self.widths = [e.shape[1] for e in self._outputs(torch.zeros(1, 3, self.image_size, self.image_size))]
-        self.recipe = {
+        self.fingerprint = {
             "format": 1,
             "backbone": name,
             "weights": hash_weights(extractor),
@@ -133,14 +133,14 @@ class Backbone:
             "dtype": "float32",
         }
         if tier == "fast":
-            self.recipe["preprocessing"]["shortcuts"] = "scaled decoding, resize of uint8"
-            self.recipe["runtime"], self.recipe["dtype"] = fast_arithmetic(self.device)
+            self.fingerprint["preprocessing"]["shortcuts"] = "scaled decoding, resize of uint8"
+            self.fingerprint["runtime"], self.fingerprint["dtype"] = fast_arithmetic(self.device)
             if self.device.type == "cuda" and self.takes_shortcuts and (version := torchcodec_version()):
                 self.decodes_on_gpu = True
-                self.recipe["preprocessing"]["shortcuts"] += (
+                self.fingerprint["preprocessing"]["shortcuts"] += (
                     ", JPEG decoded by the GPU and resized in half precision"
                 )
-                self.recipe["decoder"] += f", torchcodec {version}"
+                self.fingerprint["decoder"] += f", torchcodec {version}"
 
     @property
     def width(self) -> int:
@@ -148,7 +148,7 @@ class Backbone:
         return sum(self.widths)
 
     def on(self, device: str) -> "Backbone":
-        """Copy it to another device; the recipe stays."""
+        """Copy it to another device; the fingerprint stays."""
         other = copy.copy(self)
         other.device = find_device(device)
         # eval: of a copy, torch.fx forgets that it is not trained

@@ -62,7 +62,7 @@ def adapt_batch_norm(
     ----------
     images : DataFrame with the columns ``root, path``
     backbone : Backbone
-        Its statistics are replaced, and its recipe names the new weights. `save_backbone` writes it.
+        Its statistics are replaced, and its fingerprint names the new weights. `save_backbone` writes it.
     tolerance : float, default=0.001
         Greatest change that ends it, of a mean in standard deviations, or of a standard deviation as a part of it.
     folder : path, optional
@@ -120,7 +120,7 @@ def adapt_batch_norm(
             if change < tolerance:
                 break
     network.eval()
-    backbone.recipe["weights"] = hash_weights(network)
+    backbone.fingerprint["weights"] = hash_weights(network)
     return {
         "layers": len(layers),
         "images": len(rows),

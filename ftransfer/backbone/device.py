@@ -21,5 +21,5 @@ def find_device(name: str) -> torch.device:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computed the embeddings, for the record; they are no part of the recipe."""
+    """Versions of what computed the embeddings, for the record; they are no part of the fingerprint."""
     return {"torch": torch.__version__, "torchvision": torchvision.__version__}

@@ -46,7 +46,7 @@ OTHER_BATCH = 32  # on what is neither a CPU nor a GPU of CUDA
 def fast_arithmetic(device: torch.device) -> tuple[str, str]:
     """Name the library and the number format that the fast tier computes with on this machine.
 
-    They are part of the recipe: bfloat16 by another library rounds differently, by as much as it differs from
+    They are part of the fingerprint: bfloat16 by another library rounds differently, by as much as it differs from
     float32. Where the processor has no bfloat16, float32 is faster.
     """
     if device.type == "cuda":
@@ -67,7 +67,7 @@ def make_runtime(backbone, images: int, batch_size: int | str = "auto") -> "Torc
     Device and tier of the backbone, what is installed and the number of images asked for decide there, never a
     measurement and never how many images are left: a run that was killed, started again, computes the rest with
     the same runtime, and so the same bytes. In the exact tier OpenVINO has to give what PyTorch gives on a probe,
-    or PyTorch computes; both are one recipe. In the fast tier the recipe names the library.
+    or PyTorch computes; both are one fingerprint. In the fast tier the fingerprint names the library.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def make_runtime(backbone, images: int, batch_size: int | str = "auto") -> "Torc
     if backbone.device.type == "cpu":
         if batch_size == "auto":
             batch_size = max(1, min(64, CPU_BATCH_PIXELS // backbone.image_size**2))
-        runtime = backbone.recipe.get("runtime")
+        runtime = backbone.fingerprint.get("runtime")
         if runtime == "openvino":
             return OpenVINORuntime(backbone, batch_size)
         if runtime is None and _import_openvino() is not None and conversion_pays(backbone, images):
@@ -182,7 +182,7 @@ def fold_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
 
 
 class TorchRuntime:
-    """Compute with PyTorch: channels last, batch norm folded, in the recipe's number format.
+    """Compute with PyTorch: channels last, batch norm folded, in the fingerprint's number format.
 
     On a GPU see `Gpu`. There the network is recorded, or in the fast tier compiled where that is repaid, see
     `compiling_pays`; in float32 the channels come first.
@@ -210,7 +210,7 @@ class TorchRuntime:
     def __init__(self, backbone, batch_size: int | str, images: int = 1, gpu: Gpu | None = None):
         self.device, self.image_size = backbone.device, backbone.image_size
         self.exact = backbone.tier == "exact"
-        dtype = getattr(torch, backbone.recipe["dtype"])
+        dtype = getattr(torch, backbone.fingerprint["dtype"])
         self.embedder = self._network = Embedder(backbone, fold_batch_norm(backbone.network).to(dtype))
         self.gpu = Gpu(self.device) if gpu is None and self.device.type == "cuda" else gpu
         # float32 without TF32 takes 16 % longer (resnet50) and 9 % (resnet18) with the channels last on an H200
@@ -294,7 +294,7 @@ class OpenVINORuntime:
         self.lanes = joblib.cpu_count()
         self.embedder = Embedder(backbone).eval()
         self.record = {"runtime": f"openvino {_import_openvino().__version__.split('-')[0]}", "device": "cpu"}
-        precision = {"bfloat16": "bf16", "float32": "f32"}[backbone.recipe["dtype"]]
+        precision = {"bfloat16": "bf16", "float32": "f32"}[backbone.fingerprint["dtype"]]
         with one_torch_thread():
             compiled = self._compile(backbone, precision)
         self._requests = SimpleQueue()

@@ -104,7 +104,7 @@ def extract(
         raise click.BadParameter("a positive whole number, or auto", param_hint="--batch-size")
     if adapt_bn and dry_run:
         raise click.UsageError(
-            "--dry-run cannot say what --adapt-bn would do: the recipe names what it finds"
+            "--dry-run cannot say what --adapt-bn would do: the fingerprint names what it finds"
         )
     if cluster is not None:
         from ftransfer.cluster import check_address, extract_on_cluster
@@ -144,9 +144,9 @@ def extract(
     if not network.sees_photographs and looks_like_photographs(table):
         say_warning(PHOTO_HINT)
     if dry_run:
-        recipe = network.recipe | ({"views": made} if made else {})
+        fingerprint = network.fingerprint | ({"views": made} if made else {})
         with progress_bar(len(table), " images", "reading") as bar:
-            plan = plan_extraction(table, out, recipe, progress=bar.update)
+            plan = plan_extraction(table, out, fingerprint, progress=bar.update)
         click.echo(json.dumps({"out": str(out), **asdict(plan)}) if as_json else f"{out}: {plan}")
         return
     if adapt_bn:

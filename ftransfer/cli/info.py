@@ -72,11 +72,11 @@ def _feature_set(folder) -> dict:
     from ftransfer.features.feature_set import FeatureSet
 
     features = FeatureSet(folder)
-    manifest = features.manifest
+    manifest, fingerprint = features.manifest, features.fingerprint
     found = {
-        "backbone": f"{features.recipe['backbone']}, layer {'+'.join(x['name'] for x in features.recipe['layers'])}",
-        "weights": features.recipe["weights"],
-        "width": f"{features.width} numbers an image, {features.recipe['dtype']}"
+        "backbone": f"{fingerprint['backbone']}, layer {'+'.join(x['name'] for x in fingerprint['layers'])}",
+        "weights": fingerprint["weights"],
+        "width": f"{features.width} numbers an image, {fingerprint['dtype']}"
         + (
             f", of {features.n_views} views: {', '.join(features.views['augment'])}" if features.views else ""
         ),

@@ -44,13 +44,13 @@ def predict(run, images_or_features, out, weights, features, domain, device, all
     goes on where it was.
     """
     from ftransfer.model.model import load_models
-    from ftransfer.model.new_images import DOMAIN, check_recipe
+    from ftransfer.model.new_images import DOMAIN, check_fingerprint
     from ftransfer.model.predict import write_predictions
 
     out = place(out)
     models = load_models(run, trusted=trust)
     model = next(iter(models.values()))  # of several columns of labels: all take the same features
-    if (place(images_or_features) / "recipe.json").is_file():
+    if (place(images_or_features) / "fingerprint.json").is_file():
         from ftransfer.features.feature_set import FeatureSet
 
         feature_set = FeatureSet(images_or_features)
@@ -58,7 +58,9 @@ def predict(run, images_or_features, out, weights, features, domain, device, all
         folder = features or out.with_name(f"{out.stem}.features")
         feature_set = _extract(model, images_or_features, folder, weights, device, allow_outside)
         domain = DOMAIN
-    note = check_recipe(model.recipe_like(feature_set.recipe), feature_set.recipe, str(feature_set.folder))
+    note = check_fingerprint(
+        model.fingerprint_like(feature_set.fingerprint), feature_set.fingerprint, str(feature_set.folder)
+    )
     if note:
         click.echo(f"note: {note}", err=True)
     try:
@@ -82,7 +84,7 @@ def _extract(model, images, folder, weights, device, allow_outside):
 
     table = find_new_images(images, allow_outside=allow_outside)
     devices = name_devices(device, len(table))
-    backbone = find_backbone(model.recipe_of_new, model.origin, weights, devices[0], model.statistics)
+    backbone = find_backbone(model.fingerprint_of_new, model.origin, weights, devices[0], model.statistics)
     where = ", ".join(devices) if len(devices) > 1 else backbone.device
     with progress_bar(len(table), " images", f"{backbone.name} on {where}") as bar:
         return extract_features(table, folder, backbone, devices=devices, progress=bar.update)

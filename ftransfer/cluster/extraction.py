@@ -85,7 +85,7 @@ def extract_on_cluster(
     ------
     FtransferError
         As `extract_features` and `connect`; if the scheduler or a worker lacks this release of ftransfer, or does not
-        see the folder or the images; if the workers cannot compute one recipe, or died of one shard.
+        see the folder or the images; if the workers cannot compute one fingerprint, or died of one shard.
     Interrupted
         On Ctrl-C: no further shard is begun, and those that run commit what they have.
     """
@@ -97,7 +97,7 @@ def extract_on_cluster(
         backbone = backbone.on("cpu")
         slots, resources = _describe_workers(client, backbone, device)
         folder = place(out).resolve()  # a worker has a working folder of its own
-        features = FeatureSet.create(folder, backbone.recipe | ({"views": views} if views else {}))
+        features = FeatureSet.create(folder, backbone.fingerprint | ({"views": views} if views else {}))
         features.write_origin(backbone.origin)
         manifest, replaced = features.list_rows(lambda old: pending_rows(old, images))
         before = features.done()
@@ -208,7 +208,7 @@ def _on_all(client, function, *arguments) -> dict:
 def _describe_workers(client, backbone, device: str) -> tuple[dict[str, int], dict]:
     """Return how many shards run at once on each host, and the resources that a shard takes.
 
-    The recipe of the fast tier names what computes it; that is up to the workers.
+    The fingerprint of the fast tier names what computes it; that is up to the workers.
     """
     found = _on_all(client, describe_worker, backbone.tier, device)
     gpus = any(each["gpus"] for each in found.values())
@@ -224,7 +224,7 @@ def _describe_workers(client, backbone, device: str) -> tuple[dict[str, int], di
                 f"the workers would compute the fast tier in several ways: with {' '.join(one)} on {here}, with "
                 f"{' '.join(other)} on {there}; use --tier exact, or workers of one kind"
             )
-        backbone.recipe["runtime"], backbone.recipe["dtype"] = next(iter(ways))
+        backbone.fingerprint["runtime"], backbone.fingerprint["dtype"] = next(iter(ways))
     return slots, {"GPU": 1} if gpus else {}
 
 

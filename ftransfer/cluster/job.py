@@ -77,14 +77,14 @@ class Job:
         if missing := self.sight.missing():
             raise blind(address, missing)
         self.backbone = self.backbone.on(self.device)
-        here, recipe = {"decoder": describe_decoder()}, self.backbone.recipe
+        here, fingerprint = {"decoder": describe_decoder()}, self.backbone.fingerprint
         if self.backbone.tier == "fast":
             here["runtime"], here["dtype"] = fast_arithmetic(self.backbone.device)
         for name, value in here.items():
-            if value != recipe[name]:
+            if value != fingerprint[name]:
                 raise FtransferError(
-                    f"worker {address} would compute another recipe: {name} is {value} there, and here {recipe[name]}; "
-                    f"install the same everywhere, and in the fast tier use workers of one kind"
+                    f"worker {address} would compute another fingerprint: {name} is {value} there, and here "
+                    f"{fingerprint[name]}; install the same everywhere, and in the fast tier use workers of one kind"
                 )
         self.features = FeatureSet(self.sight.folder)
         self.runtime, self.lock = None, threading.Lock()

@@ -212,7 +212,7 @@ def rank_features(feature_sets, source=None, random_state=0, *, progress=None) -
             )
         for layer, columns in list_layers(features):
             measured = _measure(X[:, columns], y, is_logits=layer in LOGITS)
-            place = str(features.folder), features.recipe["backbone"], layer, measured.pop("width")
+            place = str(features.folder), features.fingerprint["backbone"], layer, measured.pop("width")
             rows.append(dict(zip(("features", "backbone", "layer", "width"), place, strict=True)) | measured)
             if progress:
                 progress()
@@ -234,7 +234,7 @@ def _measure(X, y, is_logits):
 
 def list_layers(features: FeatureSet) -> list[tuple[str, slice]]:
     """List the layers of a feature set with their columns, and all together where there are several."""
-    layers = features.recipe["layers"]
+    layers = features.fingerprint["layers"]
     ends = np.cumsum([0, *(layer["width"] for layer in layers)])
     parts = [(layer["name"], slice(*ends[i : i + 2])) for i, layer in enumerate(layers)]
     return parts if len(parts) == 1 else [*parts, ("+".join(name for name, _ in parts), slice(None))]

@@ -23,7 +23,7 @@ def extract_adapted(
 ) -> FeatureSet:
     """Embed images into the feature set `out`, some domains each by batch-norm statistics of its own.
 
-    The recipe names the statistics of each such domain by the hash of the adapted weights; they lie in the folder
+    The fingerprint names the statistics of each such domain by the hash of the adapted weights; they lie in the folder
     ``adapted`` of the feature set, and a model of it takes those of its target along. Images that are added
     to a domain later change its statistics, and so belong into another feature set.
 
@@ -50,15 +50,15 @@ def extract_adapted(
     for domain in domains:
         if domain not in set(images["domain"]):
             raise unknown("domain", domain, images["domain"].unique())
-    network, recipe = backbone.network, dict(backbone.recipe)
+    network, fingerprint = backbone.network, dict(backbone.fingerprint)
     plain = {k: v.clone() for k, v in network.state_dict().items()}
     states, names = {}, {}
     for domain in dict.fromkeys(domains):
         network.load_state_dict(plain)
         adapt_batch_norm(images[images["domain"] == domain], backbone)
         states[domain] = {k: v.clone() for k, v in network.state_dict().items() if "running_" in k}
-        names[domain] = backbone.recipe["weights"]
-    backbone.recipe |= recipe | {"batch_norm": dict(sorted(names.items()))}
+        names[domain] = backbone.fingerprint["weights"]
+    backbone.fingerprint |= fingerprint | {"batch_norm": dict(sorted(names.items()))}
     computed = 0
     for domain, own in images.groupby("domain", sort=False):
         network.load_state_dict(plain | states.get(domain, {}))

@@ -59,12 +59,12 @@ def extract_features(
     Raises
     ------
     FtransferError
-        If `out` holds another recipe or cannot be written; with `strict`, for an unreadable image.
+        If `out` holds another fingerprint or cannot be written; with `strict`, for an unreadable image.
     Interrupted
         On Ctrl-C, after what was finished was committed.
     """
     started = time.monotonic()
-    features = FeatureSet.create(out, backbone.recipe | ({"views": views} if views else {}))
+    features = FeatureSet.create(out, backbone.fingerprint | ({"views": views} if views else {}))
     features.write_origin(backbone.origin)
     manifest, replaced = features.list_rows(lambda old: pending_rows(old, images))
     summary = Summary(len(manifest), replaced=replaced)

@@ -89,7 +89,7 @@ class Plan:
 
 
 def plan_extraction(
-    images: pd.DataFrame, out, recipe: dict, *, progress: Callable[[int], None] = lambda n: None
+    images: pd.DataFrame, out, fingerprint: dict, *, progress: Callable[[int], None] = lambda n: None
 ) -> Plan:
     """Say what `extract_features` would do, and change nothing.
 
@@ -102,7 +102,7 @@ def plan_extraction(
         From `find_images`.
     out : str or path
         The feature set, which need not exist.
-    recipe : dict
+    fingerprint : dict
         The backbone's.
     progress : callable
         Called with the number of images dealt with since the last call.
@@ -110,12 +110,12 @@ def plan_extraction(
     Raises
     ------
     FtransferError
-        If `out` holds another recipe.
+        If `out` holds another fingerprint.
     """
     plan, done, old = Plan(len(images)), set(), pd.DataFrame(columns=list(FIELDS)).astype(FIELDS)
-    if (place(out) / "recipe.json").is_file():
+    if (place(out) / "fingerprint.json").is_file():
         features = FeatureSet(out)
-        features.refuse_other(recipe)
+        features.refuse_other(fingerprint)
         plan.damaged = verify(features, every_byte=False).wrong
         done, old = features.done(sound=True), features.manifest
     rows = pending_rows(old, images)

@@ -1,8 +1,8 @@
-"""The feature set on disk: one recipe, committed parts, a manifest.
+"""The feature set on disk: one fingerprint, committed parts, a manifest.
 
 A feature set is a folder::
 
-    recipe.json        what shapes the numbers; one folder holds one recipe
+    fingerprint.json   what shapes the numbers; one folder holds one fingerprint
     parts/*.arrow      Arrow IPC: SHA-256 of an image's bytes + its embedding; whole or not at all
     manifest.parquet   root, path, sha256, label, domain, group, status, error, size, mtime
 
@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ftransfer.errors import FtransferError
-from ftransfer.features.fingerprint import digest_recipe, feature_width, name_difference
+from ftransfer.features.fingerprint import digest_fingerprint, feature_width, name_difference
 from ftransfer.features.manifest import FIELDS, FOUND, check_manifest, column_kinds, find_rows, write_manifest
 from ftransfer.features.parts import SUFFIX, Damaged, blocks, find_hashes, pack_hashes, read_part, write_part
 from ftransfer.features.training import read_training
@@ -47,7 +47,7 @@ class FeatureSet:
     Attributes
     ----------
     folder : Path, or `ftransfer.storage.places.Remote`
-    recipe : dict
+    fingerprint : dict
         What shapes the numbers: backbone, hash of the weights, layers, preprocessing, decoder.
     width : int
         Numbers a row.
@@ -66,33 +66,35 @@ class FeatureSet:
 
     def __init__(self, folder):
         self.folder = place(folder)
-        if not (self.folder / "recipe.json").is_file():
-            what = "is no feature set (it has no recipe.json)" if self.folder.is_dir() else "does not exist"
+        if not (self.folder / "fingerprint.json").is_file():
+            what = (
+                "is no feature set (it has no fingerprint.json)" if self.folder.is_dir() else "does not exist"
+            )
             raise FtransferError(
                 f"{self.folder} {what}; make one: ftransfer extract IMAGES --out {self.folder}"
             )
-        recipe = self._read_recipe()
-        self._digest = digest_recipe(recipe)
-        self.views = recipe.pop("views", None)
-        self.recipe = recipe
+        fingerprint = self._read_fingerprint()
+        self._digest = digest_fingerprint(fingerprint)
+        self.views = fingerprint.pop("views", None)
+        self.fingerprint = fingerprint
         self._mapped: dict[Path, tuple] = {}  # parts that were mapped already
         self.set_aside: list[str] = []
 
     @classmethod
-    def create(cls, folder, recipe: dict) -> "FeatureSet":
-        """Open the feature set in `folder` for this recipe; start it if there is none.
+    def create(cls, folder, fingerprint: dict) -> "FeatureSet":
+        """Open the feature set in `folder` for this fingerprint; start it if there is none.
 
         Raises
         ------
         FtransferError
-            If the folder holds another recipe (the difference is named), other files, or is not writable.
+            If the folder holds another fingerprint (the difference is named), other files, or is not writable.
         """
         folder = place(folder)
         with writing(folder):
-            if not (folder / "recipe.json").is_file():
+            if not (folder / "fingerprint.json").is_file():
                 foreign = [p.name for p in folder.iterdir() if p.name != "parts"] if folder.is_dir() else []
                 foreign = [name for name in foreign if not name.startswith(".")]
-                if foreign and not (folder / "recipe.json").is_file():
+                if foreign and not (folder / "fingerprint.json").is_file():
                     raise FtransferError(
                         f"{folder} is no feature set and is not empty ({', '.join(sorted(foreign)[:3])}); "
                         f"name another folder: --out"
@@ -102,41 +104,41 @@ class FeatureSet:
                 if held:
                     sweep(folder)
                     sweep(folder / "parts")
-                file, content = folder / "recipe.json", json.dumps(recipe, indent=2).encode()
+                file, content = folder / "fingerprint.json", json.dumps(fingerprint, indent=2).encode()
                 if not file.is_file():
-                    # in a store, without a lock: if another writer is faster, its recipe counts
+                    # in a store, without a lock: if another writer is faster, its fingerprint counts
                     file.write_if(content, None) if isinstance(folder, Remote) else write_whole(file, content)
         features = cls(folder)
-        features.refuse_other(recipe)
+        features.refuse_other(fingerprint)
         with writing(folder):
             features.set_aside = heal(features)
         return features
 
-    def refuse_other(self, recipe: dict) -> None:
-        """Raise an error that names the difference if this folder's recipe is not the one given."""
-        own = self.recipe | ({"views": self.views} if self.views else {})
-        if own != recipe:
+    def refuse_other(self, fingerprint: dict) -> None:
+        """Raise an error that names the difference if this folder's fingerprint is not the one given."""
+        own = self.fingerprint | ({"views": self.views} if self.views else {})
+        if own != fingerprint:
             raise FtransferError(
-                f"{self.folder} holds another recipe: {name_difference(own, recipe)}; "
-                f"one folder holds one recipe, so name another: --out"
+                f"{self.folder} holds another fingerprint: {name_difference(own, fingerprint)}; "
+                f"one folder holds one fingerprint, so name another: --out"
             )
 
-    def _read_recipe(self) -> dict:
+    def _read_fingerprint(self) -> dict:
         try:
-            recipe = json.loads(read_text(self.folder / "recipe.json"))
-            self.width = feature_width(recipe)
-            self.n_views = recipe["views"]["count"] if recipe.get("views") else 1
+            fingerprint = json.loads(read_text(self.folder / "fingerprint.json"))
+            self.width = feature_width(fingerprint)
+            self.n_views = fingerprint["views"]["count"] if fingerprint.get("views") else 1
             if type(self.n_views) is not int or not 0 < self.n_views < 2**16:
                 raise ValueError(f"it has {self.n_views} views")
         except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
             raise FtransferError(
-                f"{self.folder / 'recipe.json'} cannot be read: {type(error).__name__}: {str(error)[:200]}"
+                f"{self.folder / 'fingerprint.json'} cannot be read: {type(error).__name__}: {str(error)[:200]}"
             ) from error
-        return recipe
+        return fingerprint
 
     @property
     def origin(self) -> str:
-        """Where the backbone's weights came from, for people: no part of the recipe, and it may be empty."""
+        """Where the backbone's weights came from, for people: no part of the fingerprint, and it may be empty."""
         try:
             return read_text(self.folder / "origin.txt", errors="replace")[:200].strip()
         except OSError:
@@ -320,7 +322,7 @@ class FeatureSet:
             raise FtransferError(f"{file} cannot be read: {error.strerror or error}") from error
 
     def read_part(self, file: Path) -> tuple[pa.Array, np.ndarray]:
-        """Map a part of this recipe; see `ftransfer.features.parts.read_part`."""
+        """Map a part of this fingerprint; see `ftransfer.features.parts.read_part`."""
         return read_part(file, self.width * self.n_views, self._digest)
 
     def part_files(self) -> list[Path]:

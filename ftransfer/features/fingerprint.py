@@ -4,14 +4,14 @@ import hashlib
 import json
 
 
-def digest_recipe(recipe: dict) -> str:
-    """Name a recipe by its content, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+def digest_fingerprint(fingerprint: dict) -> str:
+    """Name a fingerprint by its content, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
 
 
-def feature_width(recipe: dict) -> int:
-    """Count the numbers per image that a recipe gives; ValueError, KeyError or TypeError if it is none."""
-    layers = [(layer["name"], layer["width"]) for layer in recipe["layers"]]
+def feature_width(fingerprint: dict) -> int:
+    """Count the numbers per image that a fingerprint gives; ValueError, KeyError or TypeError if it is none."""
+    layers = [(layer["name"], layer["width"]) for layer in fingerprint["layers"]]
     if not layers or not all(isinstance(n, str) and type(w) is int and 0 < w < 2**24 for n, w in layers):
         raise ValueError(f"its layers are {str(layers)[:100]}")
     return sum(width for _, width in layers)

@@ -24,8 +24,8 @@ class JoinedFeatures:
     Attributes
     ----------
     folder : str
-    recipe : dict
-        With ``joined``, the recipes of all.
+    fingerprint : dict
+        With ``joined``, the fingerprints of all.
     width : int
         Numbers a row, all together.
     complete : DataFrame
@@ -52,7 +52,7 @@ class JoinedFeatures:
         if any(f.views != first.views for f in others):
             self.n_views = 1  # of images as they are: other views differ
         self.origin = " + ".join(f.origin for f in self.feature_sets)
-        self.recipe = _join_recipes([f.recipe for f in self.feature_sets])
+        self.fingerprint = _join_fingerprints([f.fingerprint for f in self.feature_sets])
         self.complete = first.complete.assign(_row=range(len(first.complete)))
         self.notes = []
         self._hashes = []  # of each other set: its hash of each row of the first, missing where it has none
@@ -100,7 +100,7 @@ class Alternative:
 
     Attributes
     ----------
-    folder, recipe, width, n_views, origin, training
+    folder, fingerprint, width, n_views, origin, training
         Those of the set.
     complete, notes
         Those of `joined`: labels, domains and order of the first set.
@@ -108,7 +108,7 @@ class Alternative:
 
     def __init__(self, joined: JoinedFeatures, which: int):
         self.joined, self.which, own = joined, which, joined.feature_sets[which]
-        self.folder, self.recipe, self.width = own.folder, own.recipe, own.width
+        self.folder, self.fingerprint, self.width = own.folder, own.fingerprint, own.width
         self.n_views, self.origin, self.training = own.n_views, own.origin, own.training
         self.complete, self.notes = joined.complete, joined.notes
 
@@ -138,7 +138,7 @@ def open_alternatives(folders) -> dict[str, Alternative]:
 def _match(first: FeatureSet, rows: pd.DataFrame, other: FeatureSet) -> pd.Series:
     """Return the other set's hash of each row, by row number; missing where it has none."""
     there = other.complete.query("status == 'ok'")
-    if all(f.recipe.get("rows", "content") == "content" for f in (first, other)):
+    if all(f.fingerprint.get("rows", "content") == "content" for f in (first, other)):
         match = rows["sha256"].where(rows["sha256"].isin(there["sha256"]))
     else:
         hashes = there.drop_duplicates(["domain", "path"]).set_index(["domain", "path"])["sha256"]
@@ -146,19 +146,19 @@ def _match(first: FeatureSet, rows: pd.DataFrame, other: FeatureSet) -> pd.Serie
     return match.set_axis(rows["_row"])
 
 
-def _join_recipes(recipes: list[dict]) -> dict:
+def _join_fingerprints(fingerprints: list[dict]) -> dict:
     layers = [
-        {"name": f"{recipe['backbone']}:{layer['name']}", "width": layer["width"]}
-        for recipe in recipes
-        for layer in recipe["layers"]
+        {"name": f"{fingerprint['backbone']}:{layer['name']}", "width": layer["width"]}
+        for fingerprint in fingerprints
+        for layer in fingerprint["layers"]
     ]
     return {
         "format": 1,
-        "backbone": " + ".join(recipe["backbone"] for recipe in recipes),
-        "weights": " + ".join(recipe["weights"] for recipe in recipes),
+        "backbone": " + ".join(fingerprint["backbone"] for fingerprint in fingerprints),
+        "weights": " + ".join(fingerprint["weights"] for fingerprint in fingerprints),
         "layers": layers,
         "dtype": "float32",
-        "joined": recipes,
+        "joined": fingerprints,
     }
 
 

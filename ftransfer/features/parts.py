@@ -2,7 +2,8 @@
 
 A part is an Arrow IPC file with the columns ``sha256`` (of an image's bytes) and ``embedding``. Its name is the
 SHA-256 of its own bytes, so that whoever reads all of it can tell whether they are those that were written; its
-schema's metadata holds the digest of the recipe, so that a part that strayed into another folder counts for nothing.
+schema's metadata holds the digest of the fingerprint, so that a part that strayed into another folder counts for
+nothing.
 """
 
 import hashlib
@@ -24,14 +25,14 @@ from ftransfer.storage.writing import whole, write_whole, writing
 
 SUFFIX = ".arrow"
 SMALL = np.uint64(0x2020202020202020)
-RECIPE = b"ftransfer.recipe"  # key in the metadata of a part's schema
+FINGERPRINT = b"ftransfer.fingerprint"  # key in the metadata of a part's schema
 
 
 class Damaged(ValueError):
     """A part that cannot be read, or whose bytes are not those that were written; the message says which."""
 
 
-def write_part(folder: Path, sha256: list[str], embeddings: np.ndarray, recipe: str) -> Path:
+def write_part(folder: Path, sha256: list[str], embeddings: np.ndarray, fingerprint: str) -> Path:
     """Write rows as one part, and return its file.
 
     Parameters
@@ -40,13 +41,13 @@ def write_part(folder: Path, sha256: list[str], embeddings: np.ndarray, recipe: 
     sha256 : list of n str
         Hexadecimal SHA-256 of each image's bytes.
     embeddings : ndarray of shape (n, width), float32
-    recipe : str
-        From `digest_recipe`.
+    fingerprint : str
+        From `digest_fingerprint`.
     """
     keys = pa.array([bytes.fromhex(h) for h in sha256], pa.binary(32))
     flat = pa.array(np.ascontiguousarray(embeddings, dtype=np.float32).ravel())
     rows = pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
-    table = pa.table({"sha256": keys, "embedding": rows}).replace_schema_metadata({RECIPE: recipe})
+    table = pa.table({"sha256": keys, "embedding": rows}).replace_schema_metadata({FINGERPRINT: fingerprint})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
@@ -56,7 +57,7 @@ def write_part(folder: Path, sha256: list[str], embeddings: np.ndarray, recipe: 
     return file
 
 
-def read_part(file: Path, width: int, recipe: str) -> tuple[pa.Array, np.ndarray]:
+def read_part(file: Path, width: int, fingerprint: str) -> tuple[pa.Array, np.ndarray]:
     """Map a part from disk, without reading its rows; of one in a store, only the keys are asked for.
 
     Returns
@@ -67,7 +68,7 @@ def read_part(file: Path, width: int, recipe: str) -> tuple[pa.Array, np.ndarray
     Raises
     ------
     Damaged
-        If it is torn, or no part of this recipe.
+        If it is torn, or no part of this fingerprint.
     OSError
         If the file system refuses it.
     """
@@ -97,12 +98,12 @@ def read_part(file: Path, width: int, recipe: str) -> tuple[pa.Array, np.ndarray
         raise Damaged(f"torn ({str(error).splitlines()[0][:100]})") from None
     if keys.type != pa.binary(32) or kind != pa.list_(pa.float32(), width):
         raise Damaged(f"of another shape ({keys.type}, {kind})")
-    if (schema.metadata or {}).get(RECIPE, recipe.encode()) != recipe.encode():
-        raise Damaged("of another recipe")
+    if (schema.metadata or {}).get(FINGERPRINT, fingerprint.encode()) != fingerprint.encode():
+        raise Damaged("of another fingerprint")
     if keys.null_count:
         raise Damaged("rows without a hash")
     if remote:
-        return keys, Fetched(file, width, recipe)
+        return keys, Fetched(file, width, fingerprint)
     rows = table.column("embedding")
     if rows.null_count or rows.values.null_count:
         raise Damaged("rows without an embedding")
@@ -112,8 +113,8 @@ def read_part(file: Path, width: int, recipe: str) -> tuple[pa.Array, np.ndarray
 class Fetched:
     """The embeddings of a part in a store: copied to this machine's cache when rows are first taken, then mapped."""
 
-    def __init__(self, file: Remote, width: int, recipe: str):
-        self.file, self.width, self.recipe = file, width, recipe
+    def __init__(self, file: Remote, width: int, fingerprint: str):
+        self.file, self.width, self.fingerprint = file, width, fingerprint
         self._mapped = None
 
     @property
@@ -121,7 +122,7 @@ class Fetched:
         """The rows, (n, width)."""
         try:
             if self._mapped is None:
-                self._mapped = read_part(fetch(self.file), self.width, self.recipe)[1]
+                self._mapped = read_part(fetch(self.file), self.width, self.fingerprint)[1]
             return self._mapped
         except Damaged as error:
             raise FtransferError(

@@ -12,7 +12,7 @@ from ftransfer.storage.writing import write_whole, writing
 
 
 def statistics_file(folder, weights: str) -> Path:
-    """Name the file of the statistics that a recipe names by the hash of the adapted weights."""
+    """Name the file of the statistics that a fingerprint names by the hash of the adapted weights."""
     return place(folder) / "adapted" / f"{weights.removeprefix('sha256:')}.safetensors"
 
 
@@ -36,7 +36,7 @@ def read_statistics(features, domain: str) -> dict[str, np.ndarray] | None:
     FtransferError
         If the file is damaged.
     """
-    weights = features.recipe.get("batch_norm", {}).get(domain)
+    weights = features.fingerprint.get("batch_norm", {}).get(domain)
     file = weights and statistics_file(features.folder, weights)
     if not file or not file.is_file():
         return None

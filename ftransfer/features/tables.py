@@ -102,7 +102,7 @@ def import_features(
         frames.append(_manifest_rows(file, table, domain))
         _refuse_two_of_one_hash(file, frames[-1], table.X)
     # keys tell content only if all tables say which; those of a file without them are of the numbers themselves
-    recipe = {
+    fingerprint = {
         "format": 1,
         "backbone": "imported",
         "weights": "sha256:" + _digest(files),
@@ -111,7 +111,7 @@ def import_features(
         "rows": "content" if all("sha256" in table.texts for table in tables) else "numbers",
         "dtype": "float32",
     }
-    features = FeatureSet.create(out, recipe)
+    features = FeatureSet.create(out, fingerprint)
     before = len(features.done())
     for frame, table in zip(frames, tables, strict=True):
         for start in range(0, len(frame), PART_ROWS):

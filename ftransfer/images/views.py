@@ -74,7 +74,7 @@ SAME = {"zoom": "crop", "colour": "color", "channels": "channel-shuffle"}
 
 
 def describe_views(count: int, augment="flip,crop,color") -> dict | None:
-    """Make the entry of the recipe; None for the plain image alone.
+    """Make the entry of the fingerprint; None for the plain image alone.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The one file that a user takes along: the features' recipe, the fitted pipeline and its classes."""
+"""The one file that a user takes along: the features' fingerprint, the fitted pipeline and its classes."""
 
 import json
 from dataclasses import dataclass, field
@@ -23,15 +23,15 @@ PIPELINE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, Arithmeti
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted pipeline, the recipe of the features that it takes, and its classes.
+    """A fitted pipeline, the fingerprint of the features that it takes, and its classes.
 
     New images should be like those of the target that it was fitted on: every row is taken for a target row.
 
     Attributes
     ----------
     pipeline : AdaptationPipeline, fitted
-    recipe : dict
-        Recipe of the feature set (backbone, hash of the weights, layers, preprocessing).
+    fingerprint : dict
+        Fingerprint of the feature set (backbone, hash of the weights, layers, preprocessing).
     classes : ndarray of str
     chosen_by : dict
         The numbers that the pipeline was chosen by.
@@ -59,7 +59,7 @@ class Model:
     """
 
     pipeline: object
-    recipe: dict
+    fingerprint: dict
     classes: np.ndarray
     chosen_by: dict = field(default_factory=dict)
     origin: str = ""
@@ -82,25 +82,33 @@ class Model:
         """
         temperature = fit_temperature(pipeline, task.X, task.y, task.sample_domain)
         familiar = Familiar.of(task.X, task.sample_domain)
-        fitted = (pipeline, features.recipe, task.classes, chosen_by, features.origin, temperature, familiar)
+        fitted = (
+            pipeline,
+            features.fingerprint,
+            task.classes,
+            chosen_by,
+            features.origin,
+            temperature,
+            familiar,
+        )
         return cls(*fitted, task.target, read_statistics(features, task.target))
 
     @property
-    def recipe_of_new(self) -> dict:
-        """Recipe of new images, which are embedded as the target's were: by its statistics, if it has any."""
-        recipe = dict(self.recipe)
-        own = recipe.pop("batch_norm", {}).get(self.target)
-        return recipe | ({"batch_norm": {DOMAIN: own}} if own else {})
+    def fingerprint_of_new(self) -> dict:
+        """Fingerprint of new images, which are embedded as the target's were: by its statistics, if it has any."""
+        fingerprint = dict(self.fingerprint)
+        own = fingerprint.pop("batch_norm", {}).get(self.target)
+        return fingerprint | ({"batch_norm": {DOMAIN: own}} if own else {})
 
-    def recipe_like(self, given: dict) -> dict:
-        """Return the recipe that features are held to: that of new images, or of the feature set fitted on."""
-        new = self.recipe_of_new
-        return new if given.get("batch_norm") == new.get("batch_norm") else self.recipe
+    def fingerprint_like(self, given: dict) -> dict:
+        """Return the fingerprint that features are held to: that of new images, or of the feature set fitted on."""
+        new = self.fingerprint_of_new
+        return new if given.get("batch_norm") == new.get("batch_norm") else self.fingerprint
 
     @property
     def width(self) -> int:
         """Numbers per image that the pipeline takes."""
-        return feature_width(self.recipe)
+        return feature_width(self.fingerprint)
 
     def predict(self, images, **backbone) -> np.ndarray:
         """Name the class of each image.
@@ -108,7 +116,7 @@ class Model:
         Parameters
         ----------
         images : array of shape (n_samples, n_features), str, path, or list of path or PIL image
-            Features by the same recipe; or a folder, table or file of images, in the order of
+            Features with the same fingerprint; or a folder, table or file of images, in the order of
             `ftransfer.find_images`; or images one by one.
         **backbone
             For images: ``weights``, a checkpoint file where the backbone's weights are not in
@@ -122,7 +130,7 @@ class Model:
         ------
         FtransferError
             If the features are of another width or not finite, an image cannot be read, or the weights that
-            the recipe names are not there.
+            the fingerprint names are not there.
         """
         return self.classes[self._codes(self._features(images, **backbone))]
 
@@ -230,7 +238,7 @@ class Model:
 
     def _check(self) -> None:
         """Refuse what `save` would not have written; the pipeline was checked by its reader."""
-        json.dumps(self.recipe)
+        json.dumps(self.fingerprint)
         if self.classes.ndim != 1 or self.classes.dtype.kind != "U" or len(self.classes) < 2:
             raise ValueError("its classes are no names")
         if (

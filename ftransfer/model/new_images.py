@@ -1,4 +1,4 @@
-"""New images for a model: found, embedded by the backbone that its recipe names, and checked."""
+"""New images for a model: found, embedded by the backbone that its fingerprint names, and checked."""
 
 import json
 import tempfile
@@ -34,13 +34,13 @@ def _table(paths) -> pd.DataFrame:
     return table[COLUMNS].astype(object)
 
 
-def find_backbone(recipe: dict, origin="", weights=None, device="auto", statistics=None):
-    """Build the backbone that a recipe names, its weights found by the hash of their values.
+def find_backbone(fingerprint: dict, origin="", weights=None, device="auto", statistics=None):
+    """Build the backbone that a fingerprint names, its weights found by the hash of their values.
 
     Parameters
     ----------
-    recipe : dict
-        Of a feature set, or of the new images of a `Model` (`Model.recipe_of_new`).
+    fingerprint : dict
+        Of a feature set, or of the new images of a `Model` (`Model.fingerprint_of_new`).
     origin : str
         Where the weights came from, as the feature set or the model notes it: where to look first.
     weights : str or path, optional
@@ -48,30 +48,32 @@ def find_backbone(recipe: dict, origin="", weights=None, device="auto", statisti
         in its cache.
     device : str
     statistics : dict of str to ndarray, optional
-        Batch-norm statistics of the images' domain, where the recipe names any.
+        Batch-norm statistics of the images' domain, where the fingerprint names any.
 
     Raises
     ------
     FtransferError
-        If no weights of that hash are found, the rest of the recipe differs, or the statistics are not those that it
-        names.
+        If no weights of that hash are found, the rest of the fingerprint differs, or the statistics are not
+        those that it names.
     """
     from ftransfer.backbone.backbone import Backbone, list_backbones
 
-    name, wanted = recipe.get("backbone"), recipe.get("weights")
+    name, wanted = fingerprint.get("backbone"), fingerprint.get("weights")
     if name not in list_backbones():
         raise FtransferError(
             f"the model's features were made by the backbone {str(name)[:100]}, unknown here"
         )
-    layers, tried = [layer["name"] for layer in recipe["layers"]], []
+    layers, tried = [layer["name"] for layer in fingerprint["layers"]], []
     for each in [weights] if weights else _candidates(name, origin):
-        backbone = Backbone(name, each, layers, device, recipe.get("tier", "exact"))
-        if backbone.recipe["weights"] == wanted:
-            check_recipe(
-                {**recipe, "batch_norm": None}, backbone.recipe, f"a backbone with the weights {each}"
+        backbone = Backbone(name, each, layers, device, fingerprint.get("tier", "exact"))
+        if backbone.fingerprint["weights"] == wanted:
+            check_fingerprint(
+                {**fingerprint, "batch_norm": None},
+                backbone.fingerprint,
+                f"a backbone with the weights {each}",
             )
-            return _adapted(backbone, recipe, statistics)
-        tried.append(f"{each} is {backbone.recipe['weights'][:19]}...")
+            return _adapted(backbone, fingerprint, statistics)
+        tried.append(f"{each} is {backbone.fingerprint['weights'][:19]}...")
     raise FtransferError(
         f"the model wants weights of {name} with the hash {str(wanted)[:19]}...{origin and f', from {origin}'}; "
         f"{'; '.join(tried) or 'none are in the cache'}; give the checkpoint that the features were made with: "
@@ -79,9 +81,9 @@ def find_backbone(recipe: dict, origin="", weights=None, device="auto", statisti
     )
 
 
-def _adapted(backbone, recipe: dict, statistics):
-    """Give the backbone the batch-norm statistics that the recipe names, if it names any."""
-    named = recipe.get("batch_norm")
+def _adapted(backbone, fingerprint: dict, statistics):
+    """Give the backbone the batch-norm statistics that the fingerprint names, if it names any."""
+    named = fingerprint.get("batch_norm")
     if not named:
         return backbone
     import torch
@@ -100,9 +102,9 @@ def _adapted(backbone, recipe: dict, statistics):
         network.load_state_dict(given, strict=False)
     if not fits or hash_weights(network) not in named.values():
         raise FtransferError(
-            "the model is damaged: its batch-norm statistics are not those that its recipe names"
+            "the model is damaged: its batch-norm statistics are not those that its fingerprint names"
         )
-    backbone.recipe["batch_norm"] = named
+    backbone.fingerprint["batch_norm"] = named
     return backbone
 
 
@@ -121,17 +123,17 @@ def _candidates(name: str, origin: str) -> list[str]:
     return list(dict.fromkeys([*named, *random, *cached]))
 
 
-def check_recipe(wanted: dict, given: dict, what: str) -> str:
-    """Refuse features of another recipe than the model's, with the difference named.
+def check_fingerprint(wanted: dict, given: dict, what: str) -> str:
+    """Refuse features of another fingerprint than the model's, with the difference named.
 
     Returns
     -------
     str
         A note where only the decoder differs, which moves a pixel by a grey level or two; else empty.
     """
-    differs = recipe_difference({**given, "decoder": None}, {**wanted, "decoder": None})
+    differs = fingerprint_difference({**given, "decoder": None}, {**wanted, "decoder": None})
     if differs:
-        raise FtransferError(f"{what} is of another recipe than the model: {differs}")
+        raise FtransferError(f"{what} is of another fingerprint than the model: {differs}")
     if given.get("decoder") == wanted.get("decoder"):
         return ""
     return (
@@ -140,18 +142,18 @@ def check_recipe(wanted: dict, given: dict, what: str) -> str:
     )
 
 
-def recipe_difference(given: dict, wanted: dict) -> str:
+def fingerprint_difference(given: dict, wanted: dict) -> str:
     """Name what differs between the features that are there and those that a model takes."""
     return name_difference(given, wanted, words=("there", "in the model"))
 
 
 def embed(model, images, *, weights=None, device="auto") -> np.ndarray:
-    """Embed images as the model's recipe says; see `Model.predict`."""
+    """Embed images as the model's fingerprint says; see `Model.predict`."""
     from ftransfer.extract.extract import extract_features
 
     statistics = model.statistics and save(model.statistics)
-    recipe = json.dumps(model.recipe_of_new)
-    backbone = _backbone(recipe, model.origin, weights and str(weights), device, statistics)
+    fingerprint = json.dumps(model.fingerprint_of_new)
+    backbone = _backbone(fingerprint, model.origin, weights and str(weights), device, statistics)
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(images, list):
             table = _table([_file(image, Path(folder), i) for i, image in enumerate(images)])
@@ -165,8 +167,8 @@ def embed(model, images, *, weights=None, device="auto") -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _backbone(recipe: str, origin: str, weights: str | None, device: str, statistics: bytes | None):
-    return find_backbone(json.loads(recipe), origin, weights, device, statistics and load(statistics))
+def _backbone(fingerprint: str, origin: str, weights: str | None, device: str, statistics: bytes | None):
+    return find_backbone(json.loads(fingerprint), origin, weights, device, statistics and load(statistics))
 
 
 def _file(image, folder: Path, i: int):

@@ -1,4 +1,4 @@
-"""Label new images with a model: the backbone that its recipe names, the same extraction, a table of labels."""
+"""Label new images with a model: the backbone that its fingerprint names, the same extraction, a table of labels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import pandas as pd
 
 from ftransfer.errors import unknown
 from ftransfer.features.feature_set import FeatureSet
-from ftransfer.model.new_images import check_recipe
+from ftransfer.model.new_images import check_fingerprint
 from ftransfer.storage.places import place
 from ftransfer.storage.writing import write_whole, writing
 
@@ -43,7 +43,7 @@ def write_predictions(
     model : Model, or dict of str to Model
         Of several columns of labels the model of each, see `load_models`.
     features : FeatureSet
-        Of the model's recipe.
+        Of the model's fingerprint.
     out : str or path
         The columns: ``root, path``, those of `Model.describe`, and ``error``, why an image has no label. Of several
         models, the columns of each: ``NAME, NAME probability, NAME distance, NAME far``.
@@ -55,11 +55,13 @@ def write_predictions(
     Raises
     ------
     FtransferError
-        If the features are of another recipe, are not complete, or the file cannot be written.
+        If the features are of another fingerprint, are not complete, or the file cannot be written.
     """
     models = model if isinstance(model, dict) else {"": model}
     for each in models.values():
-        check_recipe(each.recipe_like(features.recipe), features.recipe, str(features.folder))
+        check_fingerprint(
+            each.fingerprint_like(features.fingerprint), features.fingerprint, str(features.folder)
+        )
     manifest = features.complete
     if domain is not None:
         domains = sorted(manifest["domain"].unique())

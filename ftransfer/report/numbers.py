@@ -73,7 +73,7 @@ class Findings:
 
     def results(self, command: str) -> dict:
         """Put everything together, as in results.json."""
-        race, task, recipe = self.race, self.task, self.features.recipe
+        race, task, fingerprint = self.race, self.task, self.features.fingerprint
         best = race.table.iloc[race.chosen]
         return plain(
             {
@@ -93,11 +93,11 @@ class Findings:
                     "n_target": len(self.predicted),
                     "n_features": task.X.shape[1],
                     "notes": task.notes,
-                    "backbone": recipe.get("backbone"),
-                    "weights": recipe.get("weights"),
-                    "layers": "+".join(layer["name"] for layer in recipe["layers"]),
+                    "backbone": fingerprint.get("backbone"),
+                    "weights": fingerprint.get("weights"),
+                    "layers": "+".join(layer["name"] for layer in fingerprint["layers"]),
                 },
-                "recipe": recipe,
+                "fingerprint": fingerprint,
                 "score": {
                     "name": race.scorer.name,
                     "meaning": race.scorer.meaning,

@@ -72,7 +72,7 @@ def draw_page(found: Findings, results: dict) -> str:
         plane=_plane(found, results),
         thumbnails=_thumbnails(found),
         training_picture=Markup(draw_curve(results["training"]) if results["training"] else ""),
-        recipe_text=json.dumps(results["recipe"], indent=1),
+        fingerprint_text=json.dumps(results["fingerprint"], indent=1),
     )
 
 
