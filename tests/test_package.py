@@ -27,7 +27,7 @@ ARROWS = {
     "adapt": set(),
     "pipeline": {"adapt"},
     "recipes": {"pipeline"},
-    "task": {"adapt", "features"},
+    "task": {"adapt", "features", "storage"},
     "compare": {"features"},
     "scoring": {"adapt", "compare", "pipeline"},
     "search": {"adapt", "compare", "features", "pipeline", "recipes", "scoring", "storage", "task"},
