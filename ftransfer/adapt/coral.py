@@ -1,13 +1,15 @@
 """Correlation alignment (CORAL)."""
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ftransfer.adapt.base import DomainAdapter
-from ftransfer.adapt.spectrum import decompose_each
+from ftransfer.adapt.spectrum import Spectrum, decompose_each
 
 
 class CORAL(OneToOneFeatureMixin, DomainAdapter):
@@ -65,11 +67,11 @@ class CORAL(OneToOneFeatureMixin, DomainAdapter):
         "center": ["boolean"],
     }
 
-    def __init__(self, ridge=1.0, center=True):
+    def __init__(self, ridge: float | str = 1.0, center: bool = True) -> None:
         self.ridge = ridge
         self.center = center
 
-    def _fit_domains(self, sources, target):
+    def _fit_domains(self, sources: dict[int, np.ndarray], target: np.ndarray) -> None:
         *of_sources, of_target = decompose_each([*sources.values(), target])
         self.target_mean_ = of_target.mean
         self._color = _CovariancePower(of_target, self.ridge, 0.5)
@@ -78,23 +80,26 @@ class CORAL(OneToOneFeatureMixin, DomainAdapter):
             self.source_mean_[code] = spectrum.mean
             whiten = _CovariancePower(spectrum, self.ridge, -0.5)
             # more rows than features on both sides: one matrix is less work than two one after the other
-            both = whiten.dense is not None and self._color.dense is not None
-            self._align[code] = (whiten, whiten.dense @ self._color.dense if both else None)
+            dense = whiten.dense, self._color.dense
+            both = None if dense[0] is None or dense[1] is None else dense[0] @ dense[1]
+            self._align[code] = (whiten, both)
 
-    def _map_source(self, X, domain):
+    def _map_source(self, X: np.ndarray, domain: int) -> np.ndarray:
         mean = self.source_mean_[domain]
         centre = self.target_mean_ if self.center else self._aligned(mean[None], domain)
         return self._aligned(X - mean, domain) + centre
 
-    def _aligned(self, rows, domain):
+    def _aligned(self, rows: np.ndarray, domain: int) -> np.ndarray:
         whiten, both = self._align[domain]
         return self._color(whiten(rows)) if both is None else rows @ both
 
-    def _map_target(self, X):
+    def _map_target(self, X: np.ndarray) -> np.ndarray:
         return X.copy()
 
 
-def coral(source, target, *, ridge=1.0, center=True):
+def coral(
+    source: ArrayLike, target: ArrayLike, *, ridge: float | str = 1.0, center: bool = True
+) -> np.ndarray:
     """Match the covariance of `source` to that of `target`.
 
     Parameters
@@ -108,7 +113,8 @@ def coral(source, target, *, ridge=1.0, center=True):
     -------
     array of shape (n_source, n_features): the source rows, aligned.
     """
-    X = np.concatenate([np.asarray(source), np.asarray(target)])
+    source, target = np.asarray(source), np.asarray(target)
+    X = np.concatenate([source, target])
     y = np.r_[np.zeros(len(source), dtype=int), np.full(len(target), -1)]
     return CORAL(ridge=ridge, center=center).fit_transform(X, y)[: len(source)]
 
@@ -120,11 +126,12 @@ class _CovariancePower:
     fewer rows than features, and a the covariance's scale, the eigenvalues are ``(a w + ridge)^power``.
     """
 
-    def __init__(self, spectrum, ridge, power):
+    def __init__(self, spectrum: Spectrum, ridge: float | str, power: float) -> None:
         n, d = spectrum.rows.shape
         w, U, dtype = spectrum.values, spectrum.vectors, spectrum.rows.dtype
         a, m = _ledoit_wolf(spectrum) if ridge == "ledoit-wolf" else (1.0 / max(n - 1, 1), float(ridge))
-        self.dense = self.centred = None
+        self.dense: np.ndarray | None = None
+        self.centred: Any = None
         if n >= d:
             self.dense = _weighted(U, (a * w + m) ** power)
             return
@@ -135,7 +142,7 @@ class _CovariancePower:
         self.excess, self.root = excess.astype(dtype), root
         self.whitens = power < 0
 
-    def __call__(self, X):
+    def __call__(self, X: np.ndarray) -> np.ndarray:
         if self.dense is not None:
             return X @ self.dense
         U = self.vectors
@@ -145,13 +152,13 @@ class _CovariancePower:
         return X * self.factor + ((((X @ self.centred.T) @ U) * self.excess) @ U.T) @ self.centred
 
 
-def _weighted(U, weights):
+def _weighted(U: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Multiply ``U diag(weights) U^T`` out, for weights above zero; numpy computes such a product at half the price."""
     half = U * np.sqrt(weights).astype(U.dtype)
     return half @ half.T
 
 
-def _ledoit_wolf(spectrum):
+def _ledoit_wolf(spectrum: Spectrum) -> tuple[float, float]:
     """Return a and m such that ``a C^T C + m I`` is the shrunk covariance (that divides by n)."""
     n, d = spectrum.rows.shape
     mean_variance = float(spectrum.values.sum()) / n / d

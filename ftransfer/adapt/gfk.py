@@ -74,10 +74,10 @@ class GeodesicFlowKernel(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
 
     _parameter_constraints = {"n_components": [Interval(Integral, 1, None, closed="left")]}
 
-    def __init__(self, n_components=20):
+    def __init__(self, n_components: int = 20) -> None:
         self.n_components = n_components
 
-    def _fit_domains(self, sources, target):
+    def _fit_domains(self, sources: dict[int, np.ndarray], target: np.ndarray) -> None:
         dtype = target.dtype
         means = {code: rows.mean(axis=0, dtype=np.float64) for code, rows in sources.items()}
         target_mean = target.mean(axis=0, dtype=np.float64)
@@ -102,14 +102,14 @@ class GeodesicFlowKernel(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
         self.target_mean_ = target_mean.astype(dtype)
         self._n_features_out = 2 * self.n_components_
 
-    def _map_source(self, X, domain):
+    def _map_source(self, X: np.ndarray, domain: int) -> np.ndarray:
         return (X - self.source_mean_[domain]) @ self.factor_.astype(X.dtype)
 
-    def _map_target(self, X):
+    def _map_target(self, X: np.ndarray) -> np.ndarray:
         return (X - self.target_mean_) @ self.factor_.astype(X.dtype)
 
 
-def _turning(angles):
+def _turning(angles: np.ndarray) -> np.ndarray:
     """Return ``sqrt((1 - sin(t) / t) / 2) / (2 sin(t / 2))``, whose limit at 0 is 1 / sqrt(12)."""
     t = np.maximum(angles, 1e-2)
     exact = np.sqrt((1 - np.sinc(t / np.pi)) / 2) / (2 * np.sin(t / 2))
@@ -118,7 +118,7 @@ def _turning(angles):
     return np.where(angles < 1e-2, near, exact)
 
 
-def _spanned_axes(centred, k):
+def _spanned_axes(centred: np.ndarray, k: int) -> np.ndarray:
     """Return at most k orthonormal principal axes: those along which the rows vary."""
     axes = decompose(centred, k).axes[:, :k]
     spread = np.linalg.norm(centred @ axes, axis=0)

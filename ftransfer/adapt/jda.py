@@ -4,7 +4,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.linalg import qr
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, clone
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, clone
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils._param_validation import HasMethods, Interval
 
@@ -101,14 +101,21 @@ class JointDistributionAdaptation(ClassNamePrefixFeaturesOutMixin, SharedMapAdap
         "balance": [Interval(Real, 0, 1, closed="both"), None],
     }
 
-    def __init__(self, estimator=None, n_components=20, n_iterations=10, mu=1.0, balance=None):
+    def __init__(
+        self,
+        estimator: BaseEstimator | None = None,
+        n_components: int = 20,
+        n_iterations: int = 10,
+        mu: float = 1.0,
+        balance: float | None = None,
+    ) -> None:
         self.estimator = estimator
         self.n_components = n_components
         self.n_iterations = n_iterations
         self.mu = mu
         self.balance = balance
 
-    def _learn(self, X, y, domain):
+    def _learn(self, X: np.ndarray, y: np.ndarray, domain: np.ndarray) -> None:
         target, labelled = domain < 0, ~is_unlabelled(y)
         classes = _classes(y[labelled]) if target.any() else np.array([])
         self.mean_ = X.mean(axis=0, dtype=np.float64)
@@ -145,7 +152,9 @@ class JointDistributionAdaptation(ClassNamePrefixFeaturesOutMixin, SharedMapAdap
         self.pseudo_labels_ = label[target] if len(classes) else None
         self._n_features_out = self.n_components_
 
-    def _signs(self, label, known, target, classes):
+    def _signs(
+        self, label: np.ndarray, known: np.ndarray, target: np.ndarray, classes: np.ndarray
+    ) -> np.ndarray:
         """Return l of each M_c = l l^T as columns: 1 / n on source rows, -1 / n on target rows."""
         whole, each = (1.0, 1.0) if self.balance is None else (1.0 - self.balance, self.balance)
         if not (known & target).any():  # the first projection, or no classes
@@ -160,11 +169,11 @@ class JointDistributionAdaptation(ClassNamePrefixFeaturesOutMixin, SharedMapAdap
                 columns.append(np.sqrt(weight) * rows * sign)
         return np.column_stack(columns) if columns else np.zeros((len(target), 1))
 
-    def _map_target(self, X):
+    def _map_target(self, X: np.ndarray) -> np.ndarray:
         return (X - self.mean_.astype(X.dtype)) @ self.weights_.astype(X.dtype)
 
 
-def _classes(y):
+def _classes(y: np.ndarray) -> np.ndarray:
     """Return the classes among labels; none if there is but one, or in a regression."""
     if y.ndim > 1 or (y != np.floor(y)).any():
         return np.array([])

@@ -47,16 +47,16 @@ class DomainScaler(OneToOneFeatureMixin, DomainAdapter):
 
     _parameter_constraints = {"scale": [StrOptions({"std", "iqr"}), None]}
 
-    def __init__(self, scale="std"):
+    def __init__(self, scale: str | None = "std") -> None:
         self.scale = scale
 
-    def _fit_domains(self, sources, target):
+    def _fit_domains(self, sources: dict[int, np.ndarray], target: np.ndarray) -> None:
         fitted = {code: self._centre_and_scale(rows) for code, rows in sources.items()}
         self.source_center_ = {code: center for code, (center, _) in fitted.items()}
         self.source_scale_ = {code: scale for code, (_, scale) in fitted.items()}
         self.target_center_, self.target_scale_ = self._centre_and_scale(target)
 
-    def _centre_and_scale(self, rows):
+    def _centre_and_scale(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.scale == "iqr":
             low, center, high = np.percentile(rows, [25, 50, 75], axis=0)
             scale = high - low
@@ -74,8 +74,8 @@ class DomainScaler(OneToOneFeatureMixin, DomainAdapter):
         scale = np.where(constant, 1.0, scale)
         return center.astype(rows.dtype), scale.astype(rows.dtype)
 
-    def _map_source(self, X, domain):
+    def _map_source(self, X: np.ndarray, domain: int) -> np.ndarray:
         return (X - self.source_center_[domain]) / self.source_scale_[domain]
 
-    def _map_target(self, X):
+    def _map_target(self, X: np.ndarray) -> np.ndarray:
         return (X - self.target_center_) / self.target_scale_

@@ -75,7 +75,7 @@ class Spectrum:
         return self.vectors.nbytes + k * self.mean.nbytes + k * len(self.rows) * self.rows.itemsize
 
 
-def decompose(rows, k=None) -> Spectrum:
+def decompose(rows: np.ndarray, k: int | None = None) -> Spectrum:
     """Decompose the scatter of rows about their mean.
 
     Parameters
@@ -99,10 +99,10 @@ def decompose(rows, k=None) -> Spectrum:
             entries.append(entry := _Entry(rows))
         _kept.move_to_end(key)
     with entry.lock:  # whoever asks for the same rows meanwhile waits instead of computing them too
-        if entry.scatter is None:
+        if entry.mean is None or entry.scatter is None:
             entry.mean, entry.scatter = _scatter(rows)
         if k not in entry.spectra:
-            entry.spectra[k] = _decompose(entry, k)
+            entry.spectra[k] = _decompose(entry.rows, entry.mean, entry.scatter, k)
         spectrum = entry.spectra[k]
     with _lock:
         while sum(entry.nbytes for entries in _kept.values() for entry in entries) > MOST_BYTES:
@@ -110,7 +110,7 @@ def decompose(rows, k=None) -> Spectrum:
     return spectrum
 
 
-def decompose_each(domains, k=None) -> list[Spectrum]:
+def decompose_each(domains: list[np.ndarray], k: int | None = None) -> list[Spectrum]:
     """Decompose the rows of several domains, as `decompose` does; small ones at the same time, with a thread each."""
     threads = min(len(domains), blas_threads())
     if threads == 1 or max(min(rows.shape) for rows in domains) > SMALL:
@@ -119,13 +119,13 @@ def decompose_each(domains, k=None) -> list[Spectrum]:
         return list(pool.map(lambda rows: decompose(rows, k), domains))
 
 
-def column_signs(weights):
+def column_signs(weights: np.ndarray) -> np.ndarray:
     """Return -1 for each column whose largest entry is negative, else 1."""
     largest = np.take_along_axis(weights, np.abs(weights).argmax(axis=0)[None], axis=0)[0]
     return np.where(largest < 0, -1.0, 1.0)
 
 
-def _computed(size, k):
+def _computed(size: int, k: int | None) -> int:
     """Tell how many axes are computed where k are wanted: the same number for many k."""
     if k is None:
         return size
@@ -134,7 +134,7 @@ def _computed(size, k):
     return min(size, -(-k // STEP) * STEP)
 
 
-def _scatter(rows):
+def _scatter(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean, and the smaller scatter matrix of the rows about it."""
     n, d = rows.shape
     mean = rows.mean(axis=0, dtype=np.float64).astype(rows.dtype)
@@ -142,15 +142,15 @@ def _scatter(rows):
     return mean, centred @ centred.T if n < d else centred.T @ centred
 
 
-def _decompose(entry, k):
-    with one_blas_thread() if len(entry.scatter) <= SMALL else nullcontext():
-        values, vectors = _leading(entry.scatter, k)
+def _decompose(rows: np.ndarray, mean: np.ndarray, scatter: np.ndarray, k: int) -> Spectrum:
+    with one_blas_thread() if len(scatter) <= SMALL else nullcontext():
+        values, vectors = _leading(scatter, k)
     falling = np.argsort(-values, kind="stable")
     values = np.maximum(values[falling].astype(np.float64), 0.0)
-    return Spectrum(entry.rows, entry.mean, values, np.ascontiguousarray(vectors[:, falling]))
+    return Spectrum(rows, mean, values, np.ascontiguousarray(vectors[:, falling]))
 
 
-def _leading(scatter, k):
+def _leading(scatter: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     size = len(scatter)
     if 3 * k >= size > 1:  # older releases of SciPy cannot divide a single number
         values, vectors = eigh(
@@ -176,15 +176,16 @@ class _Entry:
     spectra: dict[int, Spectrum] = field(default_factory=dict)  # by the number of axes computed
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         scatter = 0 if self.scatter is None else self.scatter.nbytes
         return self.rows.nbytes + scatter + sum(each.nbytes for each in list(self.spectra.values()))
 
 
-_lock, _kept = Lock(), OrderedDict()
+_lock = Lock()
+_kept: OrderedDict[tuple, list[_Entry]] = OrderedDict()
 
 
-def forget():
+def forget() -> None:
     """Drop all decompositions that are kept."""
     global _lock, _kept
     _lock, _kept = Lock(), OrderedDict()

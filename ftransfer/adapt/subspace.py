@@ -1,6 +1,7 @@
 """Subspace alignment."""
 
 import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
@@ -8,7 +9,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ftransfer.adapt.base import DomainAdapter
-from ftransfer.adapt.spectrum import decompose_each
+from ftransfer.adapt.spectrum import Spectrum, decompose_each
 
 
 class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
@@ -74,14 +75,14 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
         ]
     }
 
-    def __init__(self, n_components=40):
+    def __init__(self, n_components: int | str = 40) -> None:
         self.n_components = n_components
 
-    def _fit_domains(self, sources, target):
+    def _fit_domains(self, sources: dict[int, np.ndarray], target: np.ndarray) -> Callable[[int], np.ndarray]:
         rows = min(len(target), *(len(s) for s in sources.values()))
         most = max(1, min(rows - 1, target.shape[1]))
         wanted = self.n_components
-        if wanted == "auto" or wanted < 1:  # both need to know all of the variance
+        if isinstance(wanted, str) or wanted < 1:  # both need to know all of the variance
             domains = decompose_each([*sources.values(), target])
             wanted = max(_count(each, wanted) for each in domains)
         else:
@@ -107,16 +108,16 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
         # one projection of the rows serves every number of components
         return lambda code: scores[code][:, :k] @ rotations[code] if code > 0 else scores[code][:, :k]
 
-    def _map_source(self, X, domain):
+    def _map_source(self, X: np.ndarray, domain: int) -> np.ndarray:
         return (X - self.source_mean_[domain]) @ self._aligned[domain]
 
-    def _map_target(self, X):
+    def _map_target(self, X: np.ndarray) -> np.ndarray:
         return (X - self.target_mean_) @ self.target_components_
 
 
-def _count(spectrum, wanted):
+def _count(spectrum: Spectrum, wanted: int | str) -> int:
     """Return how many leading components keep a share of the variance, or stand out from noise ("auto")."""
-    if wanted == "auto":
+    if isinstance(wanted, str):
         n, d = spectrum.rows.shape
         edge = spectrum.values.sum() / d * (1 + np.sqrt(d / n)) ** 2
         return max(1, int((spectrum.values > edge).sum()))

@@ -94,8 +94,14 @@ class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, SharedMapAdapte
     }
 
     def __init__(
-        self, n_components=20, kernel="linear", gamma=None, mu=1.0, n_landmarks=1000, random_state=None
-    ):
+        self,
+        n_components: int = 20,
+        kernel: str = "linear",
+        gamma: float | None = None,
+        mu: float = 1.0,
+        n_landmarks: int = 1000,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_components = n_components
         self.kernel = kernel
         self.gamma = gamma
@@ -103,23 +109,24 @@ class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, SharedMapAdapte
         self.n_landmarks = n_landmarks
         self.random_state = random_state
 
-    def _fit_domains(self, sources, target):
+    def _fit_domains(self, sources: dict[int, np.ndarray], target: np.ndarray) -> None:
         # in float64 throughout: the problem holds the fourth power of the features
         rows = np.concatenate([*sources.values(), target], dtype=np.float64)
         source = np.arange(len(rows)) < len(rows) - len(target)
         signs = np.where(source, 1.0 / source.sum(), -1.0 / len(target))
-        self.landmarks_ = self.gamma_ = None
+        self.landmarks_: np.ndarray | None = None
+        self.gamma_: float | None = None
         solve = self._rbf_weights if self.kernel == "rbf" else self._linear_weights
         weights = solve(rows, signs)
         self.weights_ = weights * column_signs(weights)
         self._n_features_out = self.n_components_
 
-    def _linear_weights(self, rows, signs):
+    def _linear_weights(self, rows: np.ndarray, signs: np.ndarray) -> np.ndarray:
         if len(rows) > rows.shape[1]:
             return self._solve_factor(rows, signs)
         return rows.T @ self._solve(rows @ rows.T, signs)
 
-    def _rbf_weights(self, rows, signs):
+    def _rbf_weights(self, rows: np.ndarray, signs: np.ndarray) -> np.ndarray:
         n, d = rows.shape
         self.gamma_ = float(self.gamma or 1.0 / (d * (rows.var() or 1.0 / d)))
         self.landmarks_ = rows
@@ -132,12 +139,12 @@ class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, SharedMapAdapte
         root = U[:, kept] / np.sqrt(w[kept])
         return root @ self._solve_factor(rbf_kernel(rows, self.landmarks_, gamma=self.gamma_) @ root, signs)
 
-    def _solve(self, K, signs):
+    def _solve(self, K: np.ndarray, signs: np.ndarray) -> np.ndarray:
         """Return W of the Notes (n_samples, n_components_) for the whole kernel."""
         centred = K - K.mean(axis=0)
         return self._lead(centred.T @ centred, K @ signs, len(K) - 1)
 
-    def _solve_factor(self, Z, signs):
+    def _solve_factor(self, Z: np.ndarray, signs: np.ndarray) -> np.ndarray:
         """Return Z^T W for the kernel Z Z^T, of lower rank than rows.
 
         With Z = U S V^T, only W = U B counts; Z^T W is V S B, and B solves a problem of Z's width.
@@ -147,19 +154,21 @@ class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, SharedMapAdapte
         centred = (Z - Z.mean(axis=0)) @ root
         return root @ self._lead(centred.T @ centred, root.T @ (Z.T @ signs), len(Z) - 1)
 
-    def _lead(self, scatter, gap, rank):
+    def _lead(self, scatter: np.ndarray, gap: np.ndarray, rank: int) -> np.ndarray:
         self.n_components_ = clip_components(self.n_components, min(rank, len(scatter)), stacklevel=9)
         self.eigenvalues_, vectors = leading_components(scatter, gap[:, None], self.mu, self.n_components_)
         return vectors
 
-    def _map_target(self, X):
+    def _map_target(self, X: np.ndarray) -> np.ndarray:
         if self.landmarks_ is None:
             return X @ self.weights_.astype(X.dtype)
         kernel = rbf_kernel(X.astype(np.float64), self.landmarks_, gamma=self.gamma_)
         return (kernel @ self.weights_).astype(X.dtype)
 
 
-def leading_components(scatter, gaps, ridge, k):
+def leading_components(
+    scatter: np.ndarray, gaps: np.ndarray, ridge: float, k: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Maximise ``V^T scatter V`` subject to ``V^T (gaps gaps^T + ridge I) V = I``.
 
     Returns
@@ -171,7 +180,7 @@ def leading_components(scatter, gaps, ridge, k):
     base = 1.0 / np.sqrt(ridge)
     change = 1.0 / np.sqrt(ridge + s**2) - base
 
-    def whiten(M):  # (gaps gaps^T + ridge I)^(-1/2) M
+    def whiten(M: np.ndarray) -> np.ndarray:  # (gaps gaps^T + ridge I)^(-1/2) M
         return base * M + Q @ (change[:, None] * (Q.T @ M))
 
     size = len(scatter)
@@ -181,7 +190,7 @@ def leading_components(scatter, gaps, ridge, k):
     return np.where(some, w, 0.0), whiten(V * some)
 
 
-def clip_components(wanted, most, stacklevel):
+def clip_components(wanted: int, most: int, stacklevel: int) -> int:
     """Lower the number of components to what rows and features allow, with a warning."""
     most = max(1, most)
     if wanted > most:

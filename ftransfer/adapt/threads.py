@@ -4,14 +4,16 @@ Decomposing a matrix of some hundred rows is little work in many small steps. On
 as well, threads wait for one another at each: on two busy cores, 500 rows took two threads 8 times as long as one.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
 
 @contextmanager
-def one_blas_thread():
+def one_blas_thread() -> Iterator[None]:
     """Compute with one BLAS thread.
 
     The number is the whole process's. Whoever sets it sets it back, whatever happens inside: the last of several
@@ -37,7 +39,7 @@ def blas_threads() -> int:
 
 
 @cache
-def _libraries():
+def _libraries() -> list[Any]:
     import scipy.linalg  # noqa: F401 - what it computes with has to be loaded to be found
 
     return ThreadpoolController().select(user_api="blas").lib_controllers

@@ -1,6 +1,7 @@
 """Optimal transport of the source onto the target."""
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin
@@ -96,8 +97,15 @@ class OptimalTransport(OneToOneFeatureMixin, DomainAdapter):
     }
 
     def __init__(
-        self, reg=0.1, *, class_regularisation=0.0, metric="sqeuclidean", norm="max", max_iter=1000, tol=1e-9
-    ):
+        self,
+        reg: float = 0.1,
+        *,
+        class_regularisation: float = 0.0,
+        metric: str = "sqeuclidean",
+        norm: str | None = "max",
+        max_iter: int = 1000,
+        tol: float = 1e-9,
+    ) -> None:
         self.reg = reg
         self.class_regularisation = class_regularisation
         self.metric = metric
@@ -105,7 +113,7 @@ class OptimalTransport(OneToOneFeatureMixin, DomainAdapter):
         self.max_iter = max_iter
         self.tol = tol
 
-    def _learn(self, X, y, domain):
+    def _learn(self, X: np.ndarray, y: np.ndarray, domain: np.ndarray) -> None:
         ot = _import_pot()
         target, unlabelled = X[domain < 0].astype(np.float64), is_unlabelled(y)
         self.source_rows_, self.source_images_, self.n_iter_ = {}, {}, 1
@@ -118,11 +126,11 @@ class OptimalTransport(OneToOneFeatureMixin, DomainAdapter):
                 image = plan @ target / plan.sum(axis=1, keepdims=True)
                 self.source_images_[code] = image.astype(X.dtype)
 
-    def _plan(self, ot, source, target, member):
+    def _plan(self, ot: Any, source: np.ndarray, target: np.ndarray, member: np.ndarray | None) -> np.ndarray:
         """Compute the mass that goes from each source row to each target row: (n_source, n_target)."""
         cost = ot.dist(source, target, metric=self.metric)
         if self.norm is not None:
-            cost /= {"max": np.max, "median": np.median}[self.norm](cost) or 1.0
+            cost /= (np.max(cost) if self.norm == "max" else np.median(cost)) or 1.0
         plan = self._sinkhorn(ot, cost, warn=member is None)
         if member is not None:
             for r in range(1, CLASS_ROUNDS):
@@ -132,7 +140,7 @@ class OptimalTransport(OneToOneFeatureMixin, DomainAdapter):
                 plan = self._sinkhorn(ot, cost + penalty, warn=r == CLASS_ROUNDS - 1)
         return plan
 
-    def _sinkhorn(self, ot, cost, warn):
+    def _sinkhorn(self, ot: Any, cost: np.ndarray, warn: bool) -> np.ndarray:
         a, b = (np.full(n, 1 / n) for n in cost.shape)
         safe = np.ptp(cost) < SAFE_EXPONENT * self.reg  # a constant more or less changes no plan
         method = "sinkhorn" if safe else "sinkhorn_log"
@@ -146,16 +154,16 @@ class OptimalTransport(OneToOneFeatureMixin, DomainAdapter):
             )
         return plan
 
-    def _map_source(self, X, domain):
+    def _map_source(self, X: np.ndarray, domain: int) -> np.ndarray:
         rows = self.source_rows_[domain]
         nearest = pairwise_distances_argmin(X, rows)
         return self.source_images_[domain][nearest] + (X - rows[nearest])
 
-    def _map_target(self, X):
+    def _map_target(self, X: np.ndarray) -> np.ndarray:
         return X.copy()
 
 
-def _memberships(labels, unlabelled):
+def _memberships(labels: np.ndarray, unlabelled: np.ndarray) -> np.ndarray:
     """Write classes as one-hot rows (n_source, n_classes); a row without a label is a class of its own."""
     if labels.ndim != 1 or type_of_target(labels[~unlabelled]) not in ("binary", "multiclass"):
         raise FtransferError(
@@ -169,7 +177,7 @@ def _memberships(labels, unlabelled):
     return (group[:, None] == np.arange(group.max() + 1)).astype(np.float64)
 
 
-def _import_pot():
+def _import_pot() -> Any:
     try:
         import ot
     except ImportError as error:
