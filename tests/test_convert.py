@@ -45,11 +45,11 @@ def test_a_table_becomes_a_feature_set_and_a_task(tmp_path, rows, name):
     assert features.verify().wrong == []
 
 
-@pytest.mark.parametrize("kind", ["parquet", "npz", "csv"])
+@pytest.mark.parametrize("kind", ["parquet", "npz", "csv", "tsv"])
 def test_what_was_exported_comes_back_bit_for_bit(tmp_path, kind):
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(50, 3)) * 10.0 ** rng.integers(-30, 30, (50, 3))).astype(np.float32)
-    labels = ["ash", None, 'o"ak,\n', "7", "NA"] * 10
+    labels = ["ash", None, 'o"a\nk,', "7", "NA"] * 10
     features = write_feature_set(tmp_path / "f", X, labels, ["day"] * 25 + ["night"] * 25)
     assert export_features(features, tmp_path / f"out.{kind}", kind) == 50
     again, _ = import_features([tmp_path / f"out.{kind}"], tmp_path / "g")
@@ -101,7 +101,11 @@ def test_columns_under_other_names_and_numbers_as_labels(tmp_path, rows):
         )
         np.testing.assert_array_equal(features.load(features.complete), X)
     assert features.complete["label"].fillna("none").tolist()[:3] == ["c2", "none", "c4"]
-    all_numbers, _ = import_features([tmp_path / "a.csv"], tmp_path / "all", columns=columns)
+    with pytest.raises(FtransferError, match=r"'year' is not named like the others \(dim_0, dim_1, ...\)"):
+        import_features([tmp_path / "a.csv"], tmp_path / "all", columns=columns)
+    all_numbers, _ = import_features(
+        [tmp_path / "a.csv"], tmp_path / "all", columns=columns, embedding_columns="dim_*,year"
+    )
     assert all_numbers.width == 9
 
 
@@ -151,10 +155,11 @@ def test_what_is_wrong_with_an_npz_is_one_line(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("path,e0\na,1\nb,\n", {}, r"not finite, the first is row 2 \(b\)"),
-        ("path,e0\na,1\nb,x\n", {}, r"needs numbers: .*its columns: path \(string\), e0 \(string\)"),
+        ("path,e0\na,1\nb,\n", {}, r"not finite, the first is row 2 \(b\), column e0;"),
+        ("path,e0\na,1\nb,x\n", {}, r"the first is row 2 \(b\), column e0 \('x'\); .*--missing drop-rows"),
+        ("path,e0\na,x\nb,y\n", {}, r"needs numbers: .*its columns: path \(named\), e0 \(texts\)"),
         ("path,e0\na,1\n", {"embedding_columns": "dim"}, "no column 'dim'"),
-        ("path,e0\na,1\n", {"embedding_columns": "e0,e1"}, "no column 'e1'; columns found: path, e0"),
+        ("path,e0\na,1\n", {"embedding_columns": "e0,e1"}, "no column 'e1'; columns found: e0"),
         ("path,e0\na,1\n", {"columns": {"label": "lable"}}, "no column 'lable'"),
         ("", {}, "cannot be read as a table of embeddings: Empty CSV file"),
     ],
@@ -170,7 +175,7 @@ def test_other_mistakes_are_one_line(tmp_path, rows):
     with pytest.raises(FtransferError, match="no file 'b.npz'; did you mean 'a.npz'"):
         import_features([tmp_path / "b.npz"], tmp_path / "f")
     (tmp_path / "a.xlsx").write_text("")
-    with pytest.raises(FtransferError, match="is no table of embeddings: they are .npy"):
+    with pytest.raises(FtransferError, match="is not a table of embeddings: they are .npy"):
         import_features([tmp_path / "a.xlsx"], tmp_path / "f")
     for name in ("broken.npy", "broken.npz", "broken.parquet"):
         for content in (b"", b"PK\x03\x04 or PAR1"):

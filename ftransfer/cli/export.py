@@ -5,16 +5,15 @@ from pathlib import Path
 import click
 
 from ftransfer.cli import complete
+from ftransfer.errors import FtransferError
 from ftransfer.storage.places import Remote, place
 
-FORMATS = ("parquet", "npz", "csv")
+FORMATS = ("parquet", "npz", "csv", "tsv")
 
 
 @click.command()
 @click.argument("features", shell_complete=complete.folders, nargs=-1, required=True, metavar="FEATURES...")
-@click.option(
-    "--format", "kind", type=click.Choice(["parquet", "npz", "csv"]), help="[default: by --out, else parquet]"
-)
+@click.option("--format", "kind", type=click.Choice(FORMATS), help="[default: by --out, else parquet]")
 @click.option(
     "--out", shell_complete=complete.paths, help="File; replaced if it is there.  [default: FEATURES.FORMAT]"
 )
@@ -23,11 +22,16 @@ def export(features, kind, out):
 
     Every tool reads it, and ftransfer import reads it back.
     """
+    from ftransfer.features.exports import export_features
     from ftransfer.features.joined import open_features
-    from ftransfer.features.tables import export_features
 
-    suffix = place(out).suffix[1:].lower() if out else ""
-    kind = kind or (suffix if suffix in FORMATS else "parquet")
+    suffix = place(out).suffix[1:].lower() if out else "parquet"
+    if kind is None and suffix not in FORMATS:
+        raise FtransferError(
+            f"{out} tells no format that can be written; end it in {', '.join('.' + f for f in FORMATS)}, or name one: "
+            f"--format"
+        )
+    kind = kind or suffix
     first = place(features[0])
     beside = Path(first.name) if isinstance(first, Remote) else first.resolve()  # of a store: here
     file = place(out) if out else Path(f"{beside}.{kind}")

@@ -26,36 +26,64 @@ from ftransfer.cli import complete
 @click.option("--domain-column", help="Name of the column of domains.  [default: domain]")
 @click.option("--path-column", help="Name of the column of paths, or other names of rows.  [default: path]")
 @click.option(
+    "--features",
     "--embedding-columns",
-    help="Columns of numbers, with commas, or their prefix.  [default: all numeric columns]",
+    "features",
+    multiple=True,
+    metavar="NAMES",
+    help="Columns that are features: names or patterns, 'f*', with commas.  [default: all of numbers]",
+)
+@click.option("--ignore", multiple=True, metavar="NAMES", help="Columns to leave out, as for --features.")
+@click.option(
+    "--missing",
+    type=click.Choice(["refuse", "drop-rows"]),
+    default="refuse",
+    show_default=True,
+    help="What to do about rows in which a number is missing.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def import_(
-    tables, out, domain, labels, label_columns, domain_column, path_column, embedding_columns, as_json
+    tables,
+    out,
+    domain,
+    labels,
+    label_columns,
+    domain_column,
+    path_column,
+    features,
+    ignore,
+    missing,
+    as_json,
 ):
     """Make the feature set OUT of embeddings that were made elsewhere: of images, texts, tables.
 
-    TABLE is .npy; .npz with the keys X, y, domain, path, of which X alone is needed; or .parquet or .csv with a
-    column of lists or a column a number.
+    TABLE is .npy; .npz with the keys X, y, domain, path, of which X alone is needed; or .parquet, .csv or .tsv with a
+    column of lists or a column a number. Columns are matched by name. A column of numbers that may be a row number, a
+    key or a label is refused until --features, --ignore or --label-column says what it is.
     """
+    from ftransfer.features.imports import import_features
     from ftransfer.features.manifest import LABELS
-    from ftransfer.features.tables import import_features
 
     columns = {"label": next(iter(label_columns), None), "domain": domain_column, "path": path_column}
     columns |= {LABELS + name: name for name in label_columns}
-    features, new = import_features(
+    feature_set, new = import_features(
         tables,
         out,
         domain=domain,
         labels=labels,
-        embedding_columns=embedding_columns,
+        embedding_columns=features,
         columns=columns,
+        ignore=ignore,
+        missing=missing,
     )
-    rows = features.complete
+    rows, notes = feature_set.complete, feature_set.imported
     if as_json:
-        click.echo(json.dumps({"out": str(out), "rows": len(rows), "new": new, "width": features.width}))
+        found = {"out": str(out), "rows": len(rows), "new": new, "width": feature_set.width, "notes": notes}
+        click.echo(json.dumps(found))
         return
-    click.echo(f"{out}: {len(rows)} rows, {features.width} numbers each ({new} new)")
+    click.echo(f"{out}: {len(rows)} rows, {feature_set.width} numbers each ({new} new)")
     for name, some in rows.groupby("domain"):
         labelled = int(some["label"].notna().sum())
         click.echo(f"  {name}: {len(some)} rows, {labelled} with a label, {some['label'].nunique()} classes")
+    for note in notes:
+        click.echo(f"note: {note}")

@@ -1,137 +1,99 @@
-"""Feature sets from tables of numbers, and back: NumPy, Parquet and CSV.
+"""Read a table of embeddings: NumPy, Parquet, CSV and its kin become numbers and texts.
 
-Embeddings made elsewhere come in with their labels and domains, whatever they are of: images, texts, tables.
+What is a feature and what is not is said by one rule for all of them, in `ftransfer.features.columns`.
 """
 
-import hashlib
+import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from ftransfer.cells import find_separator, read_header, read_labels, read_text, without_minus_one
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.features.feature_set import FeatureSet
-from ftransfer.features.manifest import LABELS, column_kinds
-from ftransfer.storage.places import local, place
-from ftransfer.storage.reading import refuse_irregular
-from ftransfer.storage.writing import whole, writing
+from ftransfer.features.columns import EMBEDDING, Column, choose_features, find_named, match
+from ftransfer.features.manifest import LABELS
 
-PART_ROWS = 8192
-TEXTS = ("label", "domain", "path", "group", "sha256")
-NPZ_KEYS = {
-    "embedding": ("X", "features", "embeddings", "embedding"),
-    "label": ("y", "label", "labels"),
-    "domain": ("domain", "domains"),
-    "path": ("path", "paths"),
-    "group": ("group", "groups"),
-    "sha256": ("sha256",),
-}
+TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
+KINDS = (".npy", ".npz", ".parquet", *TEXT_TABLES)
+BLOCK = 2**24  # bytes of a text table that are taken apart at a time
 
 
 @dataclass
-class _Table:
-    """What a file holds: numbers (n, width) float32, texts by name, and the columns that the numbers are from."""
+class Table:
+    """What a file holds: numbers and texts, row by row.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, width), float32
+    texts : dict of str to list
+        ``label``, ``domain``, ``path``, ``group``, ``sha256``, as far as they are there.
+    columns : list of str
+        The features' names, or the one name of a column of lists or of an array.
+    unused : list of str
+        Columns that are neither.
+    dropped : int
+        Rows that were left out, as a number was missing.
+    """
 
     X: np.ndarray
     texts: dict[str, list]
     columns: list[str]
+    unused: list[str] = field(default_factory=list)
+    dropped: int = 0
 
 
-def import_features(
-    files: Sequence,
-    out,
-    *,
-    domain: str | None = None,
-    labels: Sequence = (),
-    embedding_columns: str | None = None,
-    columns: dict[str, str] | None = None,
-) -> tuple[FeatureSet, int]:
-    """Make a feature set of embeddings that were made elsewhere.
+@dataclass
+class _Content:
+    """A file as it is: columns of numbers, columns of lists or arrays, and texts of those that are asked for."""
+
+    columns: list[Column]
+    lists: dict[str, np.ndarray]
+    texts: dict[str, list]
+    names: list[str]
+
+
+def read_features(
+    file: Path,
+    columns: dict[str, str | None],
+    features: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    drop_rows: bool = False,
+) -> Table:
+    """Read a table of embeddings.
 
     Parameters
     ----------
-    files : list of str or path
-        ``.npy`` (n, width); ``.npz`` with the keys X, y, domain, path, group, of which X alone is needed;
-        ``.parquet`` or ``.csv`` with a column of lists or a column a number. All of one width.
-    out : str or path
-        Folder of the feature set. The same files again change nothing but labels and domains.
-    domain : str, optional
-        Domain of all rows. Default: the table's column; without one, the name of each file.
-    labels : list of str or path
-        A file a table with a label a line (an empty line: no label), or ``.npy``.
-    embedding_columns : str, optional
-        Columns of numbers, with commas, or the prefix of their names. Default: a column of lists, else every
-        numeric column but those below.
-    columns : dict, optional
-        Where ``label``, ``domain``, ``path``, ``group`` and ``sha256`` (of what a row was made from) are in a
-        table, if not under these names. Without a path, a row's number is its name. ``label:NAME`` is a further
-        column of labels, of the task NAME; one that has such a name in the table is taken as it is.
-
-    Returns
-    -------
-    FeatureSet, and how many embeddings were not there before.
+    file : Path
+    columns : dict
+        Where a role is under another name; see `ftransfer.features.imports.import_features`.
+    features, ignore : list of str
+        Columns, by names or patterns.
+    drop_rows : bool
+        Whether rows that lack a number are left out; otherwise they are refused.
 
     Raises
     ------
     FtransferError
-        If a file cannot be read as said, a number is not finite, or `out` holds something else.
+        If it cannot be read, a number is missing, or what is a feature cannot be told.
     """
-    files = [local(str(file), "a table to import") for file in files]
-    labels = [local(str(file), "a file of labels") for file in labels]
-    if labels and len(labels) != len(files):
-        raise FtransferError(f"{len(labels)} files of labels for {len(files)} tables; give one for each")
-    tables = [_read(file, embedding_columns, columns or {}) for file in files]
-    widths = sorted({table.X.shape[1] for table in tables})
-    if len(widths) > 1:
-        raise FtransferError(f"all tables need as many numbers a row; found {', '.join(map(str, widths))}")
-    frames = []
-    for i, (file, table) in enumerate(zip(files, tables, strict=True)):
-        _refuse_not_finite(file, table)
-        if labels:
-            table.texts["label"] = _read_labels(labels[i], len(table.X))
-        for name in table.texts:
-            if name == "label" or name.startswith(LABELS):
-                table.texts[name] = _labels(file, table.texts[name])
-        frames.append(_manifest_rows(file, table, domain))
-        _refuse_two_of_one_hash(file, frames[-1], table.X)
-    # keys tell content only if all tables say which; those of a file without them are of the numbers themselves
-    fingerprint = {
-        "format": 1,
-        "backbone": "imported",
-        "weights": "sha256:" + _digest(files),
-        "layers": [{"name": "embedding", "width": widths[0]}],
-        "columns": [table.columns for table in tables],
-        "rows": "content" if all("sha256" in table.texts for table in tables) else "numbers",
-        "dtype": "float32",
-    }
-    features = FeatureSet.create(out, fingerprint)
-    before = len(features.done())
-    for frame, table in zip(frames, tables, strict=True):
-        for start in range(0, len(frame), PART_ROWS):
-            some = slice(start, start + PART_ROWS)
-            features.write_part(frame["sha256"].tolist()[some], table.X[some])
-    features.list_rows(lambda old: pd.concat(frames, ignore_index=True))
-    return features, len(features.done()) - before
-
-
-def _read(file: Path, embedding_columns, columns) -> _Table:
     if not file.is_file():
         near = sorted(p.name for p in file.parent.iterdir()) if file.parent.is_dir() else []
         raise unknown("file", file.name, near, plural=f"in {file.parent}")
     kind = file.suffix.lower()
-    if kind not in (".npy", ".npz", ".parquet", ".csv"):
-        raise FtransferError(f"{file} is no table of embeddings: they are .npy, .npz, .parquet or .csv")
-    try:
-        table = (
-            _read_numpy(file) if kind in (".npy", ".npz") else _read_arrow(file, embedding_columns, columns)
+    if kind not in KINDS:
+        raise FtransferError(
+            f"{file} is not a table of embeddings: they are .npy, .npz, .parquet, .csv or .tsv"
         )
+    read = _read_numpy if kind in (".npy", ".npz") else _read_parquet if kind == ".parquet" else _read_text
+    try:
+        content, roles = read(file, columns, ignore)
     except FtransferError:
         raise
     except (ValueError, OSError, KeyError, TypeError, EOFError, BadZipFile) as error:
@@ -141,92 +103,264 @@ def _read(file: Path, embedding_columns, columns) -> _Table:
                 "it holds Python objects, which are never unpickled; save texts as np.array(texts, dtype=str)"
             )
         raise FtransferError(f"{file} cannot be read as a table of embeddings: {reason}") from error
-    for name, values in table.texts.items():
-        if len(values) != len(table.X):
-            raise FtransferError(
-                f"{file} has {len(table.X)} embeddings, but {len(values)} entries in '{name}'"
-            )
-    if table.X.size == 0:
+    X, chosen, names = _choose(file, content, features)
+    for name, values in content.texts.items():
+        if len(values) != len(X):
+            raise FtransferError(f"{file} has {len(X)} embeddings, but {len(values)} entries in '{name}'")
+    if X.size == 0:
         raise FtransferError(f"{file} has no rows")
-    return table
+    texts = {role: _texts(file, role, values) for role, values in content.texts.items()}
+    unused = [name for name in content.names if name not in (*names, *roles.values())]
+    return _complete(file, Table(X, texts, names, unused), chosen, drop_rows)
 
 
-def _read_numpy(file: Path) -> _Table:
+# ---------------------------------------------------------------- the formats
+
+
+def _read_numpy(file: Path, columns, ignore) -> tuple[_Content, dict[str, str]]:
     content = np.load(file, allow_pickle=False)
-    found = {"embedding": content}
-    if file.suffix.lower() == ".npz":
-        known = {name: next((k for k in keys if k in content), None) for name, keys in NPZ_KEYS.items()}
-        if known["embedding"] is None:
-            raise FtransferError(f"{file} needs the key X; its keys: {', '.join(content.files)}")
-        found = {name: content[key] for name, key in known.items() if key}
-    found |= {name: content[name] for name in getattr(content, "files", []) if name.startswith(LABELS)}
-    X = found.pop("embedding")
+    if file.suffix.lower() == ".npy":
+        return _Content([], {"X": _array(file, content, ignore)}, {}, ["X"]), {}
+    names = _kept(content.files, [each for each in ignore if not each.isdigit()])
+    roles = find_named(file, names, columns)
+    arrays = [name for name in EMBEDDING if name in names]
+    if not arrays:
+        raise FtransferError(f"{file} needs the key X; its keys: {', '.join(content.files)}")
+    lists = {name: _array(file, content[name], ignore) for name in arrays}
+    return _Content([], lists, {role: content[name].tolist() for role, name in roles.items()}, names), roles
+
+
+def _array(file: Path, X: np.ndarray, ignore) -> np.ndarray:
     if X.ndim != 2 or X.dtype.kind not in "fiu":
         raise FtransferError(f"{file} needs numbers of shape (rows, width); it holds {X.dtype} {X.shape}")
-    return _Table(_float32(X), {name: _texts(v.tolist()) for name, v in found.items()}, ["X"])
+    left_out = [int(each) for each in ignore if each.isdigit() and int(each) < X.shape[1]]
+    return _float32(np.delete(X, left_out, axis=1) if left_out else X)
 
 
-def _read_arrow(file: Path, embedding_columns, columns) -> _Table:
-    is_csv = file.suffix.lower() == ".csv"
-    header = pa.csv.open_csv(file).schema.names if is_csv else pq.read_schema(file).names
-    names = {name: name for name in header if name.startswith(LABELS)}
-    names |= {name: columns.get(name) or name for name in (*TEXTS, *columns)}
-    if is_csv:
-        convert = pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(names.values(), pa.string()),
-            null_values=[""],
-            strings_can_be_null=True,
-        )
-        table = pa.csv.read_csv(file, convert_options=convert)
-    else:
-        table = pq.read_table(file)
-    for name, column in names.items():
-        if columns.get(name) and column not in table.column_names:
-            raise unknown("column", column, table.column_names)
-    texts = {
-        n: _texts(table[column].to_pylist()) for n, column in names.items() if column in table.column_names
+def _read_parquet(file: Path, columns, ignore) -> tuple[_Content, dict[str, str]]:
+    table = pq.read_table(file)
+    described = table.schema.pandas_metadata or {}
+    names = _kept(read_header(table.column_names, file), ignore)
+    table = table.rename_columns(read_header(table.column_names, file)).select(names)
+    roles = find_named(file, names, columns)
+    index = {
+        name
+        for name in described.get("index_columns", [])
+        if isinstance(name, str) and name not in roles.values()  # a range is a dict
     }
-    chosen = _choose_columns(file, table, embedding_columns, set(names.values()))
-    arrays = [table[name].combine_chunks() for name in chosen]
-    if _is_list(arrays[0].type):
-        (rows,) = arrays
-        lengths = pc.unique(pc.list_value_length(rows)).to_pylist()
-        if len(lengths) != 1 or lengths[0] is None:
-            raise FtransferError(f"{file}: the lists in '{chosen[0]}' are not of one length ({lengths[:3]})")
-        return _Table(
-            _float32(rows.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)), texts, chosen
-        )
-    X = np.empty((len(table), len(arrays)), dtype=np.float32)
-    for i, column in enumerate(arrays):
-        X[:, i] = _float32(column.to_numpy(zero_copy_only=False))
-    return _Table(X, texts, chosen)
+    numbers, lists = [], {}
+    for name in [name for name in names if name not in (*roles.values(), *index)]:
+        column = table[name]
+        if pa.types.is_dictionary(column.type):
+            column = pc.cast(column, column.type.value_type)
+        if _is_list(column.type):
+            lists[name] = column
+        elif _is_number(column.type):
+            cells = column.combine_chunks().cast(pa.float64(), safe=False)
+            numbers.append(_Cells(name).add(cells, cells).column())
+        elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            numbers.append(_Cells(name).add_texts(column.combine_chunks()).column())
+    if len(lists) > 1:
+        lists = {name: lists[name] for name in EMBEDDING if name in lists} or lists
+    arrays = {name: _from_lists(file, name, column) for name, column in lists.items()}
+    texts = {role: table[name].to_pylist() for role, name in roles.items()}
+    return _Content(numbers, arrays, texts, [name for name in names if name not in index]), roles
 
 
-def _choose_columns(file: Path, table: pa.Table, wanted: str | None, taken: set[str]) -> list[str]:
-    numeric, lists = (
-        [f.name for f in table.schema if f.name not in taken and is_kind(f.type)]
-        for is_kind in (_is_number, _is_list)
+def _from_lists(file: Path, name: str, column: pa.ChunkedArray) -> np.ndarray:
+    rows = column.combine_chunks()
+    lengths = pc.unique(pc.list_value_length(rows)).to_pylist()
+    if len(lengths) != 1 or lengths[0] is None:
+        raise FtransferError(f"{file}: the lists in '{name}' are not of one length ({lengths[:3]})")
+    return _float32(rows.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1))
+
+
+def _read_text(file: Path, columns, ignore) -> tuple[_Content, dict[str, str]]:
+    """Read CSV and its kin a block at a time: cells are numbers where they can be read as such."""
+    with open(file, newline="", encoding="utf-8-sig") as lines:
+        first = lines.readline()
+        separator = find_separator(first, file.suffix.lower())
+        lines.seek(0)
+        reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+        header = read_header(next(reader, []), file)
+        n_lines = reader.line_num
+    if not header:
+        raise FtransferError(f"{file} cannot be read as a table of embeddings: Empty CSV file")
+    _refuse_numbers_as_header(file, header)
+    names = _kept(header, ignore)
+    roles = find_named(file, names, columns)
+    options = (
+        pa.csv.ReadOptions(column_names=header, skip_rows=n_lines, block_size=BLOCK),
+        pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+        pa.csv.ConvertOptions(
+            column_types=dict.fromkeys(header, pa.string()), null_values=[""], strings_can_be_null=True
+        ),
     )
-    if wanted is None:
-        chosen = ["embedding"] if "embedding" in lists else lists[:1] if len(lists) == 1 else numeric
-    else:
-        names = [name.strip() for name in wanted.split(",") if name.strip()]
-        chosen = names if set(names) <= set(table.column_names) else []
-        if not chosen and len(names) == 1:
-            chosen = [name for name in [*numeric, *lists] if name.startswith(names[0])]
-        for name in names if not chosen else []:
-            if name not in table.column_names:
-                raise unknown("column", name, table.column_names)
-    if not chosen or not (set(chosen) <= set(numeric) or (len(chosen) == 1 and chosen[0] in lists)):
+    cells = {name: _Cells(name) for name in names if name not in roles.values()}
+    texts: dict[str, list] = {role: [] for role in roles}
+    try:
+        batches = pa.csv.open_csv(file, *options)
+    except pa.ArrowInvalid as error:
+        if "Empty CSV" in str(error):
+            raise FtransferError(f"{file} has no rows") from None
+        raise
+    for batch in batches:
+        for name, each in cells.items():
+            each.add_texts(batch[name])
+        for role, name in roles.items():
+            texts[role] += batch[name].to_pylist()
+    return _Content([each.column() for each in cells.values()], {}, texts, names), roles
+
+
+def _refuse_numbers_as_header(file: Path, header: list[str]) -> None:
+    """Refuse a file that begins with its first row: it would be lost as names."""
+    try:
+        numbers = [float(name) for name in header]
+    except ValueError:
+        return
+    if numbers not in (list(map(float, range(start, start + len(numbers)))) for start in (0, 1)):
         raise FtransferError(
-            f"{file} needs numbers: one column of lists, or numeric columns, named by --embedding-columns; "
-            f"its columns: {', '.join(f'{f.name} ({f.type})' for f in list(table.schema)[:10])}"
+            f"{file} begins with numbers ({', '.join(header[:3])}), not with the names of its columns; add a "
+            f"first line with names, or save it as .npy"
         )
-    return chosen
+
+
+class _Cells:
+    """A column that is read piece by piece."""
+
+    def __init__(self, name: str):
+        self.name, self.pieces = name, []
+        self.n_rows = self.n_numbers = self.n_texts = 0
+        self.text, self.whole = None, True
+
+    def add_texts(self, cells: pa.Array) -> "_Cells":
+        """Add cells of text, those of numbers as numbers."""
+        cells = pc.utf8_trim_whitespace(cells)
+        cells = pc.if_else(pc.equal(cells, ""), None, cells)
+        try:
+            return self.add(cells, pc.cast(cells, pa.float64()))
+        except pa.ArrowInvalid:  # some are no numbers
+            numbers = pa.array([_number(cell) for cell in cells.to_pylist()], pa.float64())
+            return self.add(cells, numbers)
+
+    def add(self, cells: pa.Array, numbers: pa.Array) -> "_Cells":
+        """Add cells, and the numbers that they are, null where they are none."""
+        values = numbers.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+        n_numbers = len(numbers) - numbers.null_count
+        is_text = pc.and_(pc.is_valid(cells), pc.is_null(numbers))
+        n_texts = len(cells) - cells.null_count - n_numbers
+        if n_texts and self.text is None:
+            at = pc.index(is_text, True).as_py()
+            self.text = (self.n_rows + at, str(cells[at].as_py())[:40])
+        known = values[np.isfinite(values)]
+        self.whole = self.whole and bool((known == np.floor(known)).all())
+        # a column of texts alone takes no memory
+        self.pieces.append(_float32(values) if n_numbers else len(values))
+        self.n_rows, self.n_numbers = self.n_rows + len(values), self.n_numbers + n_numbers
+        self.n_texts += n_texts
+        return self
+
+    def column(self) -> Column:
+        """The column as a whole."""
+        if self.n_numbers:
+            pieces = [np.full(p, np.nan, np.float32) if isinstance(p, int) else p for p in self.pieces]
+            numbers = np.concatenate(pieces)
+        else:
+            numbers = np.broadcast_to(np.float32(np.nan), self.n_rows)
+        return Column(self.name, numbers, self.n_numbers, self.n_texts, self.text, self.whole)
+
+
+def _number(cell: str | None) -> float | None:
+    try:
+        return None if cell is None or "_" in cell else float(cell)
+    except ValueError:
+        return None
+
+
+# ---------------------------------------------------------------- numbers and texts
+
+
+def _choose(file: Path, content: _Content, features) -> tuple[np.ndarray, list[Column], list[str]]:
+    """Return the numbers, the columns that they are from if each has a name, and their names."""
+    if content.lists and features:
+        names = [*content.lists, *(column.name for column in content.columns)]
+        wanted = [name for name in match(names, features) if name in content.lists]
+    else:
+        wanted = list(content.lists)[:1] if len(content.lists) == 1 or EMBEDDING[0] in content.lists else []
+    if not wanted and len(content.lists) > 1 and not features:
+        raise FtransferError(
+            f"{file} holds several embeddings, {', '.join(content.lists)}; name one by --features NAME"
+        )
+    if wanted:
+        X = content.lists[wanted[0]]
+        _refuse_row_numbers(file, X)
+        return X, [], wanted[:1]
+    chosen = choose_features(file, content.columns, features)
+    if not chosen or not any(column.n_numbers for column in chosen):
+        kinds = {c.name: "texts" if c.n_texts > c.n_numbers else "numbers" for c in content.columns}
+        found = ", ".join(f"{name} ({kinds.get(name, 'named')})" for name in content.names[:10])
+        raise FtransferError(
+            f"{file} needs numbers: a column of lists, or columns of numbers, named by --features; its columns: "
+            f"{found}"
+        )
+    X = np.empty((len(chosen[0].numbers), len(chosen)), dtype=np.float32)
+    for i, column in enumerate(chosen):
+        X[:, i] = column.numbers
+    return X, chosen, [column.name for column in chosen]
+
+
+def _refuse_row_numbers(file: Path, X: np.ndarray) -> None:
+    few = X[:5]
+    for i in np.flatnonzero((few == np.floor(few)).all(axis=0)) if len(X) else ():
+        column = X[:, i]
+        if Column(str(i), column, len(X), whole=bool((column == np.floor(column)).all())).counts_rows:
+            raise FtransferError(
+                f"{file}: number {i} of each row (from 0) counts the rows, so it is not a feature; leave it out by "
+                f"--ignore {i}"
+            )
+
+
+def _complete(file: Path, table: Table, chosen: list[Column], drop_rows: bool) -> Table:
+    """Refuse rows in which a number is missing or not finite, or leave them out."""
+    finite = np.isfinite(table.X).all(axis=1)
+    if finite.all():
+        return table
+    count = int((~finite).sum())
+    if drop_rows:
+        if count == len(finite):
+            raise FtransferError(f"{file}: each row lacks a number, so that --missing drop-rows leaves none")
+        n = len(finite)  # a row is called by its number in the file
+        named = {"path": [f"{i:0{len(str(n))}d}" for i in range(1, n + 1)], **table.texts}
+        texts = {
+            role: [value for value, fine in zip(values, finite, strict=True) if fine]
+            for role, values in named.items()
+        }
+        return Table(table.X[finite], texts, table.columns, table.unused, count)
+    row = int((~finite).argmax())
+    at = int((~np.isfinite(table.X[row])).argmax())
+    where = f" ({table.texts['path'][row]})" if "path" in table.texts else ""
+    if chosen:
+        text = chosen[at].text
+        where += f", column {chosen[at].name}" + (f" ({text[1]!r})" if text and text[0] == row else "")
+    raise FtransferError(
+        f"{file} has {count} rows with numbers that are missing or not finite, the first is row {row + 1}{where}; "
+        f"mend them, or leave such rows out by --missing drop-rows"
+    )
+
+
+def _texts(file: Path, role: str, values: list) -> list:
+    if role == "label" or role.startswith(LABELS):
+        return without_minus_one(read_labels(values), file)
+    return read_labels(values) if role == "domain" else [read_text(value) for value in values]
+
+
+def _kept(names: Sequence[str], ignore: Sequence[str]) -> list[str]:
+    left_out = match(names, ignore) if ignore else []
+    return [name for name in names if name not in left_out]
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -237,126 +371,3 @@ def _is_list(kind: pa.DataType) -> bool:
 def _float32(X: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused by its row
         return np.ascontiguousarray(X, dtype=np.float32)
-
-
-def _texts(values: list) -> list:
-    def text(value):
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "backslashreplace")
-        if value is None or value == "" or value != value:  # the last: NaN
-            return None
-        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-    return [text(value) for value in values]
-
-
-def _labels(file: Path, texts: list) -> list:
-    """Take -1 for a row without a label, as scikit-learn does."""
-    if {text for text in texts if text} == {"-1", "1"}:
-        raise FtransferError(
-            f"{file} has the labels -1 and 1, but -1 marks a row without a label; name the two classes, or use 0 and 1"
-        )
-    return [None if text == "-1" else text for text in texts]
-
-
-def _read_labels(file: Path, n_rows: int) -> list:
-    try:
-        refuse_irregular(file)
-        if file.suffix.lower() == ".npy":
-            values = np.load(file, allow_pickle=False).ravel().tolist()
-        else:
-            values = [line.strip() for line in file.read_text("utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise FtransferError(f"{file} cannot be read as labels: {error}") from error
-    if len(values) != n_rows:
-        raise FtransferError(f"{file} has {len(values)} labels for {n_rows} embeddings; give one a line")
-    return _texts(values)
-
-
-def _refuse_not_finite(file: Path, table: _Table) -> None:
-    finite = np.isfinite(table.X).all(axis=1)
-    if not finite.all():
-        row = int((~finite).argmax())
-        name = f" ({table.texts['path'][row]})" if "path" in table.texts else ""
-        count = int((~finite).sum())
-        raise FtransferError(
-            f"{file} has {count} rows with numbers that are missing or not finite, the first is row {row + 1}{name}"
-        )
-
-
-def _manifest_rows(file: Path, table: _Table, domain: str | None) -> pd.DataFrame:
-    n_rows, texts = len(table.X), table.texts
-    numbers = [f"{i:0{len(str(n_rows))}d}" for i in range(1, n_rows + 1)]
-    frame = pd.DataFrame({"root": f"imported:{file.name}", "path": texts.get("path") or numbers})
-    frame["sha256"] = texts.get("sha256") or [hashlib.sha256(row.tobytes()).hexdigest() for row in table.X]
-    frame["label"], frame["group"] = texts.get("label"), texts.get("group")
-    for name in table.texts:
-        if name.startswith(LABELS):
-            frame[name] = table.texts[name]
-    frame["domain"] = domain or texts.get("domain") or file.stem
-    frame["status"] = "ok"
-    for name in ("path", "sha256", "domain"):
-        if frame[name].isna().any():
-            row = int(frame[name].isna().argmax()) + 1
-            raise FtransferError(f"{file} has rows without a {name}, the first is row {row}")
-    bad = ~frame["sha256"].str.fullmatch("[0-9a-f]{64}")
-    if bad.any():
-        raise FtransferError(f"{file}: row {int(bad.argmax()) + 1} has no SHA-256 in the column 'sha256'")
-    return frame
-
-
-def _refuse_two_of_one_hash(file: Path, frame: pd.DataFrame, X: np.ndarray) -> None:
-    codes, _ = pd.factorize(frame["sha256"])
-    first = np.unique(codes, return_index=True)[1][codes]
-    again = np.flatnonzero(first != np.arange(len(X)))
-    for row in again[(X[again] != X[first[again]]).any(axis=1)][:1]:
-        raise FtransferError(
-            f"{file}: rows {first[row] + 1} and {row + 1} have one SHA-256, but other numbers"
-        )
-
-
-def _digest(files: list[Path]) -> str:
-    digests = []
-    for file in files:
-        with open(file, "rb") as content:
-            digests.append(hashlib.file_digest(content, "sha256").hexdigest())
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-# ---------------------------------------------------------------- out
-
-
-def export_features(features: FeatureSet, file, kind: str) -> int:
-    """Write a feature set as one table with path, label, domain, group, sha256 and the embedding.
-
-    Parameters
-    ----------
-    features : FeatureSet
-    file : str or path
-        Replaced if it is there; appears whole or not at all.
-    kind : "parquet", "npz" or "csv"
-        Parquet has the embedding as one column of lists, CSV as a column a number (e0, e1, ...), npz as X with
-        labels in y.
-
-    Returns
-    -------
-    int, the rows written; images that could not be read are left out.
-    """
-    rows = features.complete.query("status == 'ok'")
-    X = features.load(rows)
-    named = [*TEXTS, *(name for name in column_kinds(rows) if name.startswith(LABELS))]
-    texts = {name: rows[name].astype(object).where(rows[name].notna(), None) for name in named}
-    file = place(file)
-    with writing(file.parent), whole(file) as out:
-        if kind == "npz":
-            arrays = {name: np.array(values.fillna("").tolist(), dtype=str) for name, values in texts.items()}
-            np.savez(out, X=X, y=arrays.pop("label"), **arrays)
-        else:
-            columns = {name: pa.array(values, pa.string()) for name, values in texts.items()}
-            if kind == "csv":
-                columns |= {f"e{i}": np.ascontiguousarray(X[:, i]) for i in range(X.shape[1])}
-                pa.csv.write_csv(pa.table(columns), out)
-            else:
-                columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(X.ravel()), X.shape[1])
-                pq.write_table(pa.table(columns), out, use_dictionary=["label", "domain", "group"])
-    return len(rows)
