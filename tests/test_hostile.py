@@ -32,7 +32,7 @@ from ftransfer import (
     race,
     write_report,
 )
-from ftransfer.features.tables import import_features
+from ftransfer.features.imports import import_features
 from ftransfer.model import file as model_file
 from ftransfer.task import read_target_labels
 
@@ -414,6 +414,44 @@ for use in (lambda f: f.done(), lambda f: f.manifest, lambda f: f.origin, lambda
         assert f"features/{name}" in done.stdout or "has no fingerprint.json" in done.stdout
     if name in ("manifest.parquet", "parts/a.arrow"):
         assert (tmp_path / "features" / f"{name}.damaged").exists()
+
+
+def header(*shape, kind="<f4"):
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, {"descr": kind, "fortran_order": False, "shape": shape})
+    return out.getvalue()
+
+
+def test_an_array_that_claims_more_than_its_file_holds_is_one_line(tmp_path):
+    for i, claim in enumerate([header(10**9, 10**6), header(10**12, 4, kind="<U0"), header(2**62, 4)]):
+        (tmp_path / f"{i}.npy").write_bytes(claim)
+        with zipfile.ZipFile(tmp_path / f"{i}.npz", "w") as archive:
+            archive.writestr("X.npy", claim)
+        for kind in ("npy", "npz"):
+            with pytest.raises(FtransferError, match="claims .* values, .* GiB, and has 128 bytes"):
+                import_features([tmp_path / f"{i}.{kind}"], tmp_path / "out")
+    (tmp_path / "x.npy").write_bytes(header(2, 2) + bytes(16))
+    with pytest.raises(FtransferError, match="claims"):
+        import_features([tmp_path / "x.npy"], tmp_path / "out", labels=[tmp_path / "0.npy"])
+
+
+def test_a_small_table_that_would_grow_to_gigabytes_is_refused_before_it_is_read(tmp_path):
+    archive = zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED)
+    with archive, archive.open("X.npy", "w") as content:
+        content.write(header(2**18, 1100))
+        for _ in range(1100):
+            content.write(bytes(2**20))
+    with pq.ParquetWriter(tmp_path / "b.parquet", pa.schema([("x", pa.float64())])) as writer:
+        for _ in range(30):
+            writer.write_table(pa.table({"x": np.zeros(5 * 10**6)}))
+    texts = pa.DictionaryArray.from_arrays(pa.array(np.zeros(10**5, np.int32)), pa.array(["x" * 20_000]))
+    pq.write_table(pa.table({"path": texts, "x": np.zeros(10**5)}), tmp_path / "c.parquet")
+    for name, read in [("a.npz", 0), ("b.parquet", 0), ("c.parquet", 0), ("b.parquet", 1), ("c.parquet", 1)]:
+        with pytest.raises(FtransferError, match="would grow from .* to .* GiB"):
+            find_images(tmp_path / name) if read else import_features([tmp_path / name], tmp_path / "out")
+    X = np.ones((1000, 500), np.float32)  # equal numbers are no bomb
+    np.savez_compressed(tmp_path / "d.npz", X=X)
+    assert import_features([tmp_path / "d.npz"], tmp_path / "out")[1] == 1
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.npy"])

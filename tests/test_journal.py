@@ -126,3 +126,36 @@ def test_a_line_that_cannot_be_read_counts_for_nothing(task, tmp_path, line):
 def test_a_journal_that_cannot_be_written_is_an_error(task, tmp_path):
     with pytest.raises(FtransferError, match="cannot write to"):
         Journal(tmp_path / "nowhere" / "j", task, "consistency")
+
+
+def test_a_disk_that_runs_full_in_a_race_is_one_error_and_the_race_goes_on_once_there_is_room(
+    task, tmp_path, fits
+):
+    class Disk:
+        room = 3000
+
+        def __init__(self, file):
+            self.file = file
+
+        def write(self, content):
+            if not self.room:
+                raise OSError(28, "No space left on device")
+            n = min(self.room, len(content))
+            self.room -= n
+            return self.file.write(content[:n])
+
+        def close(self):
+            self.file.close()
+
+    class Full(Journal):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.out = Disk(self.out)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trials, "Journal", Full)
+        with pytest.raises(FtransferError, match="cannot write to .*No space left"):
+            raced(task, tmp_path / "j")
+    fits.clear()
+    whole = raced(task, tmp_path / "j")
+    assert len(fits) < len(whole.table) + len(RECIPES)

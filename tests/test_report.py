@@ -3,6 +3,8 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -56,7 +58,7 @@ def run(tmp_path_factory):
 def test_a_run_folder_holds_tables_numbers_model_labels_and_page(run):
     found, results, folder = run
     names = ["classes.csv", "model.skops", "predictions.csv", "report.html", "results.csv", "results.json"]
-    assert sorted(p.name for p in folder.iterdir()) == names
+    assert sorted(p.name for p in folder.iterdir() if p.name != ".lock") == names
     table = pd.read_csv(folder / "results.csv")
     assert table["rank"].tolist() == [1, 2, 3, 4]
     assert table["score"].to_numpy() == pytest.approx(found.table["score"].to_numpy())
@@ -256,6 +258,27 @@ def test_a_run_replaces_a_run_but_nothing_else(run, tmp_path):
 # ---------------------------------------------------------------- numbers
 
 
+def test_a_run_folder_has_one_writer_and_another_is_told(run, feature_set, tmp_path):
+    code = "import sys; from ftransfer.report import start_run; start_run(sys.argv[1]); print(flush=True); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        other.stdout.readline()
+        before = {p.name for p in (tmp_path / "run").iterdir()}
+        with pytest.raises(FtransferError, match="being written by another ftransfer fit.*--out"):
+            write_report(run[0], feature_set, tmp_path / "run")
+        assert {p.name for p in (tmp_path / "run").iterdir()} == before == {".lock", "running"}
+    finally:
+        other.kill()
+        other.communicate()
+    write_report(run[0], feature_set, tmp_path / "run")
+    held = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "run"], input=b"\n", check=True, capture_output=True
+    )
+    assert not held.stderr
+
+
 def test_the_calibration_error_is_the_mean_gap_weighted_by_the_bins():
     sure = np.array([0.55, 0.55, 0.95, 0.95, 0.95, 1.0])
     right = np.array([True, False, True, True, True, True])
@@ -342,7 +365,7 @@ def test_a_fault_of_the_numbers_leaves_model_and_predictions(run, feature_set, t
     monkeypatch.setattr("ftransfer.report.numbers.curves", lambda table: 1 / 0)
     with pytest.raises(ZeroDivisionError, match="division"):
         write_report(run[0], feature_set, tmp_path / "run")
-    kept = {p.name for p in (tmp_path / "run").iterdir()}
+    kept = {p.name for p in (tmp_path / "run").iterdir()} - {".lock"}
     assert kept == {"model.skops", "predictions.csv", "results.csv", "running"}
 
 

@@ -8,6 +8,7 @@ import click
 from ftransfer.cli import say_warning, split_names
 from ftransfer.cli.progress import progress_bar
 from ftransfer.errors import unknown
+from ftransfer.storage.writing import release
 
 
 def folder_for(source, target, leave_target_out=False) -> Path:
@@ -94,7 +95,11 @@ def run_race(
                 announce=bar.reset,
             )
     except KeyboardInterrupt:
+        release(folder)
         raise KeyboardInterrupt(
             f"interrupted: what was found so far is kept in {folder}; the same command goes on from there"
         ) from None
+    except BaseException:
+        release(folder)
+        raise
     return result, feature_set, folder

@@ -29,6 +29,7 @@ from ftransfer.features.manifest import FIELDS, FOUND, check_manifest, column_ki
 from ftransfer.features.parts import SUFFIX, Damaged, blocks, find_hashes, pack_hashes, read_part, write_part
 from ftransfer.features.training import read_training
 from ftransfer.features.verify import Verified, check_parts, heal, verify
+from ftransfer.storage.claims import refuse_bomb
 from ftransfer.storage.places import READERS, Remote, Unreachable, place
 from ftransfer.storage.reading import is_there, read_text
 from ftransfer.storage.writing import exchange, locked, sweep, write_whole, writing
@@ -171,6 +172,8 @@ class FeatureSet:
         try:
             if not is_there(file):
                 return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in FIELDS.items()})
+            if not isinstance(file, Remote):
+                refuse_bomb(file)
             content = io.BytesIO(file.read_bytes()) if isinstance(file, Remote) else file
             table = pd.read_parquet(content, page_checksum_verification=True)
             table = table[list(kinds := column_kinds(table))].astype(kinds)

@@ -14,6 +14,7 @@ from ftransfer.features.columns import EMBEDDING, split_patterns
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.manifest import LABELS
 from ftransfer.features.tables import Table, read_features
+from ftransfer.storage.claims import refuse_bomb
 from ftransfer.storage.places import local
 from ftransfer.storage.reading import refuse_irregular
 
@@ -164,10 +165,13 @@ def _describe(file: Path, table: Table) -> list[str]:
 def _read_label_file(file: Path, n_rows: int) -> list:
     try:
         refuse_irregular(file)
+        refuse_bomb(file)
         if file.suffix.lower() == ".npy":
             values = np.load(file, allow_pickle=False).ravel().tolist()
         else:
             values = file.read_text("utf-8-sig").splitlines()
+    except FtransferError:
+        raise
     except (OSError, ValueError) as error:
         raise FtransferError(f"{file} cannot be read as labels: {error}") from error
     if len(values) != n_rows:

@@ -19,6 +19,7 @@ from ftransfer.cells import find_separator, read_header, read_labels, read_text,
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.features.columns import EMBEDDING, Column, choose_features, find_named, match
 from ftransfer.features.manifest import LABELS
+from ftransfer.storage.claims import refuse_bomb
 
 TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
 KINDS = (".npy", ".npz", ".parquet", *TEXT_TABLES)
@@ -93,10 +94,11 @@ def read_features(
         )
     read = _read_numpy if kind in (".npy", ".npz") else _read_parquet if kind == ".parquet" else _read_text
     try:
+        refuse_bomb(file)
         content, roles = read(file, columns, ignore)
     except FtransferError:
         raise
-    except (ValueError, OSError, KeyError, TypeError, EOFError, BadZipFile) as error:
+    except (ValueError, OSError, KeyError, TypeError, EOFError, MemoryError, BadZipFile) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if reason.startswith("Object arrays"):
             reason = (

@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.storage.places import Remote, Unreachable, clean, list_folders, place
+from ftransfer.storage.claims import refuse_bomb
+from ftransfer.storage.places import Remote, clean, list_folders, place
 from ftransfer.storage.reading import refuse_irregular
 
 COLUMNS = ["root", "path", "label", "domain"]
@@ -40,7 +41,7 @@ def storable(path: str) -> str:
 def read_table(file: Path | Remote, domain: str | None, allow_outside: bool) -> pd.DataFrame:
     try:
         given = _read_columns(file).astype(object)  # here, where text that is no Unicode comes to light
-    except Unreachable:
+    except FtransferError:
         raise
     except (ValueError, OSError, TypeError, ArithmeticError, RuntimeError) as error:  # of pandas and pyarrow
         raise FtransferError(f"{file} cannot be read as a table: {str(error)[:200]}") from error
@@ -94,6 +95,8 @@ def _inside(file: Remote, path: str) -> PurePosixPath:
 
 def _read_columns(file: Path | Remote) -> pd.DataFrame:
     refuse_irregular(file)
+    if not isinstance(file, Remote):
+        refuse_bomb(file)
     content = io.BytesIO(file.read_bytes()) if isinstance(file, Remote) else file
     return pd.read_csv(content, dtype=str) if file.suffix.lower() == ".csv" else pd.read_parquet(content)
 

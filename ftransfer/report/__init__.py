@@ -13,7 +13,7 @@ from ftransfer.report.page import draw_or_tell, draw_page
 from ftransfer.report.several import KINDS, name_folders, write_several
 from ftransfer.search.outcome import Race
 from ftransfer.storage.places import local
-from ftransfer.storage.writing import write_whole, writing
+from ftransfer.storage.writing import hold, release, write_whole, writing
 
 __all__ = ["KINDS", "PARTS", "name_folders", "setting", "start_run", "write_report", "write_several"]
 
@@ -21,21 +21,24 @@ PARTS = 3  # model and predictions, the numbers, the page
 
 
 def start_run(folder) -> Path:
-    """Make the run folder, before the work is done for it.
+    """Make the run folder, before the work is done for it, and keep other processes out of it.
+
+    It is this process's until `write_report` has ended, `storage.writing.release`, or the end of the process.
 
     Raises
     ------
     FtransferError
-        If it holds something else than a run, or cannot be written.
+        If it holds something else than a run, cannot be written, or another process is writing to it.
     """
     folder = local(folder, "a run folder")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        names = {p.name for p in folder.iterdir()}
+        names = {p.name for p in folder.iterdir()} - {".lock"}
         if names and not names & {"results.json", "running"}:
             raise FtransferError(
                 f"{folder} is not empty and no run folder ({', '.join(sorted(names)[:3])}); name another: --out"
             )
+        hold(folder, "ftransfer fit")
         (folder / "running").touch()  # the journal of a race that has not ended yet, or was stopped
     return folder
 
@@ -67,8 +70,13 @@ def write_report(
     dict, as in results.json
     """
     folder = start_run(folder)
-    found = Findings(race, features)
+    try:
+        return _write(Findings(race, features), folder, command, progress)
+    finally:
+        release(folder)
 
+
+def _write(found: Findings, folder: Path, command: str, progress: Callable[[int], None]) -> dict:
     def write(name, table):
         write_whole(folder / name, table.to_csv(index=False).encode())
 
@@ -76,9 +84,8 @@ def write_report(
     with writing(folder):
         found.model.save(folder / "model.skops")
         write("predictions.csv", found.predictions())
-        write(
-            "results.csv", race.table.assign(params=race.table["params"].map(lambda p: json.dumps(plain(p))))
-        )
+        table = found.race.table
+        write("results.csv", table.assign(params=table["params"].map(lambda p: json.dumps(plain(p)))))
     progress(1)
     results = found.results(command)
     with writing(folder):

@@ -15,7 +15,7 @@ from ftransfer.errors import FtransferError
 from ftransfer.finetune.curves import draw_curve
 from ftransfer.report.page import draw_or_tell, load_template, read_style
 from ftransfer.search.steps import STEPS, step_of
-from ftransfer.storage.writing import write_whole, writing
+from ftransfer.storage.writing import release, write_whole, writing
 
 # Between features a score misleads. squeezenet1_1 as it comes and tuned on the source (--freeze-until features.7), by
 # fit FROZEN TUNED --alternatives, the best of four logistic recipes; score and per cent right of the target, frozen and
@@ -77,6 +77,7 @@ def write_several(kind: str, runs: dict[str, dict], folder, *, command: str = ""
             "classes.csv",
         ):  # of one race that was here before
             (folder / name).unlink(missing_ok=True)
+    release(folder)
     return results
 
 

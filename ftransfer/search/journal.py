@@ -48,7 +48,8 @@ class Journal:
         kept = [head, *(_dump(key, row) for key, row in self.rows.items())]  # without what could not be read
         with writing(self.file.parent):
             write_whole(self.file, "".join(line + "\n" for line in kept).encode())
-            self.out = open(self.file, "a", encoding="utf-8")  # noqa: SIM115 - open for as long as the race
+            # open for as long as the race; unbuffered: what a full disk did not take is not written again at the end
+            self.out = open(self.file, "ab", buffering=0)  # noqa: SIM115
 
     def __getstate__(self):
         """What a worker elsewhere needs of it: the rows, not the file."""
@@ -63,8 +64,9 @@ class Journal:
         """Write down ``found, predicted, seconds, error`` of a trial."""
         if self.file is not None:
             with writing(self.file.parent):
-                self.out.write(_dump(_key(trial), row) + "\n")
-                self.out.flush()
+                line = (_dump(_key(trial), row) + "\n").encode()
+                while line:
+                    line = line[self.out.write(line) :]
 
     def close(self) -> None:
         """Let go of the file."""

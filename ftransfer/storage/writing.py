@@ -53,6 +53,46 @@ def locked(folder: Path):
         yield held
 
 
+_held: dict[Path, BinaryIO] = {}  # folders that this process alone may write to, with their locks
+
+
+def hold(folder: Path, who: str) -> None:
+    """Keep other processes out of a folder on disk until `release`, or until this process ends.
+
+    Parameters
+    ----------
+    folder : Path
+    who : str
+        What writes to it, for the one that comes second.
+
+    Raises
+    ------
+    FtransferError
+        If another process holds it.
+    """
+    folder = folder.resolve()
+    if fcntl is None or folder in _held:
+        return
+    file = _open_lock(folder / ".lock")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise FtransferError(
+            f"{folder} is being written by another {who}; wait until it has ended, or name another folder: --out"
+        ) from None
+    except OSError:  # a file system without locks
+        file.close()
+        return
+    _held[folder] = file
+
+
+def release(folder: Path) -> None:
+    """Let others write to a folder again."""
+    if file := _held.pop(folder.resolve(), None):
+        file.close()
+
+
 def _open_lock(file: Path) -> BinaryIO:
     try:  # O_NONBLOCK: a pipe of that name would wait for who reads it
         descriptor = os.open(
