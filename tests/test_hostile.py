@@ -15,10 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import scipy.sparse as sp
 import skops.io
 from conftest import ROOT, blobs, write_feature_set
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import FunctionTransformer
 from test_cli import run
 from test_search import QUICK
 
@@ -29,11 +32,13 @@ from ftransfer import (
     find_images,
     load_pipeline,
     load_task,
+    make_pipeline,
     race,
     write_report,
 )
 from ftransfer.features.imports import import_features
 from ftransfer.model import file as model_file
+from ftransfer.model import plan as model_plan
 from ftransfer.task import read_target_labels
 
 FINGERPRINT = {"backbone": "b", "weights": "sha256:0", "layers": [{"name": "x", "width": 8}]}
@@ -120,7 +125,7 @@ def test_a_type_that_nobody_vouches_for_is_named_and_not_even_imported(forest, t
 
 
 def test_all_that_is_vouched_for_is_there():
-    for package, names in model_file.ESTIMATORS.items():
+    for package, names in model_plan.ESTIMATORS.items():
         module = __import__(f"sklearn.{package}", fromlist=["x"])
         assert all(hasattr(module, name) for name in names.split()), package
 
@@ -128,8 +133,6 @@ def test_all_that_is_vouched_for_is_there():
 def test_an_estimator_from_elsewhere_can_be_trusted_on_the_command_line(tmp_path):
     from sklearn.naive_bayes import MultinomialNB
     from sklearn.preprocessing import MinMaxScaler
-
-    from ftransfer import make_pipeline
 
     X, y, labels = blobs()
     features = write_feature_set(tmp_path / "f", X, CLASSES[labels], np.where(y == -1, "night", "day"))
@@ -213,6 +216,168 @@ def test_a_support_vector_machine_whose_arrays_do_not_fit_is_refused(tmp_path, n
         Model.load(tmp_path / "m.skops")
 
 
+# ---------------------------------------------------------------- model files: nodes that are not what they say
+
+
+def nodes_of(plan):
+    """All nodes in a plan."""
+    stack = [plan]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, dict) and "__loader__" in each:
+            yield each
+        stack += each.values() if isinstance(each, dict) else each if isinstance(each, list) else []
+
+
+def plan_changed(source, file, change, extra=None):
+    """Copy a model file with its plan changed in place by change(nodes, members), and members added."""
+    with zipfile.ZipFile(source) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    plan = json.loads(members["schema.json"])
+    change(list(nodes_of(plan)), members)
+    members["schema.json"] = json.dumps(plan).encode()
+    with zipfile.ZipFile(file, "w") as new:
+        for name, content in members.items():
+            new.writestr(name, content)
+    return file
+
+
+def first(nodes, **wanted):
+    return next(each for each in nodes if all(each[f"__{key}__"] == value for key, value in wanted.items()))
+
+
+def bad_nodes(members, node):
+    """Break the children of a tree, in the file of its nodes."""
+    array = np.load(io.BytesIO(members[node["file"]]))
+    array["left_child"][0] = 10**9
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
+
+
+def a_tree_under_another_loader(nodes, members):
+    tree = first(nodes, loader="TreeNode")
+    members[tree["content"]["content"]["nodes"]["file"]] = bad_nodes(
+        members, tree["content"]["content"]["nodes"]
+    )
+    tree["__loader__"] = "LossNode"
+
+
+def a_tree_without_nodes(nodes, members):
+    tree = first(nodes, loader="TreeNode")
+    tree.update(__loader__="ConstructorFromReduceNode", content=tree.pop("__reduce__")["args"])
+
+
+def a_sparse_matrix_named_as_an_adapter(nodes, members):
+    scaler = first(nodes, **{"class": "DomainScaler"})
+    matrix = sp.csr_matrix(np.eye(8))
+    matrix.indices[:] = 10**9
+    out = io.BytesIO()
+    sp.save_npz(out, matrix)
+    members["1.npz"] = out.getvalue()
+    node = {"__loader__": "SparseMatrixNode", "__module__": "ftransfer.adapt.coral", "__class__": "CORAL"}
+    scaler["content"]["content"]["target_center_"] = node | {"__id__": 1, "type": "scipy", "file": "1.npz"}
+
+
+def a_container_with_two_contents(nodes, members):
+    tree = first(nodes, loader="TreeNode")
+    state = tree["content"]
+    bad = json.loads(json.dumps(state))
+    for i, each in enumerate(nodes_of(bad)):
+        each["__id__"] = 10**6 + i
+    bad["content"]["nodes"]["file"] = "1000000.npy"
+    members["1000000.npy"] = bad_nodes(members, state["content"]["nodes"])
+    state["content"] |= {"main": bad, "default_factory": bad["content"]["node_count"]}
+    state.update(__loader__="DefaultDictNode", __module__="ftransfer.adapt.coral", __class__="CORAL")
+
+
+def a_partial_named_as_a_pipeline(nodes, members):
+    forest = first(nodes, **{"class": "RandomForestClassifier"})
+    empty = {"__class__": "dict", "__module__": "builtins", "__loader__": "DictNode", "content": {}}
+    empty |= {"key_types": {"__class__": "list", "__module__": "builtins", "__loader__": "ListNode"}}
+    empty["key_types"] |= {"content": [], "__id__": 10**6}
+    args = {"__class__": "tuple", "__module__": "builtins", "__loader__": "TupleNode", "content": []}
+    func = {"__class__": "make_pipeline", "__module__": "ftransfer.pipeline", "__loader__": "FunctionNode"}
+    func |= {"__class__": "AdaptationPipeline", "__id__": 10**6 + 1}
+    content = {"func": func, "args": args | {"__id__": 10**6 + 2}, "kwds": empty | {"__id__": 10**6 + 3}}
+    content["namespace"] = empty | {"__id__": 10**6 + 3}
+    forest.update(__loader__="PartialNode", __module__="ftransfer.pipeline", __class__="AdaptationPipeline")
+    forest["content"] = content
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (a_tree_under_another_loader, "not trusted: sklearn.tree._tree.Tree;"),
+        (a_tree_without_nodes, "not trusted: sklearn.tree._tree.Tree;"),
+        (a_sparse_matrix_named_as_an_adapter, "not trusted: ftransfer.adapt.coral.CORAL;"),
+        (a_container_with_two_contents, "damaged: ValueError: a tree does not fit the rest"),
+        (a_partial_named_as_a_pipeline, "not trusted: ftransfer.pipeline.AdaptationPipeline;"),
+    ],
+)
+def test_a_type_counts_only_with_its_own_loader(forest, tmp_path, change, message):
+    with pytest.raises(FtransferError, match=message):
+        Model.load(plan_changed(forest, tmp_path / "m.skops", change))
+
+
+def test_a_name_that_a_user_trusts_lets_no_other_loader_in(forest, tmp_path):
+    for change in (a_tree_under_another_loader, a_tree_without_nodes, a_sparse_matrix_named_as_an_adapter):
+        file = plan_changed(forest, tmp_path / "m.skops", change)
+        with pytest.raises(FtransferError, match="types that are not trusted"):
+            Model.load(file, trusted=["sklearn.tree._tree.Tree", "ftransfer.adapt.coral.CORAL"])
+
+
+def test_a_sparse_matrix_that_a_user_trusts_has_its_indices_in_range(tmp_path):
+    pipeline = fitted("scaled_logistic")
+    pipeline[-1].coef_ = sp.csr_matrix(pipeline[-1].coef_)
+    pipeline[-1].coef_.indices[3] = 10**6
+    Model(pipeline, RECIPE, CLASSES).save(tmp_path / "m.skops")
+    with pytest.raises(FtransferError, match=r"not trusted: scipy.sparse._csr.csr_matrix"):
+        Model.load(tmp_path / "m.skops")
+    with pytest.raises(FtransferError, match="indices must be < 8"):
+        Model.load(tmp_path / "m.skops", trusted=["scipy.sparse._csr.csr_matrix"])
+
+
+def test_a_function_of_numpy_in_a_transformer_is_read(tmp_path):
+    X, y, _ = blobs()
+    pipeline = make_pipeline(FunctionTransformer(np.tanh), LogisticRegression()).fit(X, y)
+    Model(pipeline, RECIPE, CLASSES).save(tmp_path / "m.skops")
+    assert Model.load(tmp_path / "m.skops").pipeline[0].func is np.tanh
+
+
+def test_a_random_generator_whose_state_points_out_of_its_array_is_refused(tmp_path):
+    pipeline = fitted("scaled_forest")
+    pipeline[-1].random_state = np.random.RandomState(0)
+    Model(pipeline, RECIPE, CLASSES).save(tmp_path / "m.skops")
+    assert Model.load(tmp_path / "m.skops")
+
+    def change(nodes, members):
+        state = first(nodes, loader="RandomStateNode")["content"]["content"]["state"]
+        state["content"]["pos"]["content"] = "1000000"
+        state["content"]["pos"]["__id__"] = 10**6
+
+    with pytest.raises(FtransferError, match="the state of a random generator does not fit"):
+        Model.load(plan_changed(tmp_path / "m.skops", tmp_path / "n.skops", change))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("coef_", np.zeros((3, 2, 8)), "coef_"),
+        ("coef_", np.zeros((3, 4)), "coef_"),
+        ("intercept_", np.zeros((5, 3)), "intercept_"),
+        ("n_jobs", 10**9, "n_jobs"),
+        ("classes_", np.zeros(3, dtype=[("a", "f8")]), "the type of an array"),
+    ],
+)
+def test_an_estimator_whose_arrays_do_not_fit_is_refused(tmp_path, name, value, message):
+    pipeline = fitted("scaled_logistic")
+    setattr(pipeline[-1], name, value)
+    Model(pipeline, RECIPE, CLASSES).save(tmp_path / "m.skops")
+    with pytest.raises(FtransferError, match=f"{message} does not fit the rest"):
+        Model.load(tmp_path / "m.skops")
+
+
 # ---------------------------------------------------------------- model files: size
 
 
@@ -225,7 +390,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(forest, tmp_path):
             info = zipfile.ZipInfo(f"{i}.npy")
             bomb.writestr(info, b"0")
             info.file_size = 2**30
-    with pytest.raises(FtransferError, match="would unpack to 3072 MiB; at most 2048 are read"):
+    with pytest.raises(FtransferError, match="would unpack to 3072 MiB; at most 64 are read from"):
         Model.load(tmp_path / "bomb.skops")
 
 
@@ -255,6 +420,49 @@ def test_a_plan_that_unfolds_without_end_is_refused(forest, tmp_path):
 
     with pytest.raises(FtransferError, match="one id names two things"):
         Model.load(rewrite(forest, tmp_path / "m.skops", change))
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (b'{"a": [' + b"{}," * 500_000 + b"{}]}", "its plan has 500003 nodes"),
+        (b"[" * 500 + b"]" * 500, "500 levels"),
+        (b"[" + b"1," * 4_000_000 + b"1]", "4000000 items"),
+        (b'["' + b"{" * 500 + b'"]', "it is not of skops protocol 2"),
+        (b'{"protocol": "\\\\\\""}', "it is not of skops protocol 2"),
+    ],
+)
+def test_a_plan_is_counted_before_it_is_parsed(forest, tmp_path, plan, message):
+    file = rewrite(
+        forest, tmp_path / "m.skops", lambda name, content: plan if name == "schema.json" else content
+    )
+    with pytest.raises(FtransferError, match=message):
+        Model.load(file)
+
+
+def test_a_list_hidden_in_a_value_is_refused(forest, tmp_path):
+    def change(nodes, members):
+        first(nodes, loader="JsonNode")["content"] = " [" + "{}," * 10 + "{}]"
+
+    with pytest.raises(FtransferError, match="a value does not fit the rest"):
+        Model.load(plan_changed(forest, tmp_path / "m.skops", change))
+
+
+def test_a_member_that_unpacks_to_more_than_it_says_is_read_no_further(forest, tmp_path):
+    file = tmp_path / "m.skops"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new:
+        new.writestr("schema.json", bytes(10**7))
+        new.filelist[0].file_size = 100
+    with pytest.raises(FtransferError, match="is no model file, or damaged"):
+        Model.load(file)
+
+
+def test_a_zip_that_lists_a_million_members_is_refused_before_it_is_read(forest, tmp_path):
+    data = bytearray(forest.read_bytes())
+    data[-10:-6] = (10**8).to_bytes(4, "little")
+    (tmp_path / "m.skops").write_bytes(data)
+    with pytest.raises(FtransferError, match="it lists too many members"):
+        Model.load(tmp_path / "m.skops")
 
 
 @pytest.mark.parametrize(
@@ -590,4 +798,4 @@ def test_damage_by_chance_is_refused_or_harmless():
 def test_skops_itself_would_have_believed_a_tree_in_circles(forest, tmp_path):
     """The check is ours to keep as long as this holds."""
     file = rewrite(forest, tmp_path / "m.skops", damage_nodes("left_child", 0))
-    assert skops.io.load(file, trusted=model_file.TRUSTED)
+    assert skops.io.load(file, trusted=[*model_plan.trusted_objects(), model_plan.TREE])

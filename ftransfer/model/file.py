@@ -1,59 +1,27 @@
 """Write and read a model file: a zip of JSON and NumPy arrays by skops, from which no code is run.
 
-skops checks the types that a file names. Two things it leaves open are checked here, since a model may come
-from a stranger: what the file would unfold to in memory, and the arrays that compiled code of scikit-learn
-indexes without looking (trees and support vector machines). Of scikit-learn only estimators are read whose
-prediction is plain NumPy or checked here; others have to be trusted by name.
+A model may come from a stranger. What the file would unfold to is counted before it is parsed, the plan in it is
+checked before anything is built (`ftransfer.model.plan`), and what was built before it is used
+(`ftransfer.model.objects`). Of scikit-learn only estimators are read whose prediction is plain NumPy or checked
+there; others have to be trusted by name.
 """
 
 import io
-import json
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import skops.io
-from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
-from sklearn.svm import SVC, NuSVC
-from sklearn.tree import BaseDecisionTree
-from sklearn.tree._tree import Tree
 
 from ftransfer.errors import FtransferError
 from ftransfer.storage.writing import write_whole, writing
+from ftransfer.model.objects import check_objects
+from ftransfer.model.plan import TREE, Plan, read_plan, trusted_objects
 
 MAX_BYTES = 2 * 2**30  # of all that is in the file, unpacked
-MAX_SCHEMA_BYTES = 128 * 2**20
-PROTOCOL = 2  # of skops; older ones read with fewer checks
-ADAPTERS = """
-    adapt.coral.CORAL adapt.coral._CovariancePower adapt.gfk.GeodesicFlowKernel adapt.importance.ImportanceWeighted
-    adapt.jda.JointDistributionAdaptation adapt.mixture.TargetMixture adapt.prior.PriorCorrected
-    adapt.pseudo.PseudoLabelled adapt.scaler.DomainScaler adapt.share_scaler.ShareWeightedScaler
-    adapt.subspace.SubspaceAlignment adapt.tca.TransferComponentAnalysis adapt.transport.OptimalTransport
-    pipeline.AdaptationPipeline
-"""
-ESTIMATORS = {
-    "decomposition": "FactorAnalysis FastICA IncrementalPCA PCA TruncatedSVD",
-    "discriminant_analysis": "LinearDiscriminantAnalysis QuadraticDiscriminantAnalysis",
-    "dummy": "DummyClassifier",
-    "ensemble": "AdaBoostClassifier BaggingClassifier ExtraTreesClassifier RandomForestClassifier",
-    "feature_selection": "SelectFromModel VarianceThreshold",
-    "linear_model": "LogisticRegression LogisticRegressionCV RidgeClassifier RidgeClassifierCV",
-    "multiclass": "OneVsRestClassifier",
-    "naive_bayes": "BernoulliNB GaussianNB",
-    "pipeline": "FeatureUnion Pipeline",
-    "preprocessing": "FunctionTransformer LabelBinarizer LabelEncoder MaxAbsScaler MinMaxScaler Normalizer "
-    "PowerTransformer QuantileTransformer RobustScaler StandardScaler",
-    "random_projection": "GaussianRandomProjection",
-    "semi_supervised": "SelfTrainingClassifier",
-    "svm": "LinearSVC NuSVC SVC",
-    "tree": "DecisionTreeClassifier ExtraTreeClassifier",
-}
-TRUSTED = [*(f"ftransfer.{name}" for name in ADAPTERS.split()), "sklearn.tree._tree.Tree"]
-# how skops writes plain data; estimators are checked by name, and its other ways (methods, partial functions,
-# operators, generators, sparse matrices) are no part of a model unless trusted by name
-PLAIN = """
-    DictNode ListNode TupleNode SetNode JsonNode TypeNode DTypeNode NdArrayNode RandomStateNode FunctionNode
-""".split()  # noqa: SIM905
+MAX_RATIO = 100  # of that to the file, above FREE_BYTES: arrays of numbers do not shrink like a bomb
+FREE_BYTES = 64 * 2**20
+MAX_DIRECTORY_BYTES = 4 * 2**20  # of the list of members; a forest of 1,000 trees takes 300 kB
+END, END_64 = b"PK\5\6", b"PK\6\7"
 
 
 def write_model_file(content: dict, file) -> None:
@@ -76,179 +44,78 @@ def read_model_file(file, trusted=()) -> dict:
     FtransferError
         If it is no model file, is damaged or too large, or holds a type that is not trusted.
     """
-    file = Path(file)
+    file, trusted = Path(file), set(trusted)
     try:
-        data = _read_bounded(file)
-        strange = _foreign_types(data, {*TRUSTED, *trusted})
-        if not strange:
-            untrusted = skops.io.get_untrusted_types(data=data)
-            strange = set(untrusted) - {*TRUSTED, *trusted}
-    except FtransferError:
-        raise
-    except Exception as error:  # skops raises whatever it meets in a file that is none of its own
-        raise _no_model(file, error) from error
-    if strange:
-        raise FtransferError(
-            f"{file} holds types that are not trusted: {', '.join(sorted(strange))[:500]}; load it with "
-            f"trusted=[...] (--trust TYPE) only if you know where it comes from"
-        )
-    try:
-        content = skops.io.loads(data, trusted=[*TRUSTED, *trusted])
+        data = _check_plan(file, trusted)
+        content = skops.io.loads(data, trusted=[*trusted_objects(), TREE, *trusted])
         if not isinstance(content, dict):
             raise TypeError(f"it holds a {type(content).__name__}")
-        _check_objects(content)
-    except Exception as error:
-        raise _no_model(file, error) from error
+        check_objects(content, trusted)
+    except FtransferError:
+        raise
+    except Exception as error:  # a file that is not one of ours can fail in any way
+        raise FtransferError(
+            f"{file} is no model file, or damaged: {type(error).__name__}: {str(error)[:300]}"
+        ) from error
     return content
 
 
-def _no_model(file, error) -> FtransferError:
-    return FtransferError(f"{file} is no model file, or damaged: {type(error).__name__}: {str(error)[:300]}")
+def _check_plan(file: Path, trusted: set[str]) -> bytes:
+    """Check what a file says that is to be built; return it packed anew, so that nothing else is read."""
+    members = _read_members(file)
+    plan = Plan(read_plan(members["schema.json"]), members, trusted)
+    plan.check()
+    if plan.foreign:
+        raise FtransferError(
+            f"{file} holds types that are not trusted: {', '.join(sorted(plan.foreign))[:500]}; load it with "
+            f"trusted=[...] (--trust TYPE) only if you know where it comes from"
+        )
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name in sorted({"schema.json", *plan.files}):
+            archive.writestr(name, members.pop(name))
+    return out.getvalue()
 
 
-def _read_bounded(file: Path) -> bytes:
+def _read_members(file: Path) -> dict[str, bytes]:
+    """Read all that is in the zip, each member no further than it says, and all no further than is allowed."""
     if not file.is_file():
         raise FtransferError(f"no model file {file}; ftransfer fit writes one into its run folder")
     size = file.stat().st_size
-    if size <= MAX_BYTES:
-        with zipfile.ZipFile(file) as archive:
-            names = [member.filename for member in archive.infolist()]
-            size = sum(member.file_size for member in archive.infolist())
-            if size <= MAX_BYTES and archive.getinfo("schema.json").file_size <= MAX_SCHEMA_BYTES:
-                if len(set(names)) < len(names):
-                    raise ValueError("it holds a name twice")
-                return file.read_bytes()
-    raise FtransferError(f"{file} would unpack to {size / 2**20:.0f} MiB; at most {MAX_BYTES >> 20} are read")
+    if size > MAX_BYTES:
+        raise FtransferError(f"{file} has {size / 2**20:.0f} MiB; at most {MAX_BYTES >> 20} are read")
+    data = file.read_bytes()
+    _check_directory(data)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        found = archive.infolist()
+        size = sum(member.file_size for member in found)
+        most = min(MAX_BYTES, max(FREE_BYTES, MAX_RATIO * len(data)))
+        if size > most:
+            raise FtransferError(
+                f"{file} would unpack to {size / 2**20:.0f} MiB; at most {most >> 20} are read from "
+                f"{len(data) / 2**20:.3g} MiB"
+            )
+        if len({member.filename for member in found}) < len(found):
+            raise ValueError("it holds a name twice")
+        return {member.filename: _read_member(archive, member) for member in found}
 
 
-def _foreign_types(data: bytes, allowed: set) -> set[str]:
-    """Read the plan of a skops file as data: name the types in it that nobody vouches for."""
-    archive = zipfile.ZipFile(io.BytesIO(data))
-    plan = json.loads(archive.read("schema.json"))
-    if plan.get("protocol") != PROTOCOL:
-        raise ValueError(f"skops protocol {str(plan.get('protocol'))[:20]}, not {PROTOCOL}")
-    foreign, seen = set(), {}
-
-    def visit(part) -> int:
-        """Hash what is in a part, whatever its ids."""
-        if isinstance(part, list):
-            return hash(tuple(map(visit, part)))
-        if not isinstance(part, dict):
-            return hash(part)
-        content = hash(frozenset((key, visit(value)) for key, value in part.items() if key != "__id__"))
-        if "__loader__" in part:
-            # one id for two things would let a short file unfold without end
-            if part.get("__id__") is not None and seen.setdefault(part["__id__"], content) != content:
-                raise ValueError("one id names two things")
-            if part["__loader__"] == "TreeNode":
-                _check_tree(part, archive)
-            name = f"{part['__module__']}.{part['__class__']}"
-            if not _vouched_for(part["__loader__"], name) and name not in allowed:
-                foreign.add(name)
-        return content
-
-    visit(plan)
-    return foreign
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename[:50]} is compressed in another way than skops does")
+    with archive.open(member) as stream:
+        content = stream.read(member.file_size)  # unlike read(), it unpacks no more than that
+    if len(content) != member.file_size:
+        raise ValueError(f"{member.filename[:50]} is cut off")
+    return content
 
 
-def _check_tree(part: dict, archive: zipfile.ZipFile) -> None:
-    """See that a tree is made from what fits together: it believes what it is given, and walks along it.
-
-    Children come after their parent, so that every path ends, and no index leads out of its array.
-    """
-    features, classes, outputs = part["__reduce__"]["args"]["content"]
-    state = part["content"]["content"]
-    numbers = [features, outputs, state["max_depth"], state["node_count"]]
-    arrays = [classes, state["nodes"], state["values"]]
-    _require(all(each["__loader__"] == "JsonNode" for each in numbers), "a number of a tree")
-    _require(
-        all((each["__loader__"], each["type"]) == ("NdArrayNode", "numpy") for each in arrays),
-        "an array of a tree",
-    )
-    width, outputs, depth, count = (json.loads(each["content"]) for each in numbers)
-    classes, nodes, values = (
-        np.load(io.BytesIO(archive.read(each["file"])), allow_pickle=False) for each in arrays
-    )
-    _require(
-        type(width) is int and type(depth) is int and type(count) is int and outputs == 1,
-        "a number of a tree",
-    )
-    _require(classes.shape == (1,) and classes.dtype == np.intp, "the classes of a tree")
-    _require(
-        nodes.shape == (count,) and count > 0 and values.shape == (count, 1, classes[0]), "the size of a tree"
-    )
-    left, right, here = nodes["left_child"], nodes["right_child"], np.arange(count)
-    inner = left != -1
-    for child in (left[inner], right[inner]):
-        _require(np.all((child > here[inner]) & (child < count)), "a child in a tree")
-    feature = nodes["feature"][inner]
-    _require(np.all((feature >= 0) & (feature < width)), "a feature in a tree")
-    _require(np.isfinite(values).all(), "a value in a tree")
-
-
-def _vouched_for(loader: str, name: str) -> bool:
-    if loader != "ObjectNode":
-        return loader in PLAIN
-    package, _, rest = name.removeprefix("sklearn.").partition(".")
-    return name.startswith("sklearn.") and rest.rpartition(".")[2] in ESTIMATORS.get(package, "").split()
-
-
-# ---------------------------------------------------------------- what is in the objects
-
-
-def _check_objects(content) -> None:
-    """Walk over all that was read, and refuse what compiled code would stumble over."""
-    stack, seen = [content], set()
-    while stack:
-        each = stack.pop()
-        if id(each) in seen:
-            continue
-        seen.add(id(each))
-        if isinstance(each, dict):
-            stack += each.values()
-        elif isinstance(each, list | tuple | set):
-            stack += each
-        elif isinstance(each, np.ndarray):
-            _require(each.size <= max(each.nbytes, 1), "an array of nothing")
-            stack += each.ravel().tolist() if each.dtype == object else []
-        elif hasattr(each, "__dict__"):
-            _check_estimator(each)
-            stack.append(vars(each))
-
-
-def _require(fine, what: str) -> None:
-    if not fine:
-        raise ValueError(f"{what} does not fit the rest")
-
-
-def _check_estimator(each) -> None:
-    kind, own = type(each).__name__, vars(each)
-    for name in own:
-        _require(not callable(getattr(type(each), name, None)), f"{kind}.{name}, in place of a method,")
-    if isinstance(each, BaseDecisionTree) and "tree_" in own:
-        width = own.get("n_features_in_")
-        _require(type(own["tree_"]) is Tree and own["tree_"].n_features == width, f"the width of {kind}")
-    elif isinstance(each, RandomForestClassifier | ExtraTreesClassifier) and "estimators_" in own:
-        width = own.get("n_features_in_")
-        _require(type(width) is int, f"{kind}.n_features_in_")
-        for tree in own["estimators_"]:
-            _require(getattr(tree, "n_features_in_", None) == width, f"the width of a tree of {kind}")
-    elif isinstance(each, SVC | NuSVC) and "support_vectors_" in own:
-        _check_support_vectors(own, kind)
-
-
-def _check_support_vectors(own: dict, kind: str) -> None:
-    vectors, counts = own["support_vectors_"], own["_n_support"]
-    n, k = len(vectors), len(counts)
-    pairs = k * (k - 1) // 2
-    _require("_impl" not in own and own["kernel"] in ("linear", "poly", "rbf", "sigmoid"), f"{kind}.kernel")
-    _require(own["_sparse"] is False, f"{kind}._sparse")
-    _require(vectors.ndim == 2 and own["n_features_in_"] == vectors.shape[1], f"the width of {kind}")
-    _require(k >= 2 and np.all(counts >= 0) and counts.sum() == n, f"{kind}._n_support")
-    shapes = {"_dual_coef_": (k - 1, n), "_intercept_": (pairs,), "support_": (n,), "classes_": (k,)}
-    for name, shape in shapes.items():
-        _require(own[name].shape == shape, f"{kind}.{name}")
-    for name in ("_probA", "_probB"):
-        _require(own[name].shape in ((0,), (pairs,)), f"{kind}.{name}")
-    for name in ("support_vectors_", "_dual_coef_", "_intercept_"):
-        _require(own[name].dtype == np.float64 and np.isfinite(own[name]).all(), f"{kind}.{name}")
+def _check_directory(data: bytes) -> None:
+    """Refuse a zip whose list of members is long: Python reads it whole, and takes ten times its size."""
+    tail = data[-(22 + 2**16) :]
+    at = tail.find(END)
+    while at >= 0:
+        size = int.from_bytes(tail[at + 12 : at + 16], "little")
+        if size > MAX_DIRECTORY_BYTES or tail[max(0, at - 20) :].startswith(END_64):
+            raise ValueError("it lists too many members")
+        at = tail.find(END, at + 1)
