@@ -2,7 +2,8 @@
 
 Each case changes one file, reads it and predicts with it, in a process that is watched: an error that is no
 FtransferError, a crash, a hang and much memory are failures, printed with the case's number.
-``python benchmarks/fuzz.py --cases 20000`` takes about a quarter of an hour; the tests run 120.
+``python benchmarks/fuzz.py --cases 20000`` takes about a quarter of an hour; the tests run 120. ``--only nodes``
+changes the nodes of a model file alone (`fuzz_nodes`): of a pipeline of each recipe that ships, and of others.
 """
 
 import argparse
@@ -25,12 +26,47 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from fuzz_nodes import Nodes
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier, ExtraTreesClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from sklearn.svm import SVC, LinearSVC, NuSVC
 
-from ftransfer import FeatureSet, FtransferError, Model, find_images, load_pipeline, load_task
+from ftransfer import (
+    FeatureSet,
+    FtransferError,
+    GeodesicFlowKernel,
+    ImportanceWeighted,
+    Model,
+    OptimalTransport,
+    TransferComponentAnalysis,
+    find_images,
+    list_recipes,
+    load_pipeline,
+    load_task,
+    make_pipeline,
+)
 
 PATIENCE = 60  # seconds that a case may take
 MOST_MEMORY = 2.0  # GiB
-RECIPES = ["coral_svm", "scaled_forest", "pseudo_svm", "subspace_logistic"]
+OTHERS = {
+    "boosted": [AdaBoostClassifier(n_estimators=3)],
+    "bagged": [BaggingClassifier(SVC(), n_estimators=2)],
+    "one_vs_rest": [QuantileTransformer(n_quantiles=9), OneVsRestClassifier(LinearSVC())],
+    "extra": [PCA(4), ExtraTreesClassifier(3)],
+    "transport": [OptimalTransport(), QuadraticDiscriminantAnalysis(reg_param=0.1)],
+    "kernels": [TransferComponentAnalysis(3), NuSVC(nu=0.1)],
+    "weighted": [StandardScaler(), ImportanceWeighted(LogisticRegression())],
+    "dummy": [
+        GeodesicFlowKernel(),
+        DummyClassifier(strategy="stratified", random_state=np.random.RandomState(0)),
+    ],
+}
+RECIPES = [*list_recipes(), *OTHERS]
 NAMES = ["builtins.eval", "builtins.exec", "os.system", "posix.system", "subprocess.Popen", "pickle.loads"]
 NAMES += ["builtins.map", "builtins.list", "builtins.str", "numpy.ndarray", "numpy.float64", "numpy.add"]
 NAMES += [
@@ -102,9 +138,9 @@ def make(folder: Path) -> None:
     task = load_task(features, "day", "night")
     model = None
     for name in RECIPES:
-        pipeline = load_pipeline(name)
+        pipeline = make_pipeline(*OTHERS[name]) if name in OTHERS else load_pipeline(name)
         if name.endswith("forest"):
-            pipeline.set_params(randomforestclassifier__n_estimators=3)
+            pipeline[-1].set_params(n_estimators=3)
         pipeline.fit(task.X, task.y, sample_domain=task.sample_domain)
         model = (
             replace(model, pipeline=pipeline) if model else Model.of(pipeline, task, features, {"score": 0.5})
@@ -289,11 +325,12 @@ def damage_table(chance: random.Random, data: bytes, suffix: str) -> bytes:
 # ---------------------------------------------------------------- one case
 
 
-def attack(case: int, made: Path, work: Path) -> str:
+def attack(case: int, made: Path, work: Path, only: str | None = None) -> str:
     """Damage one file and use it; return what came of it. Whatever else than FtransferError is raised is a find."""
     chance = random.Random(case)
-    shutil.copytree(made / "features", work / "features")
-    features = work / "features"
+    if only != "nodes":
+        shutil.copytree(made / "features", work / "features")
+    features = work / "features" if only != "nodes" else made / "features"
     targets = {
         "fingerprint": (
             features / "fingerprint.json",
@@ -302,11 +339,12 @@ def attack(case: int, made: Path, work: Path) -> str:
         "part": (chance.choice(sorted((features / "parts").iterdir())), damage_part),
         "manifest": (features / "manifest.parquet", damage_manifest),
     }
-    what = chance.choice(["model"] * 6 + ["table"] + list(targets))
+    what = only or chance.choice(["model"] * 5 + ["nodes", "table"] + list(targets))
     try:
-        if what == "model":
+        if what in ("model", "nodes"):
             file = work / "model.skops"
-            file.write_bytes(damage_model(chance, (made / f"{chance.choice(RECIPES)}.skops").read_bytes()))
+            good = (made / f"{chance.choice(RECIPES)}.skops").read_bytes()
+            file.write_bytes(Nodes(good).damaged(chance) if what == "nodes" else damage_model(chance, good))
             model = Model.load(file)
             table = model.describe(
                 np.random.default_rng(case).normal(size=(30, model.width)).astype(np.float32)
@@ -328,7 +366,7 @@ def attack(case: int, made: Path, work: Path) -> str:
     return "works"
 
 
-def run_cases(first: int, last: int) -> None:
+def run_cases(first: int, last: int, only: str | None = None) -> None:
     """Run cases in this process; say on standard output what came of each."""
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
@@ -341,7 +379,7 @@ def run_cases(first: int, last: int) -> None:
             print(case, end=" ", flush=True)
             faulthandler.dump_traceback_later(PATIENCE, exit=True)
             try:
-                print(attack(case, made, work), flush=True)
+                print(attack(case, made, work, only), flush=True)
             except BaseException:
                 print("failed", flush=True)
                 traceback.print_exc()
@@ -351,11 +389,12 @@ def run_cases(first: int, last: int) -> None:
     print("memory", "fine" if memory < MOST_MEMORY else f"failed: {memory:.1f} GiB", flush=True)
 
 
-def watch(first: int, cases: int) -> list[str]:
+def watch(first: int, cases: int, only: str | None = None) -> list[str]:
     """Run the cases in processes of their own; return the failures."""
     failures, counts, case, last = [], {}, first, first + cases
     while case < last:
         command = [sys.executable, __file__, "--run", str(case), str(last)]
+        command += ["--only", only] if only else []
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
         for line in child.stdout:
             name, _, outcome = line.strip().partition(" ")
@@ -373,11 +412,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0, help="Number of the first case, to see one again.")
+    parser.add_argument("--only", choices=["model", "nodes", "table", "recipe", "part", "manifest"])
     parser.add_argument("--run", type=int, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
-        run_cases(*options.run)
+        run_cases(*options.run, options.only)
     else:
-        found = watch(options.first, options.cases)
+        found = watch(options.first, options.cases, options.only)
         print("\n".join(found) or "no failure")
         sys.exit(bool(found))
