@@ -54,10 +54,10 @@ from ftransfer import (
 PATIENCE = 60  # seconds that a case may take
 MOST_MEMORY = 2.0  # GiB
 OTHERS = {
-    "boosted": [AdaBoostClassifier(n_estimators=3)],
+    "boosted": [AdaBoostClassifier(n_estimators=2)],
     "bagged": [BaggingClassifier(SVC(), n_estimators=2)],
     "one_vs_rest": [QuantileTransformer(n_quantiles=9), OneVsRestClassifier(LinearSVC())],
-    "extra": [PCA(4), ExtraTreesClassifier(3)],
+    "extra": [PCA(4), ExtraTreesClassifier(2, max_depth=3)],
     "transport": [OptimalTransport(), QuadraticDiscriminantAnalysis(reg_param=0.1)],
     "kernels": [TransferComponentAnalysis(3), NuSVC(nu=0.1)],
     "weighted": [StandardScaler(), ImportanceWeighted(LogisticRegression())],
@@ -140,7 +140,7 @@ def make(folder: Path) -> None:
     for name in RECIPES:
         pipeline = make_pipeline(*OTHERS[name]) if name in OTHERS else load_pipeline(name)
         if name.endswith("forest"):
-            pipeline[-1].set_params(n_estimators=3)
+            pipeline[-1].set_params(n_estimators=2, max_depth=3)
         pipeline.fit(task.X, task.y, sample_domain=task.sample_domain)
         model = (
             replace(model, pipeline=pipeline) if model else Model.of(pipeline, task, features, {"score": 0.5})
@@ -396,12 +396,16 @@ def watch(first: int, cases: int, only: str | None = None) -> list[str]:
         command = [sys.executable, __file__, "--run", str(case), str(last)]
         command += ["--only", only] if only else []
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+        begun = False
         for line in child.stdout:
             name, _, outcome = line.strip().partition(" ")
+            begun = True
             counts[outcome] = counts.get(outcome, 0) + 1
             failures += [line.strip()] if "failed" in outcome else []
             case = int(name) + 1 if name != "memory" else case
         if child.wait():
+            if not begun:
+                raise SystemExit("what is to be attacked could not be made: see above")
             failures.append(f"{case} ended the process with {child.returncode}")
             case += 1
     print(f"{cases} cases from {first}: {counts}")

@@ -13,9 +13,9 @@ from pathlib import Path
 import skops.io
 
 from ftransfer.errors import FtransferError
-from ftransfer.storage.writing import write_whole, writing
 from ftransfer.model.objects import check_objects
 from ftransfer.model.plan import TREE, Plan, read_plan, trusted_objects
+from ftransfer.storage.writing import write_whole, writing
 
 MAX_BYTES = 2 * 2**30  # of all that is in the file, unpacked
 MAX_RATIO = 100  # of that to the file, above FREE_BYTES: arrays of numbers do not shrink like a bomb
