@@ -786,9 +786,11 @@ def test_html_in_names_is_shown_as_text(tmp_path):
 
 
 @pytest.mark.slow
-def test_damage_by_chance_is_refused_or_harmless():
+@pytest.mark.parametrize("only", [(), ("--only", "nodes")])
+def test_damage_by_chance_is_refused_or_harmless(only):
     """Some cases of `benchmarks/fuzz.py`, in a process of their own: a crash there is seen here."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "fuzz.py"), "--cases", "120", "--first", "500000"]
+    fuzz = ROOT / "benchmarks" / "fuzz.py"
+    command = [sys.executable, str(fuzz), "--cases", "120", "--first", "500000", *only]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr[-2000:]
     assert "'refused'" in result.stdout
