@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from fuzz_nodes import Nodes
+from fuzz_nodes import LOADERS, NAMES, Nodes
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
@@ -37,12 +37,16 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC, NuSVC
 
 from ftransfer import (
+    CORAL,
     FeatureSet,
     FtransferError,
     GeodesicFlowKernel,
     ImportanceWeighted,
     Model,
     OptimalTransport,
+    PriorCorrected,
+    ShareWeightedScaler,
+    TargetMixture,
     TransferComponentAnalysis,
     find_images,
     list_recipes,
@@ -61,47 +65,20 @@ OTHERS = {
     "transport": [OptimalTransport(), QuadraticDiscriminantAnalysis(reg_param=0.1)],
     "kernels": [TransferComponentAnalysis(3), NuSVC(nu=0.1)],
     "weighted": [StandardScaler(), ImportanceWeighted(LogisticRegression())],
+    "mixture": [ShareWeightedScaler(), TargetMixture()],
+    "prior": [CORAL(), PriorCorrected(LogisticRegression())],
     "dummy": [
         GeodesicFlowKernel(),
         DummyClassifier(strategy="stratified", random_state=np.random.RandomState(0)),
     ],
 }
 RECIPES = [*list_recipes(), *OTHERS]
-NAMES = ["builtins.eval", "builtins.exec", "os.system", "posix.system", "subprocess.Popen", "pickle.loads"]
-NAMES += ["builtins.map", "builtins.list", "builtins.str", "numpy.ndarray", "numpy.float64", "numpy.add"]
-NAMES += [
-    "sklearn.svm._classes.SVC",
-    "sklearn.svm._classes.SVR",
-    "sklearn.tree._tree.Tree",
-    "ftransfer.model.model.Model",
-]
-NAMES += [
-    "sklearn.ensemble._forest.RandomForestClassifier",
-    "sklearn.linear_model._logistic.LogisticRegression",
-]
-LOADERS = (
-    "Dict List Tuple Set Json Type DType NdArray RandomState Function Object Tree Loss Method Partial Bytes "
-)
-LOADERS += (
-    "OperatorFunc RandomGenerator SparseMatrix ConstructorFromReduce Cached DefaultDict Slice MaskedArray"
-)
+# fmt: off
 ODD = [
-    None,
-    True,
-    -1,
-    0,
-    1,
-    2**31,
-    2**63,
-    -(2**63),
-    1e308,
-    float("nan"),
-    float("inf"),
-    "",
-    "x",
-    "../../etc/passwd",
+    None, True, -1, 0, 1, 2**31, 2**63, -(2**63), 1e308, float("nan"), float("inf"), "", "x", "../../etc/passwd", "\x00",
+    "1e999", "[" * 50, [], {}, [[]], {"__loader__": "ListNode"}, "9" * 5000, "null", "NaN",
 ]
-ODD += ["\x00", "1e999", "[" * 50, [], {}, [[]], {"__loader__": "ListNode"}, "9" * 5000, "null", "NaN"]
+# fmt: on
 
 
 # ---------------------------------------------------------------- what is attacked
@@ -189,7 +166,7 @@ def damage_json(chance: random.Random, data: bytes) -> bytes:
         ):
             inside["__module__"], _, inside["__class__"] = chance.choice(NAMES).rpartition(".")
         elif key == "__loader__":
-            inside[key] = chance.choice(LOADERS.split()) + "Node"
+            inside[key] = chance.choice(LOADERS) + "Node"
         elif key == "content" and isinstance(inside[key], str):
             inside[key] = json.dumps(chance.choice(ODD))
         else:
@@ -416,7 +393,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0, help="Number of the first case, to see one again.")
-    parser.add_argument("--only", choices=["model", "nodes", "table", "recipe", "part", "manifest"])
+    parser.add_argument("--only", choices=["model", "nodes", "table", "fingerprint", "part", "manifest"])
     parser.add_argument("--run", type=int, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:

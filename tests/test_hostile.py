@@ -331,7 +331,7 @@ def test_a_sparse_matrix_that_a_user_trusts_has_its_indices_in_range(tmp_path):
     pipeline = fitted("scaled_logistic")
     pipeline[-1].coef_ = sp.csr_matrix(pipeline[-1].coef_)
     pipeline[-1].coef_.indices[3] = 10**6
-    Model(pipeline, RECIPE, CLASSES).save(tmp_path / "m.skops")
+    Model(pipeline, FINGERPRINT, CLASSES).save(tmp_path / "m.skops")
     with pytest.raises(FtransferError, match=r"not trusted: scipy.sparse._csr.csr_matrix"):
         Model.load(tmp_path / "m.skops")
     with pytest.raises(FtransferError, match="indices must be < 8"):
@@ -341,14 +341,14 @@ def test_a_sparse_matrix_that_a_user_trusts_has_its_indices_in_range(tmp_path):
 def test_a_function_of_numpy_in_a_transformer_is_read(tmp_path):
     X, y, _ = blobs()
     pipeline = make_pipeline(FunctionTransformer(np.tanh), LogisticRegression()).fit(X, y)
-    Model(pipeline, RECIPE, CLASSES).save(tmp_path / "m.skops")
+    Model(pipeline, FINGERPRINT, CLASSES).save(tmp_path / "m.skops")
     assert Model.load(tmp_path / "m.skops").pipeline[0].func is np.tanh
 
 
 def test_a_random_generator_whose_state_points_out_of_its_array_is_refused(tmp_path):
     pipeline = fitted("scaled_forest")
     pipeline[-1].random_state = np.random.RandomState(0)
-    Model(pipeline, RECIPE, CLASSES).save(tmp_path / "m.skops")
+    Model(pipeline, FINGERPRINT, CLASSES).save(tmp_path / "m.skops")
     assert Model.load(tmp_path / "m.skops")
 
     def change(nodes, members):
@@ -373,7 +373,7 @@ def test_a_random_generator_whose_state_points_out_of_its_array_is_refused(tmp_p
 def test_an_estimator_whose_arrays_do_not_fit_is_refused(tmp_path, name, value, message):
     pipeline = fitted("scaled_logistic")
     setattr(pipeline[-1], name, value)
-    Model(pipeline, RECIPE, CLASSES).save(tmp_path / "m.skops")
+    Model(pipeline, FINGERPRINT, CLASSES).save(tmp_path / "m.skops")
     with pytest.raises(FtransferError, match=f"{message} does not fit the rest"):
         Model.load(tmp_path / "m.skops")
 
