@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from fuzz_nodes import LOADERS, NAMES, Nodes
+from numpy.random import RandomState
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
@@ -55,8 +56,7 @@ from ftransfer import (
     make_pipeline,
 )
 
-PATIENCE = 60  # seconds that a case may take
-MOST_MEMORY = 2.0  # GiB
+PATIENCE, MOST_MEMORY = 60, 2.0  # seconds that a case may take; GiB
 OTHERS = {
     "boosted": [AdaBoostClassifier(n_estimators=2)],
     "bagged": [BaggingClassifier(SVC(), n_estimators=2)],
@@ -67,16 +67,13 @@ OTHERS = {
     "weighted": [StandardScaler(), ImportanceWeighted(LogisticRegression())],
     "mixture": [ShareWeightedScaler(), TargetMixture()],
     "prior": [CORAL(), PriorCorrected(LogisticRegression())],
-    "dummy": [
-        GeodesicFlowKernel(),
-        DummyClassifier(strategy="stratified", random_state=np.random.RandomState(0)),
-    ],
+    "dummy": [GeodesicFlowKernel(), DummyClassifier(strategy="uniform", random_state=RandomState(0))],
 }
 RECIPES = [*list_recipes(), *OTHERS]
 # fmt: off
 ODD = [
-    None, True, -1, 0, 1, 2**31, 2**63, -(2**63), 1e308, float("nan"), float("inf"), "", "x", "../../etc/passwd", "\x00",
-    "1e999", "[" * 50, [], {}, [[]], {"__loader__": "ListNode"}, "9" * 5000, "null", "NaN",
+    None, True, -1, 0, 1, 2**31, 2**63, -(2**63), 1e308, float("nan"), float("inf"), "", "x", "../../etc/passwd",
+    "\x00", "1e999", "[" * 50, [], {}, [[]], {"__loader__": "ListNode"}, "9" * 5000, "null", "NaN",
 ]
 # fmt: on
 

@@ -12,7 +12,9 @@ LOADERS = """
     OperatorFunc RandomGenerator SparseMatrix ConstructorFromReduce DefaultDict Slice MaskedArray
 """.split()  # noqa: SIM905
 NAMES = """
-    builtins.eval os.system subprocess.Popen pickle.loads ftransfer.model.model.Model builtins.dict builtins.list builtins.tuple builtins.set builtins.str builtins.map numpy.ndarray
+    builtins.eval os.system subprocess.Popen pickle.loads ftransfer.model.model.Model
+    builtins.dict builtins.list builtins.tuple builtins.set builtins.str builtins.map
+    numpy.ndarray
     numpy.float64 numpy.int32 numpy.str_ numpy.dtype numpy.add numpy.random.mtrand.RandomState
     scipy.sparse._csr.csr_matrix collections.defaultdict functools.partial sklearn.svm._classes.SVC
     sklearn.svm._classes.NuSVC sklearn.svm._classes.LinearSVC sklearn.tree._tree.Tree
