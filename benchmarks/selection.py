@@ -40,11 +40,13 @@ from sklearn.model_selection import ParameterGrid
 from threadpoolctl import threadpool_limits
 
 from ftransfer import FeatureSet, FtransferError, draw_target_labels, list_scorers, load_scorer, load_task
-from ftransfer.scoring import DEFAULT_SCORER, Judge, estimate_label_shift
+from ftransfer.scoring.judge import Judge
+from ftransfer.scoring.names import DEFAULT_SCORER
+from ftransfer.scoring.shift import estimate_label_shift
+from ftransfer.search.contest import with_baselines
 from ftransfer.search.guard import recommend
-from ftransfer.search.race import with_baselines
 from ftransfer.search.sources import SOURCES, learned_from, offer_sources, without_sources
-from ftransfer.search.trials import adaptation
+from ftransfer.search.steps import adaptation, step_of
 from ftransfer.task import Answers
 
 
@@ -175,6 +177,7 @@ def fit_one(candidates, scorer, labels, name, params):
         found = scorer.judge(evidence)
     row = {"pipeline": name, "params": params, "found": found, "predicted": evidence.predicted}
     row["adaptation"] = adaptation(candidates.recipes[name].pipeline)
+    row["step"] = step_of(candidates.recipes[name].pipeline)
     row["together"] = len(np.unique(evidence.judge.domain)) == len(np.unique(candidates.task.sample_domain))
     row["accuracy"] = 100 * candidates.task.answers.accuracy(evidence.predicted)
     return row | {"hits": None if labels is None else (evidence.predicted == labels)[labels != -1]}

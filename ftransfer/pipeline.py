@@ -270,10 +270,14 @@ class AdaptationPipeline(Pipeline):
         return hasattr(self, "steps_")
 
 
-def reads_unlabelled(estimator) -> bool:
+def reads_unlabelled(estimator: object) -> bool:
     """Whether an estimator finds the target rows in `y` by itself, so that it is given all rows."""
-    semi_supervised = type(estimator).__module__.startswith("sklearn.semi_supervised")
-    return semi_supervised or has_fit_parameter(estimator, "sample_domain")
+    return is_semi_supervised(estimator) or has_fit_parameter(estimator, "sample_domain")
+
+
+def is_semi_supervised(estimator: object) -> bool:
+    """Whether an estimator is one of ``sklearn.semi_supervised``, or derives from one."""
+    return any(kind.__module__.startswith("sklearn.semi_supervised") for kind in type(estimator).__mro__)
 
 
 def rows_for(step, X, y, params: dict):

@@ -1,6 +1,8 @@
 """Source and target from a feature set: the target's labels are kept apart, for counting only."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,7 +29,7 @@ class Task:
         1, 2, ... for the sources in alphabetical order, -1 for the target.
     classes : ndarray of str
     rows : DataFrame
-        Manifest rows of the samples, without their labels.
+        Manifest rows of the samples, without any column of labels.
     sources : tuple of str
     target : str
     notes : list of str
@@ -54,12 +56,26 @@ class Task:
 
     @property
     def visible(self) -> "Task":
-        """The task as what fits and chooses may see it: without the target's rows where these are left out."""
+        """The task as what fits and chooses may see it: without answers, and without target rows that are left out."""
         if not self.unseen:
-            return self
+            return replace(self, answers=Answers(np.full(len(self.answers.codes), -1)))
         n = int(self.is_source.sum())
-        parts = {name: getattr(self, name)[:n] for name in ("X", "y", "sample_domain", "rows")}
-        return replace(self, **parts, answers=Answers(self.answers.codes[:0]))
+        return replace(
+            self,
+            X=self.X[:n],
+            y=self.y[:n],
+            sample_domain=self.sample_domain[:n],
+            rows=self.rows[:n],
+            answers=Answers(self.answers.codes[:0]),
+        )
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """Number of each row's group, where the manifest has any; a row without one is a group of its own."""
+        if "group" not in self.rows or self.rows["group"].isna().all():
+            return None
+        codes, names = pd.factorize(self.rows["group"])
+        return np.where(codes < 0, len(names) + np.arange(len(codes)), codes)
 
     @property
     def is_source(self) -> np.ndarray:
@@ -81,20 +97,26 @@ class Answers:
         Index into the classes; -1 where the label is not known, -2 for a class that no source has.
     """
 
-    def __init__(self, codes):
+    def __init__(self, codes: np.ndarray) -> None:
         self.codes = codes
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool((self.codes != -1).any())
 
-    def accuracy(self, predicted) -> float:
+    def accuracy(self, predicted: np.ndarray) -> float:
         """Share of the labelled target rows that were predicted right; NaN where none has a label."""
         known = self.codes != -1
         return float(np.mean(predicted[known] == self.codes[known])) if known.any() else float("nan")
 
 
 def load_task(
-    features: FeatureSet, source, target: str, *, classes="strict", label=None, leave_target_out=False
+    features: FeatureSet,
+    source: str | Sequence[str],
+    target: str,
+    *,
+    classes: str | Sequence[str] = "strict",
+    label: str | None = None,
+    leave_target_out: bool = False,
 ) -> Task:
     """Take source and target rows from a feature set.
 
@@ -184,7 +206,7 @@ def load_task(
         y=codes,
         sample_domain=domain_codes(rows["domain"], target),
         classes=np.array(chosen, dtype=str),
-        rows=rows.drop(columns="label"),
+        rows=rows.drop(columns=[name for name in rows if name == "label" or name.startswith(LABELS)]),
         sources=tuple(sorted(sources)),
         target=target,
         answers=Answers(answers),
@@ -194,21 +216,23 @@ def load_task(
     )
 
 
-def _label_column(manifest, label: str) -> str:
+def _label_column(manifest: pd.DataFrame, label: str) -> str:
     columns = {name.removeprefix(LABELS): name for name in ["label", *manifest] if name.startswith("label")}
     if label not in columns:
         raise unknown("label column", label, columns)
     return columns[label]
 
 
-def _load(features, source_rows, target_rows) -> np.ndarray:
+def _load(features: FeatureSet, source_rows: pd.DataFrame, target_rows: pd.DataFrame) -> np.ndarray:
     if features.n_views == 1:
         return features.load(pd.concat([source_rows, target_rows]))
     views = [features.load(source_rows, view=view) for view in range(features.n_views)]
     return np.concatenate([*views, features.load(target_rows)])
 
 
-def _choose_classes(source_rows, target_rows, classes) -> list[str]:
+def _choose_classes(
+    source_rows: pd.DataFrame, target_rows: pd.DataFrame, classes: str | Sequence[str]
+) -> list[str]:
     of_source, of_target = set(source_rows["label"]), set(target_rows["label"].dropna())
     if isinstance(classes, str):
         only_source, only_target = of_source - of_target, of_target - of_source
@@ -230,15 +254,15 @@ def _choose_classes(source_rows, target_rows, classes) -> list[str]:
     return sorted(chosen)
 
 
-def _some(names) -> str:
-    names = sorted(names)
+def _some(given: Iterable[str]) -> str:
+    names = sorted(given)
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 # ---------------------------------------------------------------- a few labels of the target
 
 
-def draw_target_labels(task: Task, n: int, *, random_state=0) -> tuple[Task, np.ndarray]:
+def draw_target_labels(task: Task, n: int, *, random_state: int = 0) -> tuple[Task, np.ndarray]:
     """Set labels of `n` target rows aside for the guard; the task that comes back counts by the others.
 
     Drawn at random among the labelled rows: which class a row has is not known before.
@@ -266,7 +290,7 @@ def draw_target_labels(task: Task, n: int, *, random_state=0) -> tuple[Task, np.
     return _set_aside(task, labels), labels
 
 
-def read_target_labels(task: Task, file) -> tuple[Task, np.ndarray]:
+def read_target_labels(task: Task, file: str | Path) -> tuple[Task, np.ndarray]:
     """Read labels of a few target images for the guard, from a CSV file with the columns path and label.
 
     See `draw_target_labels` for what comes back. A class that no source has counts as wrong for every candidate.
@@ -308,7 +332,7 @@ def read_target_labels(task: Task, file) -> tuple[Task, np.ndarray]:
     return _set_aside(task, labels), labels
 
 
-def _set_aside(task: Task, labels) -> Task:
+def _set_aside(task: Task, labels: np.ndarray) -> Task:
     """Count neither by rows whose label is used, nor by copies of their image."""
     used = labels != -1
     contents = task.rows.loc[~task.is_source, "sha256"].to_numpy()

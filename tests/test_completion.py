@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 import ftransfer
 from ftransfer.cli import COMMANDS, complete, main
-from ftransfer.search.strategy import STRATEGIES
 
 
 @pytest.fixture
@@ -93,14 +92,23 @@ def test_the_other_shells_get_the_same_names(shell, form, feature_set, tab):
     assert "\n".join(tab(*line, shell=shell)) == form.format("day")
 
 
+def test_what_completes_words_imports_no_library_that_takes_long():
+    check = "import sys, ftransfer.cli.fit; print({'numpy', 'pandas', 'sklearn', 'torch'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
+
+
+def test_scorers_and_searches_are_completed_as_the_library_has_them(tab):
+    assert tab("fit", "f", "--scorer", "") == [f"plain,{name}" for name in ftransfer.list_scorers()]
+    assert tab("fit", "f", "--search", "h") == ["plain,halving"]
+
+
 def test_a_damaged_manifest_completes_nothing(feature_set, tab):
     (feature_set.folder / "manifest.parquet").write_bytes(b"PAR1 and nothing more")
     assert tab("fit", "features", "--source", "") == []
 
 
 def test_the_names_that_tab_knows_are_those_of_the_library():
-    assert list(complete.SCORERS) == ftransfer.list_scorers()
-    assert list(complete.SEARCHES) == list(STRATEGIES)
     assert complete.recipes(None, None, "") == ftransfer.list_recipes()
     assert complete.backbones(None, None, "") == sorted(ftransfer.list_backbones())
 

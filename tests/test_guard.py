@@ -10,15 +10,21 @@ from ftransfer.compare.label_shift import LabelShift
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
 from ftransfer.search.guard import paired_interval, recommend
+from ftransfer.search.steps import BASELINES
 from ftransfer.task import read_target_labels
 
 NAMES = np.array(["ash", "elm", "oak"])
+STEP_OF = dict(zip(BASELINES, BASELINES, strict=True)) | {
+    "PseudoLabelled": "labels of its own",
+    "SubspaceAlignment + PseudoLabelled": "labels of its own",
+}
 
 
 def candidates(rows, noise=0.01, hits=None):
     """Rank rows of (pipeline, adaptation, score, predicted)."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rows, columns=["pipeline", "adaptation", "score", "predicted"])
+    table["step"] = [STEP_OF.get(name, "alignment") for name in table["adaptation"]]
     table["resampled"] = [score + noise * rng.normal(size=200) for score in table["score"]]
     table["hits"] = [None] * len(table) if hits is None else hits
     return table.sort_values("score", ascending=False).reset_index(drop=True)

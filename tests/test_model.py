@@ -21,7 +21,8 @@ from ftransfer import (
     make_pipeline,
 )
 from ftransfer.model.confidence import Familiar, fit_temperature, probability
-from ftransfer.scoring import Judge, carried_back
+from ftransfer.scoring.judge import Judge
+from ftransfer.scoring.reverse import carried_back
 
 FINGERPRINT = {"backbone": "b", "weights": "sha256:0", "layers": [{"name": "x", "width": 8}]}
 

@@ -21,9 +21,9 @@ from ftransfer import (
     load_scorer,
     make_pipeline,
 )
-from ftransfer.scoring import Evidence, Judge, Score, estimate_label_shift
 from ftransfer.scoring.ensemble import combine_by_rank
-from ftransfer.scoring.judge import probability_of
+from ftransfer.scoring.judge import Evidence, Judge, Score, probability_of
+from ftransfer.scoring.shift import estimate_label_shift
 
 SINGLE = [name for name in list_scorers() if name != "ensemble"]
 

@@ -1,16 +1,22 @@
 from dataclasses import replace
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import blobs, write_feature_set
+from sklearn.linear_model import LogisticRegression
+from sklearn.semi_supervised import LabelPropagation, LabelSpreading, SelfTrainingClassifier
 from sklearn.svm import SVC
 
 from ftransfer import (
     CORAL,
     DomainScaler,
     FtransferError,
+    ImportanceWeighted,
+    RaceSettings,
     SubspaceAlignment,
+    draw_target_labels,
     list_recipes,
     load_task,
     make_pipeline,
@@ -18,8 +24,10 @@ from ftransfer import (
 )
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
-from ftransfer.search.race import with_baselines
-from ftransfer.search.trials import _thinned, adaptation
+from ftransfer.search.contest import with_baselines
+from ftransfer.search.settings import RaceOptions
+from ftransfer.search.steps import adaptation, step_of
+from ftransfer.search.trials import _thinned
 
 QUICK = [
     Recipe("plain", AdaptationPipeline([("svc", SVC())]), {"svc__C": [1.0, 10.0]}),
@@ -61,6 +69,80 @@ def test_nothing_is_chosen_by_the_targets_labels(tmp_path):
         found = race(load_task(write_feature_set(tmp_path / str(i), X, given, domains), "s", "t"), QUICK)
         tables.append(found.table.drop(columns=["seconds", "target_accuracy"]))
     pd.testing.assert_frame_equal(*tables)
+
+
+def test_what_is_sent_to_workers_holds_no_label_of_the_target(tmp_path):
+    """Byte for byte: all that `bind` is given, which `race_on_cluster` sends, and each trial."""
+    X, y, labels = blobs(shift=4.0)
+    names, domains = np.array(["a", "b", "c"]), np.where(y == -1, "t", "s")
+    sent = []
+
+    def spy(work, *shared):
+        given = []
+        sent.append((cloudpickle.dumps((work, shared)), given))
+        return lambda trial: given.append(cloudpickle.dumps(trial)) or work(*shared, trial)
+
+    for i in range(2):
+        shown = np.where(y == -1, names[(labels + i) % 3], names[labels])
+        features = write_feature_set(tmp_path / str(i), X, shown, domains)
+        table = features.manifest
+        table["label:other"] = shown[::-1]
+        features.write_manifest(table)
+        task, some = draw_target_labels(load_task(features, "s", "t"), 9, random_state=i)
+        found = race(task, QUICK, target_labels=some, jobs=1, bind=spy)
+        assert found.table["target_accuracy"].notna().all()
+    assert len(sent) == 2
+    assert len(sent[0][1]) == 4
+    assert sent[0] == sent[1]
+
+
+def test_settings_are_given_as_one_object_or_each_by_its_name(shifted_task):
+    settings = RaceSettings(search="random", n_trials=4, jobs=1)
+    one, other = race(shifted_task, QUICK, settings=settings), race(shifted_task, QUICK, **vars(settings))
+    assert one.table.drop(columns="seconds").equals(other.table.drop(columns="seconds"))
+    assert race(shifted_task, QUICK, settings=settings, scorer="entropy").scorer.name == "entropy"
+    assert set(RaceOptions.__annotations__) == set(RaceSettings.__dataclass_fields__)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'job'"):
+        race(shifted_task, QUICK, job=1)
+
+
+class OwnLabels(LogisticRegression):
+    """A user's own method: fitted once on the source, then on its own labels of the target, too."""
+
+    self_labelling = True
+
+    def fit(self, X, y, sample_domain=None):
+        source = y != -1
+        labels = LogisticRegression().fit(X[source], y[source]).predict(X)
+        return super().fit(X, np.where(source, y, labels))
+
+
+class OwnSpreading(LabelSpreading):
+    """A user's own class, derived from one of scikit-learn's semi-supervised ones."""
+
+
+@pytest.mark.parametrize(
+    ("last", "step"),
+    [
+        (OwnLabels(), "labels of its own"),
+        (OwnSpreading(), "labels of its own"),
+        (SelfTrainingClassifier(LogisticRegression()), "labels of its own"),
+        (LabelPropagation(), "labels of its own"),
+        (ImportanceWeighted(), "alignment"),
+        (LogisticRegression(), "per-domain scaling"),
+    ],
+)
+def test_what_labels_the_target_itself_is_a_step_of_its_own_whoever_wrote_it(last, step):
+    assert step_of(make_pipeline(DomainScaler(), last)) == step
+    assert step_of(make_pipeline(CORAL(), last)) == (step if step == "labels of its own" else "alignment")
+
+
+def test_a_users_own_method_that_labels_the_target_races_as_one(shifted_task):
+    recipes = [*QUICK, Recipe("own", make_pipeline(DomainScaler(), OwnLabels()), {})]
+    found = race(shifted_task, recipes, jobs=1)
+    assert found.table.set_index("pipeline")["step"]["own"] == "labels of its own"
+    assert found.table["error"].eq("").all()
+    assert "OwnLabels (own) changes it by" in found.reason
 
 
 def test_a_candidate_that_fails_is_a_row_with_its_error(feature_set):

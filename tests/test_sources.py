@@ -8,7 +8,7 @@ from sklearn.svm import SVC
 from ftransfer import DomainScaler, load_task, make_pipeline, race, write_report
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
-from ftransfer.scoring import Judge
+from ftransfer.scoring.judge import Judge
 from ftransfer.search.sources import learned_from, offer_sources, without_sources
 
 NAMES = np.array(["ash", "elm", "oak"])

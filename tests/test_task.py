@@ -31,8 +31,28 @@ def test_nothing_but_the_answers_changes_with_the_targets_labels(tmp_path):
         np.testing.assert_array_equal(task.X, tasks[0].X)
         np.testing.assert_array_equal(task.y, tasks[0].y)
         assert task.rows.equals(tasks[0].rows)
+        assert task.rows.columns.tolist() == tasks[0].rows.columns.tolist()
     assert not tasks[2].answers
     assert np.isnan(tasks[2].answers.accuracy(labels[60:]))
+
+
+def test_rows_hold_no_column_of_labels(feature_set):
+    table = feature_set.manifest
+    table["label:sex"] = np.where(np.arange(len(table)) % 2, "f", "m")
+    table["label:age"] = np.where(np.arange(len(table)) % 3, "old", "young")
+    feature_set.write_manifest(table)
+    tasks = [load_task(feature_set, "day", "night", label=name) for name in (None, "label", "sex")]
+    for task in tasks:
+        assert not [name for name in task.rows if name.startswith("label")]
+    assert tasks[2].classes.tolist() == ["f", "m"]
+
+
+def test_what_fits_may_see_of_a_task_holds_no_answer(feature_set):
+    task = load_task(feature_set, "day", "night")
+    assert task.answers
+    assert not task.visible.answers
+    assert len(task.visible.answers.codes) == 45
+    np.testing.assert_array_equal(task.visible.X, task.X)
 
 
 def test_several_sources_are_numbered_apart(tmp_path):

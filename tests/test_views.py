@@ -11,7 +11,7 @@ from ftransfer.finetune.augment import RULES
 from ftransfer.images.pixels import decode
 from ftransfer.images.read import read_bytes
 from ftransfer.images.views import AUGMENTATIONS, SAME, describe_views, make_views
-from ftransfer.scoring import DomainKFold
+from ftransfer.scoring.folds import DomainKFold
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8))
 ONE, OTHER = (hashlib.sha256(name).hexdigest() for name in (b"one", b"other"))

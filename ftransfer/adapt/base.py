@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
 
@@ -179,7 +180,9 @@ def warn_of_no_target(estimator) -> None:
     )
 
 
-def read_domain(y, sample_domain, n_samples: int) -> np.ndarray:
+def read_domain(
+    y: ArrayLike | None, sample_domain: ArrayLike | None, n_samples: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Check `y` and tell each row's domain: a positive number for a source, a negative one for the target.
 
     Parameters

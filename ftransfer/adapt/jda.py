@@ -93,6 +93,7 @@ class JointDistributionAdaptation(ClassNamePrefixFeaturesOutMixin, SharedMapAdap
     1.0
     """
 
+    self_labelling = True  # for the guard of a race
     _parameter_constraints = {
         "estimator": [HasMethods(["fit", "predict"]), None],
         "n_components": [Interval(Integral, 1, None, closed="left")],

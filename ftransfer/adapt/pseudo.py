@@ -78,6 +78,7 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     True
     """
 
+    self_labelling = True  # for the guard of a race
     _parameter_constraints = {
         "estimator": [HasMethods(["fit", "predict"]), None],
         "n_rounds": [Interval(Integral, 1, None, closed="left")],

@@ -12,11 +12,6 @@ from click.shell_completion import CompletionItem
 
 from ftransfer.shipped import shipped_folder
 
-# a test holds these to what the library has
-SCORERS = ("consistency", "circular", "source_accuracy", "importance_weighted", "deep_embedded", "entropy")
-SCORERS += ("information", "neighbourhood_density", "mixval", "ensemble")
-SEARCHES = ("grid", "random", "halving", "bayesian")
-
 
 def words(*known):
     """Complete one of some words."""

@@ -11,6 +11,8 @@ from ftransfer.cli import complete, options
 from ftransfer.cli.progress import progress_bar
 from ftransfer.cli.run_race import run_race
 from ftransfer.cli.text import COLUMNS, in_columns, in_numbers
+from ftransfer.scoring.names import DEFAULT_SCORER, SCORERS
+from ftransfer.search.settings import SEARCHES
 
 
 class Duration(click.ParamType):
@@ -64,10 +66,10 @@ class Duration(click.ParamType):
 )
 @click.option(
     "--scorer",
-    shell_complete=complete.words(*complete.SCORERS),
-    default="consistency",
+    shell_complete=complete.words(*SCORERS),
+    default=DEFAULT_SCORER,
     show_default=True,
-    help=f"Score that needs no target labels: {', '.join(complete.SCORERS[:-1])} or {complete.SCORERS[-1]}.",
+    help=f"Score that needs no target labels: {', '.join(SCORERS[:-1])} or {SCORERS[-1]}.",
 )
 @click.option(
     "--target-labels",
@@ -88,7 +90,7 @@ class Duration(click.ParamType):
 )
 @click.option(
     "--search",
-    shell_complete=complete.words(*complete.SEARCHES),
+    shell_complete=complete.words(*SEARCHES),
     default="grid",
     show_default=True,
     help="grid: every setting; random: some of them; halving: all on few rows, the better ones on more; bayesian: "

@@ -48,9 +48,9 @@ def run_race(
     from ftransfer.features.joined import open_features
     from ftransfer.recipes import load_recipe
     from ftransfer.report import start_run
-    from ftransfer.scoring import load_scorer
+    from ftransfer.scoring.scorer import load_scorer
     from ftransfer.search.race import race
-    from ftransfer.search.strategy import STRATEGIES
+    from ftransfer.search.settings import SEARCHES
     from ftransfer.task import draw_target_labels, load_task, read_target_labels
 
     if cluster is not None:
@@ -62,8 +62,8 @@ def run_race(
     if leave_target_out and (target_labels or use_target_labels):
         raise click.UsageError("--leave-target-out lets no label of the target choose; leave out the labels")
     load_scorer(scorer)  # names that are wrong are said before anything is read
-    if search not in STRATEGIES:
-        raise unknown("search", search, STRATEGIES, plural="searches")
+    if search not in SEARCHES:
+        raise unknown("search", search, SEARCHES, plural="searches")
     feature_set = features if hasattr(features, "load") else open_features(features)
     recipes = [load_recipe(p) for p in pipelines]
     sources = split_names(source)

@@ -4,7 +4,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from joblib import parallel_config
 from joblib._dask import DaskDistributedBackend
@@ -13,8 +13,10 @@ from threadpoolctl import threadpool_limits
 
 from ftransfer.cluster.connect import Company, check_versions, connect, said_in_one_line
 from ftransfer.cluster.loan import borrow, faults_as_text, lending
+from ftransfer.search.candidate import TrialResult
 from ftransfer.search.outcome import Race
 from ftransfer.search.race import race
+from ftransfer.search.strategy import Trial
 
 
 def race_on_cluster(
@@ -71,15 +73,12 @@ class _Remote:
 
     name: str
 
-    def __call__(self, trial) -> dict:
+    def __call__(self, trial: Trial) -> TrialResult:
         with faults_as_text(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             lent = borrow(self.name)
-            row = lent.work(*lent.shared, trial)
-        return row | {
-            "fitted": None,
-            "trial": None,
-        }  # the first may be larger than the data, the other is known
+            result = lent.work(*lent.shared, trial)
+        return replace(result, fitted=None)  # it may be larger than the data
 
 
 class _Backend(DaskDistributedBackend):

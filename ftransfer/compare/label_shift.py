@@ -113,7 +113,7 @@ def estimate_class_shares(X_source, y_source, X_target, random_state=0) -> Label
 
     See Also
     --------
-    ftransfer.scoring.estimate_label_shift : The same by a pipeline that was fitted on both domains.
+    ftransfer.scoring.shift.estimate_label_shift : The same by a pipeline that was fitted on both domains.
 
     Examples
     --------

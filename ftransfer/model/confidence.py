@@ -4,7 +4,7 @@ Neither uses a target label. The probability is calibrated by one temperature on
 (Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks", ICML 2017, section 4.2). On another
 domain a model is right less often than it knows. So the temperature is raised until the mean probability on the
 target is no larger than the share of the source that the predicted labels recognise, carried back to it
-(`ftransfer.scoring.carried_back`); it stays an estimate. The distance is that to the k-th nearest training row, rows
+(`ftransfer.scoring.reverse`); it stays an estimate. The distance is that to the k-th nearest training row, rows
 scaled to unit length (Sun, Ming, Zhu, Li, "Out-of-distribution detection with deep nearest neighbors", ICML 2022,
 section 3), for each domain relative to its own rows' distances to one another.
 """
@@ -19,7 +19,8 @@ from sklearn.model_selection import LeaveOneGroupOut, StratifiedKFold
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
-from ftransfer.scoring import Judge, carried_back
+from ftransfer.scoring.judge import Judge
+from ftransfer.scoring.reverse import carried_back
 
 FOLDS = 3
 MOST_ROWS = 2000  # of the source to fit the temperature; of all domains to measure distances to

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from ftransfer.errors import FtransferError
 from ftransfer.finetune.curves import draw_curve
 from ftransfer.report.page import draw_or_tell, load_template, read_style
-from ftransfer.search.steps import STEPS, step_of
+from ftransfer.search.steps import STEPS
 from ftransfer.storage.writing import release, write_whole, writing
 
 # Between features a score misleads. squeezenet1_1 as it comes and tuned on the source (--freeze-until features.7), by
@@ -86,11 +86,11 @@ def _brief(results: dict) -> dict:
     leading, steps = [], set()
     for row in results["candidates"]:
         is_chosen = (row["pipeline"], row["params"]) == (chosen["pipeline"], chosen["params"])
-        step = step_of(row["adaptation"])
+        step = row["step"]
         if row["score"] is not None and (is_chosen or step not in steps):
             leading.append({**row, "chosen": is_chosen})
             steps.add(step)
-    leading.sort(key=lambda row: STEPS.index(step_of(row["adaptation"])))
+    leading.sort(key=lambda row: STEPS.index(row["step"]))
     counted = results["counted"] and {
         key: results["counted"][key] for key in ("labelled", "recommended", "source_only", "sentence")
     }

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -14,6 +15,7 @@ from sklearn.utils.validation import has_fit_parameter
 from ftransfer.adapt import DomainScaler, ImportanceWeighted
 from ftransfer.adapt.base import read_domain
 from ftransfer.errors import FtransferError
+from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.folds import DomainKFold
 
 RESAMPLES = 200
@@ -38,6 +40,17 @@ class Score:
     value: float
     resampled: np.ndarray
     parts: dict = field(default_factory=dict)
+
+
+class PipelineJudge(Protocol):
+    """What a race asks of a judge: the rows that candidates are fitted on, without any label of the target."""
+
+    X: np.ndarray
+    y: np.ndarray
+    domain: np.ndarray
+
+    def evidence(self, pipeline: AdaptationPipeline) -> Any:
+        """Look at a fitted pipeline."""
 
 
 class Judge:

@@ -22,11 +22,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import beta
 
 from ftransfer.compare.label_shift import LabelShift
-from ftransfer.search.steps import BASELINES, STEPS, step_of
+from ftransfer.search.steps import BASELINES, STEPS
 
 SHIFT_MARGIN = 0.5  # by which a score must rise where label shift is clear, as a share of itself
 CONFIDENCE = 0.9  # of the interval from target labels: an error of 5 % on either side
@@ -68,9 +69,9 @@ def recommend(
     Parameters
     ----------
     table : DataFrame
-        Ranked candidates, best first, with the columns ``pipeline, adaptation, score, resampled`` and ``predicted``
-        (labels of the target rows); and ``hits``, where the guard may look at some target labels: which of these rows
-        a candidate predicts right, None where it may not.
+        Ranked candidates, best first, with the columns ``pipeline, adaptation, step, score, resampled`` and
+        ``predicted`` (labels of the target rows); and ``hits``, where the guard may look at some target labels: which
+        of these rows a candidate predicts right, None where it may not.
     score_name : str
     label_shift : callable
         Estimates the label shift by a row of the table; asked for the row that would be chosen without any.
@@ -86,10 +87,10 @@ def recommend(
     return replace(answer, shift=shift)
 
 
-def _climb(table, score_name, margin=0.0) -> Recommendation:
+def _climb(table: pd.DataFrame, score_name: str, margin: float = 0.0) -> Recommendation:
     """Take the steps; one is worth it only if the score rises by a share of itself, the margin, too."""
     ranked = table[table["score"].notna()]
-    strength = ranked["adaptation"].map(step_of)
+    strength = ranked["step"]
     first, *stronger = [step for step in STEPS if (strength == step).any()]
     chosen = _leader(ranked[strength == first])
     ruled_out = []
@@ -128,7 +129,7 @@ def _climb(table, score_name, margin=0.0) -> Recommendation:
     return Recommendation(int(chosen), sentence, "; ".join(story) + ".", ruled_out)
 
 
-def swaps_names(before, after) -> bool:
+def swaps_names(before: ArrayLike, after: ArrayLike) -> bool:
     """Whether labels match others of the same rows best where classes trade their names.
 
     Parameters
@@ -148,7 +149,7 @@ def swaps_names(before, after) -> bool:
     return bool(counts[linear_sum_assignment(counts, maximize=True)].sum() > np.trace(counts))
 
 
-def _leader(ranked):
+def _leader(ranked: pd.DataFrame) -> int:
     """Choose among the recipes whose best setting is within a standard error of the best of all."""
     top = ranked.iloc[0]
     errors = np.array([np.std(top["resampled"] - each, ddof=1) for each in ranked["resampled"]])
@@ -156,10 +157,10 @@ def _leader(ranked):
     leaders = tied[tied.index.isin(ranked.drop_duplicates("pipeline").index)]
     everyone = np.stack(tied["predicted"].tolist())
     agreement = [np.mean(everyone == each) for each in leaders["predicted"]]
-    return leaders.index[int(np.argmax(agreement))]
+    return int(leaders.index[int(np.argmax(agreement))])
 
 
-def _worth_it(new, old, margin) -> tuple[bool, str]:
+def _worth_it(new: pd.Series, old: pd.Series, margin: float) -> tuple[bool, str]:
     """Decide whether a step is worth it, and say why."""
     gain = new["score"] - old["score"]
     error = float(np.std(new["resampled"] - old["resampled"], ddof=1))
@@ -176,7 +177,9 @@ def _worth_it(new, old, margin) -> tuple[bool, str]:
     return (low > 0 if told else enough), why
 
 
-def paired_interval(new, old, confidence=CONFIDENCE) -> tuple[float, float, float]:
+def paired_interval(
+    new: ArrayLike, old: ArrayLike, confidence: float = CONFIDENCE
+) -> tuple[float, float, float]:
     """Difference of two accuracies on the same rows, with an exact interval.
 
     Only rows that one gets right and the other wrong tell the two apart. The share of these that the new one gets

@@ -6,19 +6,21 @@ started anew; a line that cannot be read, such as the last one of a killed race,
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import sklearn
 
-from ftransfer.scoring import Score
+from ftransfer.scoring.judge import Score
+from ftransfer.search.candidate import TrialResult
 from ftransfer.search.strategy import Trial
 from ftransfer.storage.writing import write_whole, writing
 from ftransfer.task import Task
 
 
 class Journal:
-    """Rows of a race by trial, in memory and, where a file is named, on disk.
+    """Results of a race by trial, in memory and, where a file is named, on disk.
 
     Parameters
     ----------
@@ -35,9 +37,11 @@ class Journal:
         If the file cannot be written.
     """
 
-    def __init__(self, file, task: Task, scorer: str, target_labels=None):
+    def __init__(
+        self, file: str | Path | None, task: Task, scorer: str, target_labels: np.ndarray | None = None
+    ) -> None:
         self.file = None if file is None else Path(file)
-        self.rows: dict[str, dict] = {}
+        self.rows: dict[str, TrialResult] = {}
         if self.file is None:
             return
         head = json.dumps({"race": _fingerprint(task, scorer, target_labels)})
@@ -51,20 +55,16 @@ class Journal:
             # open for as long as the race; unbuffered: what a full disk did not take is not written again at the end
             self.out = open(self.file, "ab", buffering=0)  # noqa: SIM115
 
-    def __getstate__(self):
-        """What a worker elsewhere needs of it: the rows, not the file."""
-        return {"file": None, "rows": self.rows}
+    def find(self, trial: Trial) -> TrialResult | None:
+        """Give what was found of a trial before."""
+        row = self.rows.get(_key(trial)) if self.rows else None
+        return None if row is None else replace(row)
 
-    def find(self, trial: Trial) -> dict | None:
-        """What was found of a trial before."""
-        row = self.rows.get(_key(trial))
-        return None if row is None else dict(row)
-
-    def add(self, trial: Trial, row: dict) -> None:
-        """Write down ``found, predicted, seconds, error`` of a trial."""
+    def add(self, trial: Trial, result: TrialResult) -> None:
+        """Write down what was found of a trial."""
         if self.file is not None:
             with writing(self.file.parent):
-                line = (_dump(_key(trial), row) + "\n").encode()
+                line = (_dump(_key(trial), result) + "\n").encode()
                 while line:
                     line = line[self.out.write(line) :]
 
@@ -73,29 +73,31 @@ class Journal:
         if self.file is not None:
             self.out.close()
 
-    def _take(self, line):
+    def _take(self, line: str) -> None:
         try:
             row = json.loads(line)
             found, predicted = row["found"], row["predicted"]
             if found is not None:
                 found = _score(found) if "value" in found else {k: _score(v) for k, v in found.items()}
-            self.rows[str(row["trial"])] = {
-                "found": found,
-                "predicted": None if predicted is None else np.asarray(predicted, dtype=int),
-                "seconds": float(row["seconds"]),
-                "error": str(row["error"]),
-            }
+            self.rows[str(row["trial"])] = TrialResult(
+                found=found,
+                predicted=None if predicted is None else np.asarray(predicted, dtype=int),
+                seconds=float(row["seconds"]),
+                error=str(row["error"]),
+            )
         except (ValueError, TypeError, KeyError, AttributeError):
             return
 
 
-def _dump(key, row) -> str:
-    found, predicted = row["found"], row["predicted"]
-    if found is not None:
-        found = _plain(found) if isinstance(found, Score) else {k: _plain(v) for k, v in found.items()}
-        predicted = predicted.tolist()
-    kept = {k: row[k] for k in ("seconds", "error")}
-    return json.dumps({"trial": key, "found": found, "predicted": predicted, **kept})
+def _dump(key: str, result: TrialResult) -> str:
+    found: dict | None = None
+    if isinstance(result.found, Score):
+        found = _plain(result.found)
+    elif result.found is not None:
+        found = {name: _plain(score) for name, score in result.found.items()}
+    predicted = None if result.predicted is None else result.predicted.tolist()
+    row = {"trial": key, "found": found, "predicted": predicted}
+    return json.dumps({**row, "seconds": result.seconds, "error": result.error})
 
 
 def _plain(score: Score) -> dict:
@@ -115,9 +117,9 @@ def _key(trial: Trial) -> str:
     return f"{trial.recipe.name} {trial.share:.6f} {hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def _fingerprint(task: Task, scorer: str, target_labels) -> str:
+def _fingerprint(task: Task, scorer: str, target_labels: np.ndarray | None) -> str:
     digest = hashlib.sha256(f"{scorer} scikit-learn {sklearn.__version__}".encode())
-    for values in (task.X, task.y, task.sample_domain, task.answers.codes, target_labels):
+    for values in (task.X, task.y, task.sample_domain, target_labels):
         digest.update(str(getattr(values, "shape", None)).encode())
         digest.update(b"" if values is None else np.ascontiguousarray(values))
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What a race found: the ranked table, the choice, and how firm the scores are."""
+"""What a race found: the ranked table and the choice."""
 
 from dataclasses import dataclass
 from html import escape
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ftransfer.pipeline import AdaptationPipeline
-from ftransfer.scoring import Scorer
+from ftransfer.scoring.scorer import Scorer
 from ftransfer.task import Task
 
 
@@ -20,12 +20,12 @@ class Race:
     task : Task
         Of several sources, with the chosen ones.
     table : DataFrame
-        One row a candidate, best first: ``rank, pipeline, adaptation, params, score, source_accuracy,
-        target_accuracy, seconds, error, note``, and what the score is made of. ``source_accuracy`` (cross-validated)
-        is there for the best of each step of the guard. ``target_accuracy`` is counted with the target's labels,
-        where it has any; nothing is fitted or chosen by it. 95 % of the resampled scores lie between ``low`` and
-        ``high``; ``beats_source_only`` is the share of the resamples in which the score is above that of the
-        best source-only candidate.
+        One row a candidate, best first: ``rank, pipeline, adaptation, step, params, score, low, high,
+        beats_source_only, source_accuracy, target_accuracy, seconds, error, note``, and what the score is made of.
+        ``step`` is that of the guard, one of `ftransfer.search.steps.STEPS`. 95 % of the resampled scores lie between
+        ``low`` and ``high``; ``beats_source_only`` is the share of the resamples in which the score is above that of
+        the best source-only candidate. ``source_accuracy`` (cross-validated) is there for the best of each step.
+        ``target_accuracy`` is counted with the target's labels, where it has any, after the choice.
     pipeline : AdaptationPipeline
         The recommended candidate, fitted on the whole task.
     chosen : int
@@ -53,10 +53,10 @@ class Race:
     target_labels: np.ndarray | None = None
     source_only: AdaptationPipeline | None = None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Race from {' + '.join(self.task.sources)} to {self.task.target}: {self.sentence}>"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         shown = ["rank", "pipeline", "adaptation", "params", "score", "low", "high", "source_accuracy"]
         shown += ["target_accuracy"] if self.task.answers else []
         table = self.best_of_each[shown].to_html(index=False, float_format="{:.3f}".format)
@@ -70,21 +70,3 @@ class Race:
     def best_of_each(self) -> pd.DataFrame:
         """The best setting of each recipe, best first."""
         return self.table.drop_duplicates("pipeline")
-
-
-def intervals(resampled: pd.Series, source_only) -> pd.DataFrame:
-    """Say how firm each score is: ``low, high, beats_source_only``, as in `Race.table`.
-
-    Parameters
-    ----------
-    resampled : Series of ndarray or None
-        Scores on bootstrap samples, the same samples for all candidates.
-    source_only : Index
-        The row of the best source-only candidate; empty if there is none.
-    """
-    found = pd.DataFrame(index=resampled.index, columns=["low", "high", "beats_source_only"], dtype=float)
-    for row, scores in resampled[resampled.notna()].items():
-        found.loc[row, ["low", "high"]] = np.quantile(scores, [0.025, 0.975])
-        for plain in source_only:
-            found.loc[row, "beats_source_only"] = np.mean(scores > resampled[plain])
-    return found

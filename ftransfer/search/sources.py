@@ -63,5 +63,5 @@ def learned_from(task: Task, params: dict) -> Task:
     )
 
 
-def _together(task):
+def _together(task: Task) -> str:
     return " + ".join(task.sources)

@@ -1,19 +1,48 @@
-"""The steps of the guard, from the mildest to the strongest adaptation."""
+"""What a pipeline does about the target, and which step of the guard that is."""
+
+from ftransfer.adapt import DomainScaler
+from ftransfer.pipeline import AdaptationPipeline, is_semi_supervised, reads_unlabelled
 
 BASELINES = ("source only", "per-domain scaling")
-STEPS = (*BASELINES, "alignment", "labels of its own")
-# steps of pipelines that are fitted on labels which were predicted for the target
-SELF_LABELLING = {
-    "JointDistributionAdaptation",
-    "LabelPropagation",
-    "LabelSpreading",
-    "PseudoLabelled",
-    "SelfTrainingClassifier",
-}
+STEPS = (*BASELINES, "alignment", "labels of its own")  # from the mildest to the strongest adaptation
 
 
-def step_of(adaptation: str) -> str:
-    """Tell which step of the guard an adaptation is."""
-    if adaptation in BASELINES:
-        return adaptation
-    return STEPS[3] if SELF_LABELLING & set(adaptation.split(" + ")) else STEPS[2]
+def adaptation(pipeline: AdaptationPipeline) -> str:
+    """Name what a pipeline does about the target: the classes of its steps that read target rows."""
+    steps = _reading(pipeline)
+    if not steps:
+        return BASELINES[0]
+    if len(steps) == 1 and isinstance(steps[0], DomainScaler):
+        return BASELINES[1]
+    return " + ".join(
+        type(step).__name__ for step in steps if not isinstance(step, DomainScaler) or len(steps) == 1
+    )
+
+
+def step_of(pipeline: AdaptationPipeline) -> str:
+    """Tell which step of the guard a pipeline is."""
+    name = adaptation(pipeline)
+    if name in BASELINES:
+        return name
+    return STEPS[3] if any(labels_target(step) for step in _reading(pipeline)) else STEPS[2]
+
+
+def labels_target(estimator: object) -> bool:
+    """Whether an estimator is fitted on labels that were predicted for target rows.
+
+    It says so by the attribute ``self_labelling = True``; those of ``sklearn.semi_supervised``, and what derives from
+    them, do so unasked.
+
+    Examples
+    --------
+    >>> from sklearn.semi_supervised import LabelSpreading
+    >>> from ftransfer import CORAL, PseudoLabelled
+    >>> [labels_target(each) for each in (CORAL(), PseudoLabelled(), LabelSpreading())]
+    [False, True, True]
+    """
+    return bool(getattr(estimator, "self_labelling", is_semi_supervised(estimator)))
+
+
+def _reading(pipeline: AdaptationPipeline) -> list[object]:
+    """List the steps that read target rows."""
+    return [step for _, step in pipeline.steps if step is not None and reads_unlabelled(step)]

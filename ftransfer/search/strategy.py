@@ -5,16 +5,18 @@ each trial in between, higher is better.
 """
 
 import warnings
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
+from typing import Any, Protocol
 
 import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.recipes import Recipe
+from ftransfer.search.settings import SEARCHES
 
-STRATEGIES = ("grid", "random", "halving", "bayesian")
 FACTOR = (
     3  # of successive halving, as in scikit-learn: a third of the trials go on, with three times the rows
 )
@@ -31,7 +33,33 @@ class Trial:
     share: float = 1.0
 
 
-def make_strategy(name, recipes, *, n_trials=None, keep=(), smallest=0, random_state=0):
+class Strategy(Protocol):
+    """Says what is tried next.
+
+    Attributes
+    ----------
+    n_trials : int
+        How many there will be, at most.
+    """
+
+    n_trials: int
+
+    def ask(self) -> list[Trial]:
+        """Give the trials of the next round; none at the end."""
+
+    def tell(self, trials: Sequence[Trial], scores: Sequence[float]) -> None:
+        """Take the score of each trial, NaN for one that failed."""
+
+
+def make_strategy(
+    name: str,
+    recipes: Sequence[Recipe],
+    *,
+    n_trials: int | None = None,
+    keep: Collection[str] = (),
+    smallest: int = 0,
+    random_state: int = 0,
+) -> Strategy:
     """Make a strategy by name.
 
     Parameters
@@ -50,15 +78,15 @@ def make_strategy(name, recipes, *, n_trials=None, keep=(), smallest=0, random_s
 
     Returns
     -------
-    An object with ``ask() -> list of Trial``, empty at the end, and ``tell(trials, scores)``.
+    Strategy
 
     Raises
     ------
     FtransferError
         If there is no such strategy, it needs Optuna, or a grid holds what the strategy cannot take.
     """
-    if name not in STRATEGIES:
-        raise unknown("search", name, STRATEGIES, plural="searches")
+    if name not in SEARCHES:
+        raise unknown("search", name, SEARCHES, plural="searches")
     if name == "bayesian":
         return _Bayesian(recipes, n_trials, random_state)
     if name == "random":
@@ -68,7 +96,7 @@ def make_strategy(name, recipes, *, n_trials=None, keep=(), smallest=0, random_s
     return _Rounds(_grid(recipes))
 
 
-def _grid(recipes):
+def _grid(recipes: Sequence[Recipe]) -> list[Trial]:
     """List every setting; the first of each recipe, then the second of each, and so on."""
     for recipe in recipes:
         for key, values in _entries(recipe.grid):
@@ -80,7 +108,7 @@ def _grid(recipes):
     return _in_turns([[Trial(r, params) for params in ParameterGrid(r.grid)] for r in recipes])
 
 
-def _sampled(recipes, n_trials, random_state):
+def _sampled(recipes: Sequence[Recipe], n_trials: int, random_state: int) -> list[Trial]:
     """Draw settings, about as many of each recipe; none twice where the grid is a list."""
     each = -(-n_trials // len(recipes))
     turns = []
@@ -92,26 +120,26 @@ def _sampled(recipes, n_trials, random_state):
     return _in_turns(turns)[: max(n_trials, len(recipes))]
 
 
-def _in_turns(lists):
+def _in_turns(lists: Iterable[list[Trial]]) -> list[Trial]:
     return [trial for trial in chain.from_iterable(zip_longest(*lists)) if trial is not None]
 
 
-def _entries(grid):
+def _entries(grid: dict | list) -> list[tuple[str, Any]]:
     return [entry for part in (grid if isinstance(grid, list) else [grid]) for entry in part.items()]
 
 
 class _Rounds:
     """All trials in one round."""
 
-    def __init__(self, trials):
+    def __init__(self, trials: list[Trial]) -> None:
         self.trials = trials
         self.n_trials = len(trials)
 
-    def ask(self):
+    def ask(self) -> list[Trial]:
         trials, self.trials = self.trials, []
         return trials
 
-    def tell(self, trials, scores):
+    def tell(self, trials: Sequence[Trial], scores: Sequence[float]) -> None:
         pass
 
 
@@ -122,7 +150,7 @@ class _Halving:
     2016, as scikit-learn's ``HalvingGridSearchCV``, over all recipes at once.
     """
 
-    def __init__(self, trials, keep, smallest):
+    def __init__(self, trials: list[Trial], keep: Collection[str], smallest: int) -> None:
         rungs = 0
         while len(trials) > FACTOR ** (rungs + 1) and smallest / FACTOR ** (rungs + 1) >= FEWEST:
             rungs += 1
@@ -133,15 +161,15 @@ class _Halving:
             sizes.append(min(sizes[-1], max(1, round(sizes[-1] / FACTOR)) + len(keep)))
         self.n_trials = sum(sizes)  # at most
 
-    def ask(self):
+    def ask(self) -> list[Trial]:
         if not self.shares:
             return []
         share = self.shares.pop(0)
         return [Trial(t.recipe, t.params, share) for t in self.trials]
 
-    def tell(self, trials, scores):
-        scores = np.nan_to_num(np.asarray(scores, dtype=float), nan=-np.inf)
-        ranked = np.argsort(-scores, kind="stable").tolist()
+    def tell(self, trials: Sequence[Trial], scores: Sequence[float]) -> None:
+        values = np.nan_to_num(np.asarray(scores, dtype=float), nan=-np.inf)
+        ranked = np.argsort(-values, kind="stable").tolist()
         chosen = set(ranked[: max(1, round(len(trials) / FACTOR))])
         for name in self.keep:
             chosen |= set([i for i in ranked if trials[i].recipe.name == name][:1])
@@ -154,7 +182,7 @@ class _Bayesian:
     Bergstra, Bardenet, Bengio, Kegl, "Algorithms for hyper-parameter optimization", NeurIPS 2011.
     """
 
-    def __init__(self, recipes, n_trials, random_state):
+    def __init__(self, recipes: Sequence[Recipe], n_trials: int | None, random_state: int) -> None:
         try:
             import optuna
         except ImportError as error:
@@ -165,7 +193,8 @@ class _Bayesian:
         self.n_trials = max(
             n_trials or sum(len(ParameterGrid(_lists(r.grid))) for r in recipes), len(recipes)
         )
-        self.left, self.open, self.failed = self.n_trials, {}, optuna.trial.TrialState.FAIL
+        self.left, self.failed = self.n_trials, optuna.trial.TrialState.FAIL
+        self.open: dict[int, tuple[Trial, Any]] = {}  # by the trial's id, what Optuna knows it by
         before = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.TPESampler(
@@ -176,13 +205,13 @@ class _Bayesian:
         for name in self.recipes:
             self.study.enqueue_trial({"recipe": name})  # each once at least
 
-    def ask(self):
+    def ask(self) -> list[Trial]:
         # as many as there are recipes at first, so that all of them have been seen before one is preferred
         size = min(self.left, len(self.recipes) if self.left == self.n_trials else BATCH)
         self.left -= size
         return [self._propose() for _ in range(size)]
 
-    def _propose(self):
+    def _propose(self) -> Trial:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*constant_liar.*")
             asked = self.study.ask()
@@ -197,7 +226,7 @@ class _Bayesian:
         self.open[id(trial)] = (trial, asked)
         return trial
 
-    def tell(self, trials, scores):
+    def tell(self, trials: Sequence[Trial], scores: Sequence[float]) -> None:
         for trial, score in zip(trials, scores, strict=True):
             _, asked = self.open.pop(id(trial))
             if np.isnan(score):
@@ -206,13 +235,13 @@ class _Bayesian:
                 self.study.tell(asked, float(score))
 
 
-def _lists(grid):
+def _lists(grid: dict | list) -> list[dict]:
     """Stand in for distributions with ten values each, to count settings by."""
     parts = grid if isinstance(grid, list) else [grid]
     return [{k: range(10) if hasattr(v, "rvs") else v for k, v in part.items()} for part in parts]
 
 
-def _suggest(asked, name, values):
+def _suggest(asked: Any, name: str, values: Any) -> Any:
     """Suggest a number between the smallest and the largest of `values`, or one of them."""
     if hasattr(values, "rvs"):
         values = values.ppf([0.01, 0.99]).tolist()

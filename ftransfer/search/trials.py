@@ -1,87 +1,122 @@
-"""Run candidates: fit each, judge it without target labels, go on with what a former run has found."""
+"""Run trials: fit each, judge it without target labels, go on with what a former run has found."""
 
 import math
 import time
 import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from joblib import Parallel, delayed
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
-from ftransfer.adapt import DomainScaler
-from ftransfer.pipeline import AdaptationPipeline, reads_unlabelled
-from ftransfer.scoring import Judge, Scorer
+from ftransfer.pipeline import AdaptationPipeline
+from ftransfer.scoring.judge import PipelineJudge
+from ftransfer.scoring.scorer import Scorer
+from ftransfer.search.candidate import Candidate, TrialResult, compare
 from ftransfer.search.journal import Journal
+from ftransfer.search.settings import RaceSettings
 from ftransfer.search.sources import SOURCES, learned_from, without_sources
 from ftransfer.search.strategy import Trial
-from ftransfer.search.unseen import HeldOutJudge
 from ftransfer.task import Answers, Task
+
+Work = Callable[[Trial], TrialResult]
+Bind = Callable[..., Work]
 
 
 class Trials:
-    """Runs trials, each once, within the budget; keeps what was found and the best pipeline of each recipe."""
+    """Runs trials, each once, within the budget; keeps what was found and the best pipeline of each recipe.
 
-    def __init__(self, task, scorer, target_labels, jobs, budget, journal, steps, progress, bind):
-        self.task, self.scorer, self.target_labels, self.jobs = task, scorer, target_labels, jobs
-        self.steps, self.progress, self.bind = steps, progress, bind
-        self.journal = Journal(journal, task, scorer.name, target_labels)
-        self.deadline = time.monotonic() + (math.inf if budget is None else budget)
-        self.judges, self.works = {}, {}
-        self.rows, self.leaders = [], {}  # of the trials on all rows
-        self.rounds, self.late, self.begun = [], 0, set()
+    Parameters
+    ----------
+    task : Task
+        As fits may see it.
+    scorer : Scorer
+    settings : RaceSettings
+    steps : dict of {str: str}
+        Step of the guard of each recipe, by its name: one of each is tried whatever the budget.
+    make_judge : callable
+        Makes the judge of a task.
+    bind : callable, default=functools.partial
+        Binds the work to what all trials share.
+    progress : callable
+        Called with the number of trials done since the last call.
 
-    def run(self, trials: list[Trial]) -> list[dict]:
-        """Run the trials of one round; return the rows of those for which there was time."""
+    Attributes
+    ----------
+    candidates : list of Candidate
+        Those that were tried on all rows.
+    n_tried : int
+        Trials, those on a share of the rows included.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        scorer: Scorer,
+        settings: RaceSettings,
+        steps: dict[str, str],
+        *,
+        make_judge: Callable[[Task], PipelineJudge],
+        bind: Bind = partial,
+        progress: Callable[[int], None] = lambda n: None,
+    ) -> None:
+        self.task, self.scorer, self.jobs, self.steps = task, scorer, settings.jobs, steps
+        self.make_judge, self.bind, self.progress = make_judge, bind, progress
+        self.journal = Journal(settings.journal, task, scorer.name, settings.target_labels)
+        self.deadline = time.monotonic() + (math.inf if settings.budget is None else settings.budget)
+        self.candidates: list[Candidate] = []
+        self.rounds: list[tuple[int, float]] = []  # trials, and their share of the rows
+        self.late = 0
+        self._judges: dict[tuple, PipelineJudge] = {}
+        self._works: dict[tuple, Work] = {}
+        self._leaders: dict[str, TrialResult] = {}
+        self._begun: set[str] = set()  # steps of the guard
+
+    @property
+    def n_tried(self) -> int:
+        return sum(n for n, _ in self.rounds)
+
+    def run(self, trials: Sequence[Trial]) -> list[Candidate]:
+        """Run the trials of one round; return those for which there was time, in their order."""
         share = trials[0].share
-        rows, asked = [], []
-        works = {self._key(trial): self._work(trial) for trial in trials}
+        works = {_part(trial): self._work(trial) for trial in trials}
+        asked: list[Trial] = []
+        sent: list[Trial] = []
+        results: dict[int, TrialResult] = {}
 
-        def in_time():
+        def unknown() -> Iterator[tuple[Work, Trial]]:
             for trial in self._in_time(trials):
                 asked.append(trial)
-                yield works[self._key(trial)], trial
+                if known := self.journal.find(trial):
+                    results[id(trial)] = known
+                else:
+                    sent.append(trial)
+                    yield works[_part(trial)], trial
 
-        for row in in_threads(_apply, in_time(), self.jobs):
-            row["trial"] = asked[len(rows)]  # a worker elsewhere had a copy
-            if "known" not in row:
-                self.journal.add(row["trial"], row)
-            rows.append(row)
+        for i, result in enumerate(in_threads(_apply, unknown(), self.jobs)):
+            self.journal.add(sent[i], result)
+            self._keep_best(sent[i], result)
+            results[id(sent[i])] = result
             self.progress(1)
-            if share == 1:
-                self._lead(row)
-        self.rounds.append((len(rows), share))
+        self.progress(len(asked) - len(sent))
+        candidates = [Candidate(trial, results[id(trial)]) for trial in asked]
+        compare(candidates, self.scorer)
+        self.rounds.append((len(candidates), share))
         if share == 1:
-            self.rows += rows
-        elif rows:  # an ensemble scores a round by comparing its trials
-            for row, score in zip(rows, self.scorer.compare([row["found"] for row in rows]), strict=True):
-                row["score"] = getattr(score, "value", math.nan)
-        return rows
+            self.candidates += candidates
+        return candidates
 
-    def judge(self, trial):
-        """Make the task and the judge of a trial, by the sources it learns from and its share of the rows."""
-        key = self._key(trial)
-        if key not in self.judges:
+    def judge(self, trial: Trial) -> PipelineJudge:
+        """Make the judge of a trial, by the sources it learns from and its share of the rows."""
+        key = _part(trial)
+        if key not in self._judges:
             task = learned_from(self.task, trial.params)
-            task = task if trial.share == 1 else _thinned(task, trial.share)
-            groups = _groups(task)
-            unseen = task.unseen and HeldOutJudge(task, groups)
-            self.judges[key] = (task, unseen or Judge(task.X, task.y, task.sample_domain, groups=groups))
-        return self.judges[key]
-
-    @staticmethod
-    def _key(trial):
-        return trial.params.get(SOURCES), trial.share
-
-    def _work(self, trial):
-        """Bind the work to what all trials of these sources and this share of the rows have in common."""
-        key = self._key(trial)
-        if key not in self.works:
-            shared = self.scorer, self.target_labels, self.journal
-            self.works[key] = self.bind(_fit_and_score, self.judge(trial), *shared)
-        return self.works[key]
+            self._judges[key] = self.make_judge(task if trial.share == 1 else _thinned(task, trial.share))
+        return self._judges[key]
 
     def notes(self) -> list[str]:
         """Say what was not tried on all rows."""
@@ -93,27 +128,39 @@ class Trials:
             notes.append(f"the budget of time was used up: {self.late} settings were not tried")
         return notes
 
-    def _in_time(self, trials):
+    def _work(self, trial: Trial) -> Work:
+        """Bind the work to what all trials of these sources and this share of the rows have in common."""
+        key = _part(trial)
+        if key not in self._works:
+            self._works[key] = self.bind(fit_and_score, self.judge(trial), self.scorer)
+        return self._works[key]
+
+    def _in_time(self, trials: Sequence[Trial]) -> Iterator[Trial]:
         for trial in trials:
             step = self.steps[trial.recipe.name]
-            must = trial.share == 1 and step not in self.begun
+            must = trial.share == 1 and step not in self._begun
             if must or time.monotonic() < self.deadline or self.journal.find(trial):
                 if trial.share == 1:
-                    self.begun.add(step)
+                    self._begun.add(step)
                 yield trial
             else:
                 self.late += 1
 
-    def _lead(self, row):
-        # only the best of each recipe stays in memory: a forest can be larger than the data
-        leader = self.leaders.setdefault(row["pipeline"], row)
-        if leader is not row:
-            better = not row["score"] <= leader["score"] and row["found"] is not None
-            self.leaders[row["pipeline"]] = row if better else leader
-            (leader if better else row)["fitted"] = None
+    def _keep_best(self, trial: Trial, result: TrialResult) -> None:
+        """Keep the fitted pipeline of the best trial of each recipe alone."""
+        if trial.share < 1:
+            result.fitted = None
+            return
+        leader = self._leaders.setdefault(trial.recipe.name, result)
+        if leader is not result:
+            better = result.found is not None and not _value(result) <= _value(leader)
+            self._leaders[trial.recipe.name] = result if better else leader
+            (leader if better else result).fitted = None
 
 
-def in_threads(work, arguments, jobs, **options):
+def in_threads(
+    work: Callable[..., Any], arguments: Iterable[tuple], jobs: int | None, **options: Any
+) -> Iterator[Any]:
     """Yield `work` of each tuple of arguments; threads share X as it is, and the fits leave the interpreter.
 
     Where joblib was told of another backend, such as Dask's, that does the work, unless memory has to be shared.
@@ -126,61 +173,43 @@ def in_threads(work, arguments, jobs, **options):
         yield from parallel(delayed(work)(*each) for each in arguments)
 
 
-def adaptation(pipeline: AdaptationPipeline) -> str:
-    """Name what a pipeline does about the target: the classes of its steps that read target rows."""
-    steps = [step for _, step in pipeline.steps if step is not None and reads_unlabelled(step)]
-    if not steps:
-        return "source only"
-    if len(steps) == 1 and isinstance(steps[0], DomainScaler):
-        return "per-domain scaling"
-    return " + ".join(
-        type(step).__name__ for step in steps if not isinstance(step, DomainScaler) or len(steps) == 1
-    )
+def fit_and_score(judge: PipelineJudge, scorer: Scorer, trial: Trial) -> TrialResult:
+    """Fit and score one trial; a failure is a result with its error, and does not end the race."""
+    started = time.monotonic()
+    result = TrialResult(None, None, 0.0, "")
+    try:
+        fitted = fit_trial(judge, trial)
+        evidence = judge.evidence(fitted)
+        result = TrialResult(scorer.judge(evidence), evidence.predicted, 0.0, "", fitted)
+    except (ValueError, TypeError, ArithmeticError, np.linalg.LinAlgError) as problem:
+        result.error = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
+    result.seconds = time.monotonic() - started
+    return result
 
 
-def _apply(work, trial):
+def fit_trial(judge: PipelineJudge, trial: Trial) -> AdaptationPipeline:
+    """Fit a trial on the rows of its judge."""
+    pipeline = clone(trial.recipe.pipeline).set_params(**without_sources(trial.params))
+    return pipeline.fit(judge.X, judge.y, sample_domain=judge.domain)
+
+
+def _apply(work: Work, trial: Trial) -> TrialResult:
     return work(trial)
 
 
-def _fit_and_score(judged, scorer: Scorer, target_labels, journal: Journal, trial: Trial) -> dict:
-    """Fit and score one candidate; a failure is a row with its error, and does not end the race."""
-    started = time.monotonic()
-    (task, judge), recipe = judged, trial.recipe
-    row = {
-        "trial": trial,
-        "pipeline": recipe.name,
-        "adaptation": adaptation(recipe.pipeline),
-        "params": trial.params,
-    }
-    row |= {"fitted": None, "error": ""}
-    if known := journal.find(trial):
-        row |= known | {"known": True}
-    else:
-        row |= {"found": None, "predicted": None}
-        try:
-            fitted = fit_trial(task, trial)
-            evidence = judge.evidence(fitted)
-            row |= {"found": scorer.judge(evidence), "predicted": evidence.predicted, "fitted": fitted}
-        except (ValueError, TypeError, ArithmeticError, np.linalg.LinAlgError) as problem:
-            row["error"] = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
-        row |= {"seconds": time.monotonic() - started}
-    row |= {"target_accuracy": math.nan, "hits": None}
-    if (predicted := row["predicted"]) is not None:
-        row["target_accuracy"] = task.answers.accuracy(predicted)
-        if target_labels is not None and trial.share == 1:
-            row["hits"] = (predicted == target_labels)[target_labels != -1]
-    return row | {"score": getattr(row["found"], "value", math.nan)}
+def _part(trial: Trial) -> tuple:
+    """Name the part of the task that a trial is fitted on."""
+    return trial.params.get(SOURCES), trial.share
 
 
-def fit_trial(task: Task, trial: Trial) -> AdaptationPipeline:
-    pipeline = clone(trial.recipe.pipeline).set_params(**without_sources(trial.params))
-    return pipeline.fit(task.X, task.y, sample_domain=task.sample_domain)
+def _value(result: TrialResult) -> float:
+    return getattr(result.found, "value", math.nan)
 
 
 def _thinned(task: Task, share: float) -> Task:
     """Take a share of the rows, each domain and class in proportion, groups whole."""
     rng, taken = np.random.default_rng(0), np.zeros(len(task.y), dtype=bool)
-    groups = _groups(task)
+    groups = task.groups
     unit = np.arange(len(task.y)) if groups is None else groups
     first = np.unique(unit, return_index=True)[1]
     turn = rng.permutation(len(first))  # the same for every share, so that the smaller ones are in the larger
@@ -189,14 +218,11 @@ def _thinned(task: Task, share: float) -> Task:
         members = np.flatnonzero(stratum == each)
         members = members[np.argsort(turn[members])][: math.ceil(share * len(members))]
         taken |= np.isin(unit, unit[first[members]])
-    answers = Answers(task.answers.codes[taken[~task.is_source]])
-    parts = {"X": task.X[taken], "y": task.y[taken], "sample_domain": task.sample_domain[taken]}
-    return replace(task, **parts, rows=task.rows[taken], answers=answers)
-
-
-def _groups(task: Task) -> np.ndarray | None:
-    """Number the groups of the manifest, where it has any; a row without one is a group of its own."""
-    if "group" not in task.rows or task.rows["group"].isna().all():
-        return None
-    codes, names = pd.factorize(task.rows["group"])
-    return np.where(codes < 0, len(names) + np.arange(len(codes)), codes)
+    return replace(
+        task,
+        X=task.X[taken],
+        y=task.y[taken],
+        sample_domain=task.sample_domain[taken],
+        rows=task.rows[taken],
+        answers=Answers(task.answers.codes[taken[~task.is_source]]),
+    )

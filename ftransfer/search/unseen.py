@@ -11,58 +11,28 @@ within that source, and nothing about another domain. With two, a fit sees one s
 leaves as it is, so that the score can hardly tell alignments apart.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 
-from ftransfer.scoring import Scorer
+from ftransfer.errors import FtransferError
+from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.judge import RESAMPLES, bootstrap_weights
+from ftransfer.scoring.names import DEFAULT_SCORER
+from ftransfer.scoring.scorer import Scorer
+from ftransfer.search.candidate import Candidate, best_of_each
+from ftransfer.search.contest import Contest
+from ftransfer.search.finalists import Finalists
+from ftransfer.search.guard import Recommendation
 from ftransfer.search.steps import BASELINES, STEPS
+from ftransfer.search.strategy import Trial
+from ftransfer.search.trials import in_threads
 from ftransfer.task import Task
 
 FOLDS = 3  # within a single source
-
-
-def eligible(recipes: list, steps: dict[str, str], task: Task) -> tuple[list, list[str]]:
-    """Keep the recipes that can be fitted without a target; say what was left out, and why.
-
-    Parameters
-    ----------
-    recipes : list of Recipe
-    steps : dict of str to str
-        Step of the guard of each recipe, by its name.
-    task : Task
-
-    Returns
-    -------
-    The recipes, and notes for people.
-    """
-    n = len(task.sources)
-    allowed = STEPS[:3] if n > 1 else BASELINES[:1]
-    kept = [r for r in recipes if steps[r.name] in allowed]
-    out = ", ".join(r.name for r in recipes if steps[r.name] not in allowed)
-    how = (
-        "each source in turn was left out to choose by, and alignments bring each source to all of them"
-        if n > 1
-        else "with one source no domain can be left out to choose by: folds within it were, which say nothing about "
-        "another domain"
-    )
-    notes = [f"{task.target} took no part in fitting, adapting or choosing; {how}"]
-    if n == 2:
-        notes.append("of two sources one is left to fit on, and alone needs no alignment: three judge better")
-    why = "labels rows of the target" if n > 1 else "needs a target or a second source"
-    return kept, [*notes, *([f"left out, since it {why}: {out}"] if out else [])]
-
-
-def describe(adaptation: str, pipeline: str, n_sources: int) -> str:
-    """Say the answer of the guard for a domain never seen."""
-    if n_sources == 1:
-        return f"Train on the source as it is: {pipeline}."
-    if adaptation == BASELINES[0]:
-        return f"Do not align the sources: {pipeline}, trained on all of them as they are, is not clearly beaten."
-    return f"Align each source to all of them with {adaptation}: {pipeline}."
 
 
 class HeldOutJudge:
@@ -82,7 +52,7 @@ class HeldOutJudge:
         samples.
     """
 
-    def __init__(self, task: Task, groups=None):
+    def __init__(self, task: Task, groups: np.ndarray | None = None) -> None:
         self.X, self.y, self.domain, self.groups = task.X, task.y, task.sample_domain, groups
         rng = np.random.default_rng(0)
         self.source_weights = np.zeros((1 + RESAMPLES, len(self.y)), dtype=np.float32)
@@ -91,11 +61,11 @@ class HeldOutJudge:
             rows = np.flatnonzero(self.domain == code)
             self.source_weights[:, rows] = bootstrap_weights(rng, len(rows)) / len(codes)
 
-    def evidence(self, pipeline) -> "HeldOutEvidence":
+    def evidence(self, pipeline: AdaptationPipeline) -> "HeldOutEvidence":
         """Look at what a pipeline says of domains that it is not fitted on."""
         return HeldOutEvidence(self, pipeline)
 
-    def folds(self):
+    def folds(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the rows to fit on and those to hold out."""
         if len(np.unique(self.domain)) > 1:
             return LeaveOneGroupOut().split(self.X, self.y, self.domain)
@@ -106,11 +76,11 @@ class HeldOutJudge:
 class HeldOutEvidence:
     """What one pipeline, fitted without a domain, predicts for that domain's rows as if they were the target's."""
 
-    def __init__(self, judge: HeldOutJudge, pipeline):
+    def __init__(self, judge: HeldOutJudge, pipeline: AdaptationPipeline) -> None:
         self.judge, self.pipeline = judge, pipeline
 
     @cached_property
-    def predicted(self):
+    def predicted(self) -> np.ndarray:
         """Label of each source row, by the fit without its domain: array of shape (n_source,)."""
         judge = self.judge
         params = {"sample_domain": judge.domain}
@@ -118,17 +88,17 @@ class HeldOutEvidence:
         return cross_val_predict(clone(self.pipeline), judge.X, judge.y, cv=folds, params=params)
 
     @property
-    def source_labels(self):
+    def source_labels(self) -> np.ndarray:
         """The same as `predicted`."""
         return self.predicted
 
     @property
-    def right(self):
+    def right(self) -> np.ndarray:
         """Which of them are right: array of shape (n_source,), bool."""
         return self.predicted == self.judge.y
 
 
-def held_out_accuracy(evidence: HeldOutEvidence):
+def held_out_accuracy(evidence: HeldOutEvidence) -> np.ndarray:
     """Share of a domain predicted right by a fit without it, averaged over the source domains."""
     return evidence.judge.source_weights @ evidence.right
 
@@ -137,6 +107,70 @@ SCORER = Scorer(
     "held_out_accuracy",
     "share of a source domain that is predicted right by the same pipeline fitted on the other sources alone, averaged "
     "over the sources. No row of the target takes part. With one source: cross-validated within it.",
-    1,
     {"held_out_accuracy": held_out_accuracy},
 )
+
+
+class UnseenContest(Contest):
+    """A race to a target that is left out: source domains stand in for it."""
+
+    def _admit(self) -> None:
+        settings, n = self.settings, len(self.task.sources)
+        if settings.scorer != DEFAULT_SCORER or settings.target_labels is not None:
+            raise FtransferError(
+                "a target that is left out has no part in the choice: name no score and give no target labels"
+            )
+        self.scorer = SCORER
+        allowed = STEPS[:3] if n > 1 else BASELINES[:1]
+        out = ", ".join(r.name for r in self.recipes if self.steps[r.name] not in allowed)
+        self.recipes = [r for r in self.recipes if self.steps[r.name] in allowed]
+        how = (
+            "each source in turn was left out to choose by, and alignments bring each source to all of them"
+            if n > 1
+            else "with one source no domain can be left out to choose by: folds within it were, which say nothing "
+            "about another domain"
+        )
+        self.notes.append(f"{self.task.target} took no part in fitting, adapting or choosing; {how}")
+        if n == 2:
+            self.notes.append(
+                "of two sources one is left to fit on, and alone needs no alignment: three judge better"
+            )
+        if out:
+            why = "labels rows of the target" if n > 1 else "needs a target or a second source"
+            self.notes.append(f"left out, since it {why}: {out}")
+
+    def judge(self, task: Task) -> "HeldOutJudge":
+        """Make the judge of a part of the task, which holds domains out."""
+        return HeldOutJudge(task, task.groups)
+
+    def label_shift(self, candidate: Candidate, finalists: Finalists) -> None:
+        """Estimate none: the target's rows are not looked at."""
+
+    def learned(self, trial: Trial) -> Task:
+        """Take the whole task: all sources were learned from."""
+        return self.whole
+
+    def sentence(self, answer: Recommendation, chosen: Candidate) -> str:
+        """Say the answer."""
+        if len(self.task.sources) == 1:
+            return f"Train on the source as it is: {chosen.pipeline}."
+        if chosen.adaptation == BASELINES[0]:
+            return (
+                f"Do not align the sources: {chosen.pipeline}, trained on all of them as they are, is not clearly "
+                f"beaten."
+            )
+        return f"Align each source to all of them with {chosen.adaptation}: {chosen.pipeline}."
+
+    def count(self, ranked: list[Candidate], chosen: Candidate, finalists: Finalists) -> None:
+        """Count the best of each recipe; only now is anything asked of the target's rows."""
+        if not self.whole.answers:
+            return
+        best = [each for each in best_of_each(ranked) if each.scored]
+        best += [] if chosen in best else [chosen]
+
+        def count_one(candidate: Candidate) -> None:
+            predicted = finalists.pipeline(candidate).predict(self.whole.X_target)
+            candidate.target_accuracy = self.whole.answers.accuracy(predicted)
+
+        for _ in in_threads(count_one, ((each,) for each in best), self.settings.jobs, require="sharedmem"):
+            pass

@@ -1,0 +1,176 @@
+"""A candidate of a race: one setting of one recipe, and what was found of it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ftransfer.pipeline import AdaptationPipeline
+from ftransfer.scoring.judge import Score
+from ftransfer.scoring.scorer import Scorer
+from ftransfer.search.steps import BASELINES, adaptation, step_of
+from ftransfer.search.strategy import Trial
+
+
+@dataclass(eq=False)
+class TrialResult:
+    """What fitting and scoring one trial gave; no label of the target has a part in it.
+
+    Attributes
+    ----------
+    found : Score, dict of {str: Score}, or None
+        What `Scorer.judge` gave; None where the trial failed.
+    predicted : ndarray of shape (n_target,), int, or None
+        Labels of the target rows (of held-out source rows, where the target is left out).
+    seconds : float
+    error : str
+        Why it failed; empty where it did not.
+    fitted : AdaptationPipeline or None
+        Kept for the best of each recipe alone: a forest can be larger than the data.
+    """
+
+    found: Score | dict[str, Score] | None
+    predicted: np.ndarray | None
+    seconds: float
+    error: str
+    fitted: AdaptationPipeline | None = None
+
+
+@dataclass(eq=False)
+class Candidate:
+    """One setting of one recipe in a race.
+
+    Attributes
+    ----------
+    trial : Trial
+    result : TrialResult
+    score : Score or None
+        Among the candidates that it was compared with; None where it failed.
+    ruled_out : bool
+        Whether the guard does not let it be chosen.
+    source_accuracy, target_accuracy : float
+        From 0 to 1, NaN where not counted: on held-out source rows, and on the target's labels after the choice.
+    """
+
+    trial: Trial
+    result: TrialResult
+    score: Score | None = None
+    ruled_out: bool = False
+    source_accuracy: float = math.nan
+    target_accuracy: float = math.nan
+
+    @property
+    def pipeline(self) -> str:
+        """Name of the recipe."""
+        return self.trial.recipe.name
+
+    @property
+    def adaptation(self) -> str:
+        """Name of what it does about the target."""
+        return adaptation(self.trial.recipe.pipeline)
+
+    @property
+    def step(self) -> str:
+        """Step of the guard."""
+        return step_of(self.trial.recipe.pipeline)
+
+    @property
+    def value(self) -> float:
+        """The score; NaN where it failed."""
+        return math.nan if self.score is None else self.score.value
+
+    @property
+    def scored(self) -> bool:
+        """Whether it has a score."""
+        return not math.isnan(self.value)
+
+    @property
+    def resampled(self) -> np.ndarray | None:
+        """The score on bootstrap samples; None where it failed."""
+        return None if self.score is None else self.score.resampled
+
+    @property
+    def note(self) -> str:
+        """What is to be said of it, for people."""
+        return "ruled out: it swaps the names of classes" if self.ruled_out else ""
+
+
+def compare(candidates: Sequence[Candidate], scorer: Scorer) -> None:
+    """Give each candidate its score among these."""
+    found = [candidate.result.found for candidate in candidates]
+    for candidate, score in zip(candidates, scorer.compare(found), strict=True):
+        candidate.score = score
+
+
+def rank(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Sort by score, the best first and those that failed last."""
+    return sorted(candidates, key=lambda each: (not each.scored, -each.value))
+
+
+def best_of_each(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Take the first of each recipe."""
+    first: dict[str, Candidate] = {}
+    for candidate in candidates:
+        first.setdefault(candidate.pipeline, candidate)
+    return list(first.values())
+
+
+def guard_table(ranked: Sequence[Candidate], target_labels: np.ndarray | None = None) -> pd.DataFrame:
+    """Put down what the guard looks at, a row a candidate; see `recommend` for the columns.
+
+    Parameters
+    ----------
+    ranked : sequence of Candidate
+    target_labels : ndarray of shape (n_target,), int, optional
+        -1 for a row whose label is not given.
+    """
+
+    def hits(candidate: Candidate) -> np.ndarray | None:
+        predicted = candidate.result.predicted
+        if target_labels is None or predicted is None:
+            return None
+        return (predicted == target_labels)[target_labels != -1]
+
+    return pd.DataFrame(
+        {
+            "pipeline": [each.pipeline for each in ranked],
+            "adaptation": [each.adaptation for each in ranked],
+            "step": [each.step for each in ranked],
+            "score": [each.value for each in ranked],
+            "resampled": pd.Series([each.resampled for each in ranked], dtype=object),
+            "predicted": pd.Series([each.result.predicted for each in ranked], dtype=object),
+            "hits": pd.Series([hits(each) for each in ranked], dtype=object),
+        }
+    )
+
+
+def result_table(ranked: Sequence[Candidate]) -> pd.DataFrame:
+    """Put down what a user reads of a race, a row a candidate; see `Race.table` for the columns."""
+    plain = next((each.resampled for each in ranked if each.step == BASELINES[0] and each.scored), None)
+    rows = []
+    for i, each in enumerate(ranked, start=1):
+        row = {
+            "rank": i,
+            "pipeline": each.pipeline,
+            "adaptation": each.adaptation,
+            "step": each.step,
+            "params": each.trial.params,
+            "score": each.value,
+            "low": math.nan,
+            "high": math.nan,
+            "beats_source_only": math.nan,
+            "source_accuracy": each.source_accuracy,
+            "target_accuracy": each.target_accuracy,
+            "seconds": each.result.seconds,
+            "error": each.result.error,
+            "note": each.note,
+        }
+        if each.score is not None:
+            row["low"], row["high"] = np.quantile(each.score.resampled, [0.025, 0.975])
+            if plain is not None:
+                row["beats_source_only"] = float(np.mean(each.score.resampled > plain))
+            row |= each.score.parts
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,125 @@
+"""What is raced: the task as fits may see it, the recipes that can be fitted on it, and the score."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ftransfer.compare.label_shift import LabelShift
+from ftransfer.errors import FtransferError
+from ftransfer.recipes import Recipe, list_recipes, load_recipe
+from ftransfer.scoring.judge import Judge, PipelineJudge
+from ftransfer.scoring.scorer import Scorer, load_scorer
+from ftransfer.scoring.shift import estimate_label_shift
+from ftransfer.search.candidate import Candidate
+from ftransfer.search.finalists import Finalists
+from ftransfer.search.guard import Recommendation
+from ftransfer.search.settings import RaceSettings
+from ftransfer.search.sources import learned_from, offer_sources
+from ftransfer.search.steps import BASELINES, STEPS, adaptation, step_of
+from ftransfer.search.strategy import Strategy, Trial, make_strategy
+from ftransfer.task import Task
+
+CLASSIFIERS = ("svm", "forest", "logistic")
+Recipes = Sequence[str | Path | Recipe]
+
+
+class Contest:
+    """A race to one target, before it is run. `UnseenContest` is the one for a target that is left out.
+
+    Parameters
+    ----------
+    task : Task
+    recipes : sequence of str, path or Recipe, optional
+    settings : RaceSettings
+
+    Attributes
+    ----------
+    whole : Task
+        With the answers, for counting after the choice.
+    task : Task
+        As what fits and chooses may see it, see `Task.visible`.
+    recipes : list of Recipe
+        Those that can be fitted, the mildest adaptation first.
+    steps : dict of {str: str}
+        Step of the guard of each recipe, by its name.
+    scorer : Scorer
+    notes : list of str
+        What was left out, for people.
+
+    Raises
+    ------
+    FtransferError
+        If a recipe cannot be loaded, or there is no such score.
+    """
+
+    def __init__(self, task: Task, recipes: Recipes | None, settings: RaceSettings) -> None:
+        self.whole, self.task, self.settings = task, task.visible, settings
+        loaded = with_baselines(recipes)
+        self.steps = {recipe.name: step_of(recipe.pipeline) for recipe in loaded}
+        self.recipes = sorted(loaded, key=lambda recipe: STEPS.index(self.steps[recipe.name]))
+        self.scorer: Scorer = load_scorer(settings.scorer)
+        self.notes: list[str] = []
+        self._admit()
+
+    def _admit(self) -> None:
+        """Settle which recipes race, and by what score."""
+        if self.settings.choose_sources:
+            self.recipes = offer_sources(self.recipes, self.task)
+
+    def strategy(self) -> Strategy:
+        """Make the strategy that says which settings are tried.
+
+        Raises
+        ------
+        FtransferError
+            If the search is not known, lacks its library, or cannot be guided by the score.
+        """
+        settings, task = self.settings, self.task
+        if settings.search == "bayesian" and self.scorer.ranks_all:
+            raise FtransferError(
+                f"the {self.scorer.name} ranks all candidates and scores none by itself, so it cannot guide a "
+                f"Bayesian search; name another scorer or search"
+            )
+        strata = np.c_[task.sample_domain, task.y][task.is_source]
+        return make_strategy(
+            settings.search,
+            self.recipes,
+            n_trials=settings.n_trials,
+            keep=[name for name, step in self.steps.items() if step in BASELINES],
+            smallest=int(np.unique(strata, axis=0, return_counts=True)[1].min()),
+            random_state=settings.random_state,
+        )
+
+    def judge(self, task: Task) -> PipelineJudge:
+        """Make the judge of a part of the task; it holds all that a candidate is fitted on, and no answer."""
+        return Judge(task.X, task.y, task.sample_domain, groups=task.groups)
+
+    def label_shift(self, candidate: Candidate, finalists: Finalists) -> LabelShift | None:
+        """Estimate the label shift by what a candidate predicts; None where source rows cannot be held out."""
+        [finalist] = finalists.look_at([candidate])
+        return None if finalist.evidence is None else estimate_label_shift(finalist.evidence)
+
+    def learned(self, trial: Trial) -> Task:
+        """Take what a trial learned from, with the answers: of several sources those that it names."""
+        return learned_from(self.whole, trial.params)
+
+    def sentence(self, answer: Recommendation, chosen: Candidate) -> str:
+        """Say the answer."""
+        return answer.sentence
+
+    def count(self, ranked: list[Candidate], chosen: Candidate, finalists: Finalists) -> None:
+        """Count the target's labels that each candidate predicts right; called once, after the choice."""
+        for candidate in ranked:
+            if candidate.result.predicted is not None:
+                candidate.target_accuracy = self.whole.answers.accuracy(candidate.result.predicted)
+
+
+def with_baselines(recipes: Recipes | None) -> list[Recipe]:
+    """Load recipes; add those for source only and per-domain scaling where none is among them."""
+    given = [r if isinstance(r, Recipe) else load_recipe(r) for r in recipes or list_recipes()]
+    kinds = {adaptation(r.pipeline) for r in given}
+    for kind, prefix in zip(BASELINES, ("source_only", "scaled"), strict=True):
+        if kind not in kinds:
+            given += [load_recipe(f"{prefix}_{name}") for name in CLASSIFIERS]
+    return list({r.name: r for r in given}.values())
