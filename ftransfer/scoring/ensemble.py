@@ -1,5 +1,7 @@
 """Several scores as one, by rank."""
 
+from typing import Any
+
 import numpy as np
 from scipy.stats import rankdata
 
@@ -20,20 +22,20 @@ def combine_by_rank(scores: list[dict[str, Score] | None]) -> list[Score | None]
         The mean over the scores of the share of the other candidates that it beats (ties count half): from 0 to 1.
         Each bootstrap sample is ranked by itself, so that differences stay paired.
     """
-    there = [i for i, each in enumerate(scores) if each is not None]
+    there = {i: each for i, each in enumerate(scores) if each is not None}
     combined: list[Score | None] = [None] * len(scores)
     if not there:
         return combined
     shares = []
-    for name in scores[there[0]]:
-        values = np.array([np.r_[scores[i][name].value, scores[i][name].resampled] for i in there])
+    for name in next(iter(there.values())):
+        values = np.array([np.r_[each[name].value, each[name].resampled] for each in there.values()])
         shares.append((rankdata(values, axis=0) - 1) / max(1, len(there) - 1))
-    for i, row in zip(there, np.mean(shares, axis=0), strict=True):
-        combined[i] = Score(float(row[0]), row[1:], {name: s.value for name, s in scores[i].items()})
+    for (i, each), row in zip(there.items(), np.mean(shares, axis=0), strict=True):
+        combined[i] = Score(float(row[0]), row[1:], {name: score.value for name, score in each.items()})
     return combined
 
 
-def best_by_rank(cv_results: dict) -> int:
+def best_by_rank(cv_results: dict[str, Any]) -> int:
     """Choose by rank over several scorers, as the ``refit`` of a `GridSearchCV` with as many.
 
     Parameters

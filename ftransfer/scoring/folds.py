@@ -1,5 +1,9 @@
 """Folds for cross-validation on rows of two domains."""
 
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, StratifiedKFold
 
 
@@ -26,11 +30,13 @@ class DomainKFold(BaseCrossValidator):
     [ 0  1 -1 -1] [ 0  1 -1 -1]
     """
 
-    def __init__(self, n_splits=5, *, random_state=0):
+    def __init__(self, n_splits: int = 5, *, random_state: int = 0) -> None:
         self.n_splits = n_splits
         self.random_state = random_state
 
-    def split(self, X, y, groups=None):
+    def split(
+        self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the rows to fit on and the rows to hold out, fold by fold.
 
         Parameters
@@ -49,6 +55,8 @@ class DomainKFold(BaseCrossValidator):
         folds = kind(self.n_splits, shuffle=True, random_state=self.random_state)
         yield from folds.split(X, y, groups)
 
-    def get_n_splits(self, X=None, y=None, groups=None):
+    def get_n_splits(
+        self, X: ArrayLike | None = None, y: ArrayLike | None = None, groups: ArrayLike | None = None
+    ) -> int:
         """Return the number of folds."""
         return self.n_splits

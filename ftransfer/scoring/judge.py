@@ -1,10 +1,12 @@
 """What a score may look at: the rows of one task, the source's labels, and what a fitted pipeline says."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import softmax
 from sklearn.base import clone
@@ -39,7 +41,7 @@ class Score:
 
     value: float
     resampled: np.ndarray
-    parts: dict = field(default_factory=dict)
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 class PipelineJudge(Protocol):
@@ -84,11 +86,20 @@ class Judge:
         If there is no target row, or `y` or `sample_domain` break the rule.
     """
 
-    def __init__(self, X, y, sample_domain=None, *, groups=None, folds=3, random_state=0):
+    def __init__(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_domain: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        folds: int = 3,
+        random_state: int = 0,
+    ) -> None:
         self.X = np.asarray(X)
         self.y, self.domain = read_domain(y, sample_domain, len(self.X))
         self.y = np.where(self.domain < 0, -1, self.y)  # nothing here looks at a target label
-        self.groups = groups
+        self.groups = None if groups is None else np.asarray(groups)
         self.folds = folds
         self.random_state = random_state
         self.source, self.target = np.flatnonzero(self.domain > 0), np.flatnonzero(self.domain < 0)
@@ -106,18 +117,18 @@ class Judge:
         self.asked_weights = self.target_weights[:, self.asked]
         self.asked_weights /= self.asked_weights.sum(axis=1, keepdims=True)
 
-    def evidence(self, pipeline) -> "Evidence":
+    def evidence(self, pipeline: Any) -> "Evidence":
         """Look at a pipeline that was fitted on all rows: source rows are held out by cross-validation."""
         return Evidence(self, pipeline)
 
     @cached_property
-    def scaled(self):
+    def scaled(self) -> tuple[np.ndarray, np.ndarray]:
         """Source and target rows, each domain standardised by itself, so that neither looks shifted."""
         Z = DomainScaler().fit_transform(self.X, self.y, sample_domain=self.domain)
         return Z[self.source], Z[self.target]
 
     @cached_property
-    def neighbours(self):
+    def neighbours(self) -> np.ndarray:
         """Nearest target rows (cosine) of the target rows `asked`: array of shape (n_asked, NEIGHBOURS)."""
         Z = self.scaled[1]
         k = min(NEIGHBOURS, len(Z) - 1)
@@ -125,7 +136,7 @@ class Judge:
         return finder.kneighbors(Z[self.asked], return_distance=False)[:, 1:]
 
     @cached_property
-    def ridge_from_target(self):
+    def ridge_from_target(self) -> Callable[[np.ndarray], np.ndarray]:
         """Function: values on the target rows -> ridge regression's predictions on the source rows."""
         Z_source, Z_target = self.scaled
         (n, d), alpha = Z_target.shape, 0.2 * Z_target.shape[1]
@@ -137,11 +148,11 @@ class Judge:
         return lambda Y: Z_source @ cho_solve(scatter, Z_target.T @ Y)
 
     @cached_property
-    def importance(self):
+    def importance(self) -> np.ndarray:
         """Density ratio of target and source at each source row, in the features as they are."""
         return density_ratio(self.X_source, self.X_target)
 
-    def over_classes(self, right):
+    def over_classes(self, right: np.ndarray) -> np.ndarray:
         """Average the share of right source rows over the classes: (n_source,) -> (1 + RESAMPLES,)."""
         member = np.eye(len(self.classes), dtype=np.float32)[self.labels]
         total, hits = self.source_weights @ member, self.source_weights @ (member * right[:, None])
@@ -160,7 +171,7 @@ class Evidence:
         Whether the judge's source rows are ones that `pipeline` was not fitted on.
     """
 
-    def __init__(self, judge: Judge, pipeline, *, held_out=False):
+    def __init__(self, judge: Judge, pipeline: Any, *, held_out: bool = False) -> None:
         self.judge = judge
         self.pipeline = pipeline
         self.held_out = held_out
@@ -171,17 +182,17 @@ class Evidence:
             )
 
     @cached_property
-    def predicted(self):
+    def predicted(self) -> np.ndarray:
         """Labels of the target rows, as the pipeline gives them."""
         return np.asarray(self.pipeline.predict(self.judge.X_target))
 
     @cached_property
-    def target_labels(self):
+    def target_labels(self) -> np.ndarray:
         """Labels of the target rows, as indices into the judge's classes; -1 for another class."""
         return self.code(self.predicted)
 
     @cached_property
-    def probability(self):
+    def probability(self) -> np.ndarray:
         """Probability of each class on the target rows: array of shape (n_target, n_classes).
 
         Of a classifier without ``predict_proba``, the softmax of its decision function.
@@ -189,7 +200,7 @@ class Evidence:
         return probability_of(self.pipeline, self.judge.X_target)
 
     @cached_property
-    def source_labels(self):
+    def source_labels(self) -> np.ndarray:
         """Labels of held-out source rows, each mapped by the source's own map, as indices into the classes.
 
         The target rows take part in every fit.
@@ -204,7 +215,7 @@ class Evidence:
                 f"{judge.classes[counts.argmin()]} there are only {counts.min()} source rows"
             )
         found = np.empty(len(judge.source), dtype=int)
-        groups = None if judge.groups is None else np.asarray(judge.groups)[judge.source]
+        groups = None if judge.groups is None else judge.groups[judge.source]
         folds = DomainKFold(judge.folds, random_state=judge.random_state)
         for train, test in folds.split(judge.X_source, judge.labels, groups):
             rows = np.r_[judge.source[train], judge.target]
@@ -214,18 +225,18 @@ class Evidence:
         return found
 
     @cached_property
-    def right(self):
+    def right(self) -> np.ndarray:
         """Which held-out source rows are predicted right: array of shape (n_source,), bool."""
         return self.source_labels == self.judge.labels
 
-    def code(self, labels):
+    def code(self, labels: np.ndarray) -> np.ndarray:
         """Turn labels into indices into the judge's classes; -1 for another class."""
         classes = self.judge.classes
         at = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
         return np.where(classes[at] == labels, at, -1)
 
 
-def refit(pipeline, X, y, domain):
+def refit(pipeline: Any, X: np.ndarray, y: np.ndarray, domain: np.ndarray) -> Any:
     """Fit a copy of a pipeline on other rows; the domain is passed where it is taken."""
     takes_domain = has_fit_parameter(pipeline, "sample_domain")
     if not takes_domain and not hasattr(pipeline, "predict_source"):
@@ -233,7 +244,7 @@ def refit(pipeline, X, y, domain):
     return clone(pipeline).fit(X, y, **({"sample_domain": domain} if takes_domain else {}))
 
 
-def probability_of(pipeline, X):
+def probability_of(pipeline: Any, X: np.ndarray) -> np.ndarray:
     """Probability of each class; without ``predict_proba``, the softmax of the decision function."""
     if hasattr(pipeline, "predict_proba"):
         return np.asarray(pipeline.predict_proba(X))
@@ -243,7 +254,7 @@ def probability_of(pipeline, X):
     return softmax(np.c_[-decision, decision] if decision.ndim == 1 else decision, axis=1)
 
 
-def density_ratio(Z_source, Z_target):
+def density_ratio(Z_source: np.ndarray, Z_target: np.ndarray) -> np.ndarray:
     """Estimate how much denser the target is than the source at each source row; mean one.
 
     The odds of a logistic regression that tells the domains apart, out of fold, calibrated and clipped at
@@ -253,7 +264,7 @@ def density_ratio(Z_source, Z_target):
     return ImportanceWeighted(DummyClassifier()).fit(Z, y.astype(int)).sample_weight_
 
 
-def _predict_source(pipeline, X, domain):
+def _predict_source(pipeline: Any, X: np.ndarray, domain: np.ndarray) -> np.ndarray:
     if not hasattr(pipeline, "predict_source"):
         return np.asarray(pipeline.predict(X))
     # codes matter to a pipeline only if it was fitted on several sources
@@ -261,13 +272,13 @@ def _predict_source(pipeline, X, domain):
     return np.asarray(pipeline.predict_source(X, sample_domain=domain if several else None))
 
 
-def _maps_domains(pipeline):
+def _maps_domains(pipeline: object) -> bool:
     return hasattr(pipeline, "transform_source") or any(
         hasattr(step, "transform_source") for _, step in getattr(pipeline, "steps", [])
     )
 
 
-def bootstrap_weights(rng, n):
+def bootstrap_weights(rng: np.random.Generator, n: int) -> np.ndarray:
     """Draw weights of `n` rows: equal ones, then those of bootstrap samples; (1 + RESAMPLES, n), each sums to one."""
     samples = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     return np.vstack([np.full(n, 1 / n), samples / n]).astype(np.float32)

@@ -1,11 +1,11 @@
-"""Scores that carry the labels predicted for the target back to the source, where the labels are known."""
+"""Reverse validation: labels predicted for the target are carried back to the source, where labels are known."""
 
 import numpy as np
 
 from ftransfer.scoring.judge import Evidence, Judge, refit
 
 
-def consistency(evidence: Evidence):
+def consistency(evidence: Evidence) -> tuple[np.ndarray, dict[str, float]]:
     """Return ``carried back * neighbours ** 2``, and the two.
 
     *Carried back*: a ridge classifier is trained on the target rows with the predicted labels, each domain
@@ -31,7 +31,7 @@ def consistency(evidence: Evidence):
     return carried * np.maximum(beyond, 0.0) ** 2, parts
 
 
-def carried_back(judge: Judge, labels):
+def carried_back(judge: Judge, labels: np.ndarray) -> np.ndarray:
     """Share of the source, averaged over its classes, that a ridge classifier trained on the target recognises.
 
     Parameters
@@ -50,7 +50,7 @@ def carried_back(judge: Judge, labels):
     return judge.over_classes(right)
 
 
-def circular(evidence: Evidence):
+def circular(evidence: Evidence) -> np.ndarray:
     """Share of source rows that the same pipeline gets right, fitted the other way round: from target to source.
 
     Bruzzone, Marconcini, "Domain adaptation problems: a DASVM classification technique and a circular validation

@@ -9,6 +9,7 @@ target rows, whose `y` is -1, as wrong, and predict held-out source rows as if t
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,7 +23,8 @@ from ftransfer.scoring.reverse import circular, consistency
 from ftransfer.scoring.source import deep_embedded, importance_weighted, source_accuracy
 from ftransfer.scoring.target import entropy, information, mixed, neighbourhood_density
 
-Measure = Callable[[Evidence], "np.ndarray | tuple[np.ndarray, dict[str, float]]"]
+# of what a judge's evidence holds: the score on all rows and on each resample, and what it is made of
+Measure = Callable[[Any], np.ndarray | tuple[np.ndarray, dict[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -84,20 +86,20 @@ class Scorer:
         request.score.add_request(param="sample_domain", alias=True)
         return request
 
-    def judge(self, evidence: Evidence) -> Score | dict[str, Score]:
+    def judge(self, evidence: Any) -> Score | dict[str, Score]:
         """Score what a pipeline fitted on all rows says of them; the parts, where it is an ensemble."""
         scores = self._measure(evidence)
         return scores if self.name == ENSEMBLE else scores[self.name]
 
-    def compare(self, found: list) -> list[Score | None]:
+    def compare(self, found: list[Any]) -> list[Score | None]:
         """Turn what `judge` gave for all candidates (None for one that failed) into scores."""
         return combine_by_rank(found) if self.name == ENSEMBLE else found
 
-    def _measure(self, evidence: Evidence) -> dict[str, Score]:
+    def _measure(self, evidence: Any) -> dict[str, Score]:
         scores = {}
         for name, measure in self.measures.items():
-            values = measure(evidence)
-            values, parts = values if isinstance(values, tuple) else (values, {})
+            found = measure(evidence)
+            values, parts = found if isinstance(found, tuple) else (found, {})
             scores[name] = Score(float(values[0]), np.asarray(values[1:], dtype=np.float64), parts)
         return scores
 

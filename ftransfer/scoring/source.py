@@ -5,7 +5,7 @@ import numpy as np
 from ftransfer.scoring.judge import Evidence, density_ratio
 
 
-def source_accuracy(evidence: Evidence):
+def source_accuracy(evidence: Evidence) -> np.ndarray:
     """Share of held-out source rows predicted right.
 
     It says whether the classes can be told apart at all, not whether the labels carry over.
@@ -13,7 +13,7 @@ def source_accuracy(evidence: Evidence):
     return evidence.judge.source_weights @ evidence.right
 
 
-def importance_weighted(evidence: Evidence):
+def importance_weighted(evidence: Evidence) -> np.ndarray:
     """Share of held-out source rows predicted right, weighted by how target-like each is.
 
     Sugiyama, Krauledat, Mueller, "Covariate shift adaptation by importance weighted cross validation", JMLR 2007.
@@ -23,7 +23,7 @@ def importance_weighted(evidence: Evidence):
     return weights @ evidence.right / weights.sum(axis=1)
 
 
-def deep_embedded(evidence: Evidence):
+def deep_embedded(evidence: Evidence) -> np.ndarray:
     """Importance weighting in the space that the classifier sees, with a control variate, as 1 - risk.
 
     You, Wang, Long, Jordan, "Towards accurate model selection in deep unsupervised domain adaptation", ICML 2019,

@@ -14,7 +14,7 @@ MIX = 0.55  # MixVal's share of the dominant row, as published
 BLOCK = 1000  # rows compared at once
 
 
-def entropy(evidence: Evidence):
+def entropy(evidence: Evidence) -> np.ndarray:
     """Mean entropy of the predicted probabilities, negated: how sure the predictions are.
 
     Morerio, Cavazza, Murino, "Minimal-entropy correlation alignment for unsupervised deep domain adaptation",
@@ -23,7 +23,7 @@ def entropy(evidence: Evidence):
     return -evidence.judge.target_weights @ _entropy(evidence.probability)
 
 
-def information(evidence: Evidence):
+def information(evidence: Evidence) -> np.ndarray:
     """Mutual information of rows and predicted classes: sure predictions, spread over the classes.
 
     Shi, Sha, "Information-theoretical learning of discriminative clusters for unsupervised domain adaptation",
@@ -34,7 +34,7 @@ def information(evidence: Evidence):
     return _entropy(weights @ probability) - weights @ _entropy(probability)
 
 
-def neighbourhood_density(evidence: Evidence):
+def neighbourhood_density(evidence: Evidence) -> np.ndarray:
     """Entropy of each row's similarities to the others: whether like predictions come in dense clusters.
 
     Saito, Kim, Teterwak, Sclaroff, Darrell, Saenko, "Tune it the right way: unsupervised validation of domain
@@ -51,7 +51,7 @@ def neighbourhood_density(evidence: Evidence):
     return judge.asked_weights @ found
 
 
-def mixed(evidence: Evidence):
+def mixed(evidence: Evidence) -> np.ndarray:
     """Share of mixtures of two target rows that get the label predicted for the dominant one.
 
     Hu, Liang, Liew, Xue, Bai, Wang, "Mixed samples as probes for unsupervised model selection in domain
@@ -77,7 +77,7 @@ def mixed(evidence: Evidence):
     return np.mean(shares, axis=0)
 
 
-def _partners(labels, same, rng):
+def _partners(labels: np.ndarray, same: bool, rng: np.random.Generator) -> np.ndarray:
     """Draw for each row another of the same, or of a different, label; -1 where there is none."""
     partner = np.full(len(labels), -1)
     for label in np.unique(labels):
@@ -90,5 +90,5 @@ def _partners(labels, same, rng):
     return partner
 
 
-def _entropy(probability):
+def _entropy(probability: np.ndarray) -> np.ndarray:
     return -xlogy(probability, probability).sum(axis=-1)

@@ -131,7 +131,7 @@ def guard_table(ranked: Sequence[Candidate], target_labels: np.ndarray | None = 
         predicted = candidate.result.predicted
         if target_labels is None or predicted is None:
             return None
-        return (predicted == target_labels)[target_labels != -1]
+        return np.equal(predicted, target_labels)[target_labels != -1]
 
     return pd.DataFrame(
         {
@@ -171,6 +171,7 @@ def result_table(ranked: Sequence[Candidate]) -> pd.DataFrame:
             row["low"], row["high"] = np.quantile(each.score.resampled, [0.025, 0.975])
             if plain is not None:
                 row["beats_source_only"] = float(np.mean(each.score.resampled > plain))
-            row |= each.score.parts
+            # a part of the ensemble has the name of a column
+            row |= {name: value for name, value in each.score.parts.items() if name not in row}
         rows.append(row)
     return pd.DataFrame(rows)

@@ -143,9 +143,9 @@ def swaps_names(before: ArrayLike, after: ArrayLike) -> bool:
     >>> swaps_names([0, 0, 1, 1, 1, 2, 2], [0, 0, 2, 2, 1, 1, 1])
     True
     """
-    classes, codes = np.unique(np.r_[before, after], return_inverse=True)
+    classes, codes = np.unique(np.stack([before, after]), return_inverse=True)
     counts = np.zeros((len(classes), len(classes)), dtype=int)
-    np.add.at(counts, (codes[: len(before)], codes[len(before) :]), 1)
+    np.add.at(counts, tuple(codes.reshape(2, -1)), 1)
     return bool(counts[linear_sum_assignment(counts, maximize=True)].sum() > np.trace(counts))
 
 
@@ -204,11 +204,11 @@ def paired_interval(
     >>> print("{:+.3f}, {:+.3f} to {:+.3f}".format(*paired_interval(new, old)))
     +0.133, +0.035 to +0.165
     """
-    new, old = np.asarray(new, dtype=bool), np.asarray(old, dtype=bool)
-    better, worse = int((new & ~old).sum()), int((old & ~new).sum())
+    now, before = np.asarray(new, dtype=bool), np.asarray(old, dtype=bool)
+    better, worse = int((now & ~before).sum()), int((before & ~now).sum())
     told = better + worse
     tail = (1 - confidence) / 2
     low = beta.ppf(tail, better, worse + 1) if better else 0.0
     high = beta.ppf(1 - tail, better + 1, worse) if worse else 1.0
-    share = told / len(new)
-    return (better - worse) / len(new), float((2 * low - 1) * share), float((2 * high - 1) * share)
+    share = told / len(now)
+    return (better - worse) / len(now), float((2 * low - 1) * share), float((2 * high - 1) * share)

@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sklearn
@@ -90,7 +91,7 @@ class Journal:
 
 
 def _dump(key: str, result: TrialResult) -> str:
-    found: dict | None = None
+    found: dict[str, Any] | None = None
     if isinstance(result.found, Score):
         found = _plain(result.found)
     elif result.found is not None:
@@ -100,11 +101,11 @@ def _dump(key: str, result: TrialResult) -> str:
     return json.dumps({**row, "seconds": result.seconds, "error": result.error})
 
 
-def _plain(score: Score) -> dict:
+def _plain(score: Score) -> dict[str, Any]:
     return {"value": score.value, "resampled": np.asarray(score.resampled).tolist(), "parts": score.parts}
 
 
-def _score(plain: dict) -> Score:
+def _score(plain: dict[str, Any]) -> Score:
     return Score(
         float(plain["value"]), np.asarray(plain["resampled"], dtype=np.float64), dict(plain["parts"])
     )
@@ -121,5 +122,5 @@ def _fingerprint(task: Task, scorer: str, target_labels: np.ndarray | None) -> s
     digest = hashlib.sha256(f"{scorer} scikit-learn {sklearn.__version__}".encode())
     for values in (task.X, task.y, task.sample_domain, target_labels):
         digest.update(str(getattr(values, "shape", None)).encode())
-        digest.update(b"" if values is None else np.ascontiguousarray(values))
+        digest.update(b"" if values is None else np.ascontiguousarray(values).data)
     return digest.hexdigest()

@@ -6,6 +6,7 @@ carry back to the sources that it learned from? All are compared on the same res
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -37,12 +38,12 @@ def offer_sources(recipes: list[Recipe], task: Task) -> list[Recipe]:
     ]
 
 
-def without_sources(params: dict) -> dict:
+def without_sources(params: dict[str, Any]) -> dict[str, Any]:
     """Leave what is a pipeline's own of a trial's settings."""
     return {key: value for key, value in params.items() if key != SOURCES}
 
 
-def learned_from(task: Task, params: dict) -> Task:
+def learned_from(task: Task, params: dict[str, Any]) -> Task:
     """Take the sources that a trial names, and the target; the task itself where it names none or all."""
     name = params.get(SOURCES, _together(task))
     if name == _together(task):

@@ -17,6 +17,7 @@ from ftransfer.errors import FtransferError, unknown
 from ftransfer.recipes import Recipe
 from ftransfer.search.settings import SEARCHES
 
+Grid = dict[str, Any] | list[dict[str, Any]]
 FACTOR = (
     3  # of successive halving, as in scikit-learn: a third of the trials go on, with three times the rows
 )
@@ -29,7 +30,7 @@ class Trial:
     """One setting of one recipe, to be fitted on a share of each domain's rows."""
 
     recipe: Recipe
-    params: dict = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
     share: float = 1.0
 
 
@@ -124,7 +125,7 @@ def _in_turns(lists: Iterable[list[Trial]]) -> list[Trial]:
     return [trial for trial in chain.from_iterable(zip_longest(*lists)) if trial is not None]
 
 
-def _entries(grid: dict | list) -> list[tuple[str, Any]]:
+def _entries(grid: Grid) -> list[tuple[str, Any]]:
     return [entry for part in (grid if isinstance(grid, list) else [grid]) for entry in part.items()]
 
 
@@ -235,7 +236,7 @@ class _Bayesian:
                 self.study.tell(asked, float(score))
 
 
-def _lists(grid: dict | list) -> list[dict]:
+def _lists(grid: Grid) -> list[dict[str, Any]]:
     """Stand in for distributions with ten values each, to count settings by."""
     parts = grid if isinstance(grid, list) else [grid]
     return [{k: range(10) if hasattr(v, "rvs") else v for k, v in part.items()} for part in parts]

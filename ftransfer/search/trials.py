@@ -25,6 +25,7 @@ from ftransfer.task import Answers, Task
 
 Work = Callable[[Trial], TrialResult]
 Bind = Callable[..., Work]
+Part = tuple[str | None, float]  # the sources that are learned from, and the share of the rows
 
 
 class Trials:
@@ -71,8 +72,8 @@ class Trials:
         self.candidates: list[Candidate] = []
         self.rounds: list[tuple[int, float]] = []  # trials, and their share of the rows
         self.late = 0
-        self._judges: dict[tuple, PipelineJudge] = {}
-        self._works: dict[tuple, Work] = {}
+        self._judges: dict[Part, PipelineJudge] = {}
+        self._works: dict[Part, Work] = {}
         self._leaders: dict[str, TrialResult] = {}
         self._begun: set[str] = set()  # steps of the guard
 
@@ -159,7 +160,7 @@ class Trials:
 
 
 def in_threads(
-    work: Callable[..., Any], arguments: Iterable[tuple], jobs: int | None, **options: Any
+    work: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], jobs: int | None, **options: Any
 ) -> Iterator[Any]:
     """Yield `work` of each tuple of arguments; threads share X as it is, and the fits leave the interpreter.
 
@@ -190,14 +191,15 @@ def fit_and_score(judge: PipelineJudge, scorer: Scorer, trial: Trial) -> TrialRe
 def fit_trial(judge: PipelineJudge, trial: Trial) -> AdaptationPipeline:
     """Fit a trial on the rows of its judge."""
     pipeline = clone(trial.recipe.pipeline).set_params(**without_sources(trial.params))
-    return pipeline.fit(judge.X, judge.y, sample_domain=judge.domain)
+    fitted: AdaptationPipeline = pipeline.fit(judge.X, judge.y, sample_domain=judge.domain)
+    return fitted
 
 
 def _apply(work: Work, trial: Trial) -> TrialResult:
     return work(trial)
 
 
-def _part(trial: Trial) -> tuple:
+def _part(trial: Trial) -> Part:
     """Name the part of the task that a trial is fitted on."""
     return trial.params.get(SOURCES), trial.share
 

@@ -68,9 +68,10 @@ class HeldOutJudge:
     def folds(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the rows to fit on and those to hold out."""
         if len(np.unique(self.domain)) > 1:
-            return LeaveOneGroupOut().split(self.X, self.y, self.domain)
+            yield from LeaveOneGroupOut().split(self.X, self.y, self.domain)
+            return
         kind = StratifiedKFold if self.groups is None else StratifiedGroupKFold
-        return kind(FOLDS, shuffle=True, random_state=0).split(self.X, self.y, self.groups)
+        yield from kind(FOLDS, shuffle=True, random_state=0).split(self.X, self.y, self.groups)
 
 
 class HeldOutEvidence:
@@ -85,7 +86,8 @@ class HeldOutEvidence:
         judge = self.judge
         params = {"sample_domain": judge.domain}
         folds = list(judge.folds())
-        return cross_val_predict(clone(self.pipeline), judge.X, judge.y, cv=folds, params=params)
+        X, y = judge.X, judge.y
+        return np.asarray(cross_val_predict(clone(self.pipeline), X, y, cv=folds, params=params))
 
     @property
     def source_labels(self) -> np.ndarray:
@@ -95,12 +97,12 @@ class HeldOutEvidence:
     @property
     def right(self) -> np.ndarray:
         """Which of them are right: array of shape (n_source,), bool."""
-        return self.predicted == self.judge.y
+        return np.equal(self.predicted, self.judge.y)
 
 
 def held_out_accuracy(evidence: HeldOutEvidence) -> np.ndarray:
     """Share of a domain predicted right by a fit without it, averaged over the source domains."""
-    return evidence.judge.source_weights @ evidence.right
+    return np.asarray(evidence.judge.source_weights @ evidence.right)
 
 
 SCORER = Scorer(
