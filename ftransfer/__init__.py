@@ -40,7 +40,7 @@ _HOMES = {
     "adapt_batch_norm": "backbone.batch_norm",
     "extract_adapted": "extract.adapted",
     "fine_tune": "finetune.train",
-    "save_backbone": "backbone.batch_norm",
+    "save_backbone": "backbone.checkpoint",
     "Task": "task",
     "load_task": "task",
     "DomainKFold": "scoring.folds",

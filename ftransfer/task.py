@@ -9,8 +9,8 @@ import pandas as pd
 
 from ftransfer.adapt import domain_codes
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.manifest import LABELS
+from ftransfer.features.protocol import Features
 from ftransfer.storage.places import local
 from ftransfer.storage.reading import refuse_irregular
 
@@ -110,7 +110,7 @@ class Answers:
 
 
 def load_task(
-    features: FeatureSet,
+    features: Features,
     source: str | Sequence[str],
     target: str,
     *,

@@ -55,8 +55,8 @@ PACED = """
 import time
 import ftransfer.extract.devices as devices  # by the processes of the devices, too
 
-told = devices._progress
-devices._progress = lambda n: (time.sleep(0.1), told(n))
+told = devices._Parent.progress
+devices._Parent.progress = lambda self, n: (time.sleep(0.1), told(self, n))
 if __name__ == "__main__":
     from ftransfer.cli import main
 

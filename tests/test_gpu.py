@@ -307,7 +307,7 @@ def test_the_fast_tier_is_compiled_for_many_images_and_the_exact_one_never(
     assert runtime.record["compiled"]
     pixels, plain = some_pixels(fast, 4), TorchRuntime(fast, 4)
     np.testing.assert_allclose(runtime(pixels), 2 * plain(pixels), rtol=1e-3)
-    runtime._at_once = 2  # memory ran short: pieces of another shape are not what was compiled
+    runtime.pieces.at_once = 2  # memory ran short: pieces of another shape are not what was compiled
     np.testing.assert_allclose(runtime(pixels), plain(pixels), rtol=1e-3, atol=1e-3)
 
 

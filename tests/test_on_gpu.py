@@ -96,7 +96,7 @@ def test_out_of_memory_computes_in_smaller_pieces_and_goes_on(fast):
         free, _ = torch.cuda.mem_get_info()
         hoard = torch.empty(free - 900 * 2**20, dtype=torch.uint8, device="cuda")
         found = pool.submit(runtime, pixels).result()
-        assert 1 <= runtime._at_once < 1024
+        assert 1 <= runtime.pieces.at_once < 1024
         del hoard
         torch.cuda.empty_cache()
     assert relative_difference(found, expected) < 0.05

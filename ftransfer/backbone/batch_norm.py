@@ -9,11 +9,9 @@ import torch
 from torch import nn
 
 from ftransfer.backbone.backbone import Backbone
-from ftransfer.backbone.checkpoint import checkpoint, checkpoint_path
 from ftransfer.backbone.decoded import Pixels
 from ftransfer.backbone.weights import hash_weights
 from ftransfer.errors import FtransferError
-from ftransfer.storage.writing import write_whole, writing
 
 BATCH = 64
 MAX_PASSES = 10
@@ -128,24 +126,6 @@ def adapt_batch_norm(
         "converged": changes[-1] < tolerance,
         "unreadable": pixels.unreadable,
     }
-
-
-def save_backbone(backbone: Backbone, out, **about) -> None:
-    """Write the weights of a backbone as a checkpoint that `Backbone` takes, whole or not at all.
-
-    Parameters
-    ----------
-    backbone : Backbone
-    out : str or path
-        Ends in ``.safetensors``.
-    **about
-        What the checkpoint says of itself, see `read_about`.
-    """
-    out = checkpoint_path(out)
-    state = {k: v.detach().cpu().contiguous() for k, v in backbone.network.state_dict().items()}
-    with writing(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, checkpoint(backbone.name, state, **about))
 
 
 def _set(layer, moments: _Moments) -> float:

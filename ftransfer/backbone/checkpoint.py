@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -10,6 +11,10 @@ from safetensors.torch import save
 
 from ftransfer.errors import FtransferError
 from ftransfer.storage.places import local
+from ftransfer.storage.writing import write_whole, writing
+
+if TYPE_CHECKING:
+    from ftransfer.backbone.backbone import Backbone
 
 
 def read_checkpoint(file: Path) -> dict[str, torch.Tensor]:
@@ -40,7 +45,7 @@ def read_checkpoint(file: Path) -> dict[str, torch.Tensor]:
     return {old.sub(r"\1\2", key): value for key, value in state.items()}
 
 
-def checkpoint_path(out) -> Path:
+def checkpoint_path(out: str | Path) -> Path:
     """Check that a checkpoint can have this name."""
     out = local(out, "a checkpoint")
     if out.suffix != ".safetensors":
@@ -50,14 +55,32 @@ def checkpoint_path(out) -> Path:
     return out
 
 
-def checkpoint(backbone: str, state: dict, **about) -> bytes:
+def checkpoint(backbone: str, state: dict[str, torch.Tensor], **about: object) -> bytes:
     """Write weights as safetensors, with what `read_about` reads beside them."""
     about = {"backbone": backbone, **about}
     # one entry alone: safetensors writes several in any order, and equal weights should be equal files
     return save(state, metadata={"ftransfer": json.dumps(about)})
 
 
-def read_about(weights) -> dict:
+def save_backbone(backbone: "Backbone", out: str | Path, **about: object) -> None:
+    """Write the weights of a backbone as a checkpoint that `Backbone` takes, whole or not at all.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    out : str or path
+        Ends in ``.safetensors``.
+    **about
+        What the checkpoint says of itself, see `read_about`.
+    """
+    out = checkpoint_path(out)
+    state = {k: v.detach().cpu().contiguous() for k, v in backbone.network.state_dict().items()}
+    with writing(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out, checkpoint(backbone.name, state, **about))
+
+
+def read_about(weights: str | Path) -> dict:
     """Read what a checkpoint of `ftransfer finetune` says of itself; nothing of any other."""
     file = Path(str(weights)).expanduser()
     if file.suffix != ".safetensors" or not file.is_file():

@@ -250,36 +250,49 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)
 
 
-def in_smaller_pieces(forward: Callable, pixels: np.ndarray, files: dict, runtime) -> np.ndarray:
-    """Run a batch; where memory runs out, halve the pieces, from then on, and run the same batch again.
+class Pieces:
+    """How many images are run at once: a batch, and from when memory runs out half as many.
 
     Parameters
     ----------
-    forward : callable
-        Takes pixels and files of a piece.
-    pixels : ndarray of shape (n, side, side, 3)
-    files : dict
-        By their rows.
-    runtime : object
-        Its attribute ``_at_once`` is the number of images in a piece.
+    at_once : int
+    when_full : callable
+        Lets go of what else keeps memory.
     """
-    while True:
-        step = runtime._at_once
-        try:
-            pieces = range(0, len(pixels), step)
-            return np.concatenate(
-                [forward(pixels[i : i + step], _between(files, i, i + step)) for i in pieces]
-            )
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            if step == 1:
-                raise FtransferError(
-                    "the GPU's memory does not hold a single image; use --device cpu"
-                ) from error
-            runtime._at_once = min(runtime._at_once, max(1, step // 2))
-            runtime._network = runtime.embedder  # what was made for whole batches keeps memory
-        torch.cuda.empty_cache()
+
+    def __init__(self, at_once: int, when_full: Callable[[], None]):
+        self.at_once, self.when_full = at_once, when_full
+
+    def run(
+        self, forward: Callable[[np.ndarray, dict], np.ndarray], pixels: np.ndarray, files: dict
+    ) -> np.ndarray:
+        """Run a batch; where memory runs out, run all of it again in smaller pieces.
+
+        Parameters
+        ----------
+        forward : callable
+            Takes pixels and files of a piece.
+        pixels : ndarray of shape (n, side, side, 3)
+        files : dict
+            By their rows.
+        """
+        while True:
+            step = self.at_once
+            try:
+                starts = range(0, len(pixels), step)
+                return np.concatenate(
+                    [forward(pixels[i : i + step], _between(files, i, i + step)) for i in starts]
+                )
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if step == 1:
+                    raise FtransferError(
+                        "the GPU's memory does not hold a single image; use --device cpu"
+                    ) from error
+                self.at_once = min(self.at_once, max(1, step // 2))  # other threads may have halved it, too
+                self.when_full()
+            torch.cuda.empty_cache()
 
 
 def _between(files: dict, start: int, end: int) -> dict:

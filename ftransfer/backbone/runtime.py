@@ -23,10 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from ftransfer.backbone.fast_pixels import GpuDecoder
 from ftransfer.backbone.gpu import (
     Gpu,
+    Pieces,
     compiled,
     compiling_pays,
     gpu_arithmetic,
-    in_smaller_pieces,
     unless_full,
 )
 from ftransfer.errors import FtransferError
@@ -61,7 +61,7 @@ def fast_arithmetic(device: torch.device) -> tuple[str, str]:
     return "torch", "bfloat16" if native else "float32"
 
 
-def make_runtime(backbone, images: int, batch_size: int | str = "auto") -> "TorchRuntime | OpenVINORuntime":
+def make_runtime(backbone, images: int, batch_size: int | str = "auto") -> "Runtime":
     """Choose what computes, on the CPU by the request alone.
 
     Device and tier of the backbone, what is installed and the number of images asked for decide there, never a
@@ -226,7 +226,8 @@ class TorchRuntime:
                 batch_size = OTHER_BATCH
                 if self.gpu:
                     batch_size = self.gpu.grow_batch(self.embedder, self.image_size, images)
-            self.batch_size = self._at_once = batch_size
+            self.batch_size = batch_size
+            self.pieces = Pieces(batch_size, self._drop_recorded)
             self._shape = (batch_size, self.image_size, self.image_size, 3)
             if self.gpu and not self.exact and self._compiling_pays(images):
                 self._network = compiled(self.embedder, self.gpu.run, self.buffer())
@@ -263,7 +264,10 @@ class TorchRuntime:
         Undecodable
             If some of the files cannot be decoded.
         """
-        return in_smaller_pieces(self._forward, pixels, files or {}, self)
+        return self.pieces.run(self._forward, pixels, files or {})
+
+    def _drop_recorded(self) -> None:
+        self._network = self.embedder  # what was made for whole batches keeps memory
 
     def _forward(self, pixels: np.ndarray, files: dict[int, Encoded]) -> np.ndarray:
         network = self._network if len(pixels) == self.batch_size else self.embedder  # compiled for one shape
@@ -352,6 +356,9 @@ class OpenVINORuntime:
     def precisely(self):
         """Set nothing: all is set in the compiled network."""
         return nullcontext()
+
+
+Runtime = TorchRuntime | OpenVINORuntime
 
 
 def relative_difference(rows: np.ndarray, expected: np.ndarray) -> float:

@@ -130,8 +130,8 @@ def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_out
     if the classes are the same, else a new one is trained. Stopped and started again, it goes on where it was.
     """
     from ftransfer.backbone.backbone import Backbone
-    from ftransfer.backbone.batch_norm import adapt_batch_norm, save_backbone
-    from ftransfer.backbone.checkpoint import checkpoint_path, read_about
+    from ftransfer.backbone.batch_norm import adapt_batch_norm
+    from ftransfer.backbone.checkpoint import checkpoint_path, read_about, save_backbone
     from ftransfer.finetune.rules import read_rules
     from ftransfer.finetune.settings import Training
     from ftransfer.finetune.train import fine_tune

@@ -64,7 +64,7 @@ def run_race(
     load_scorer(scorer)  # names that are wrong are said before anything is read
     if search not in SEARCHES:
         raise unknown("search", search, SEARCHES, plural="searches")
-    feature_set = features if hasattr(features, "load") else open_features(features)
+    feature_set = open_features(features)
     recipes = [load_recipe(p) for p in pipelines]
     sources = split_names(source)
     if classes not in ("strict", "shared", "all"):

@@ -5,7 +5,9 @@ import uuid
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
+from typing import Unpack
 
 import pandas as pd
 
@@ -23,6 +25,7 @@ from ftransfer.cluster.job import (
 from ftransfer.cluster.loan import lending
 from ftransfer.errors import FtransferError
 from ftransfer.extract.plan import pending_rows
+from ftransfer.extract.running import Options, Running
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.manifest import fill_in
 from ftransfer.images.read import full_path
@@ -34,6 +37,25 @@ SMALLEST_SHARD, LARGEST_SHARD = 64, 8192  # images; the largest makes one part
 STOP_SECONDS = 60  # after Ctrl-C, for the shards that run to commit what they have
 
 
+class ClusterOptions(Options, total=False):
+    """What `extract_on_cluster` takes of `ClusterRunning`, by name."""
+
+    shard_size: int | None
+
+
+@dataclass(frozen=True)
+class ClusterRunning(Running):
+    """How an extraction runs on a cluster.
+
+    Attributes
+    ----------
+    shard_size : int, optional
+        Images in a shard. Default: so many that each worker gets eight shards, but at least 64 and at most 8192.
+    """
+
+    shard_size: int | None = None
+
+
 def extract_on_cluster(
     images: pd.DataFrame,
     out,
@@ -41,13 +63,9 @@ def extract_on_cluster(
     cluster,
     *,
     device: str = "auto",
-    batch_size: int | str = "auto",
-    workers: int | None = None,
-    strict: bool = False,
     views: dict | None = None,
-    shard_size: int | None = None,
-    progress: Callable[[int], None] = lambda n: None,
     warn: Callable[[str], None] = warnings.warn,
+    **running: Unpack[ClusterOptions],
 ) -> FeatureSet:
     """Embed images on a Dask cluster; as `extract_features`, and with the same rows.
 
@@ -57,7 +75,7 @@ def extract_on_cluster(
 
     Parameters
     ----------
-    images, out, strict, views
+    images, out, views
         As for `extract_features`.
     backbone : Backbone
         On any device.
@@ -65,17 +83,12 @@ def extract_on_cluster(
         As for `connect`.
     device : str, default="auto"
         Of the workers: ``"auto"`` takes the GPU where there is one.
-    batch_size : int or "auto"
-        Images in a forward pass of a worker.
-    workers : int, optional
-        Threads that read and decode for a shard. Default: the cores of the worker's machine, divided by the shards
-        that may run on it at once.
-    shard_size : int, optional
-        Images in a shard. Default: so many that each worker gets eight shards, but at least 64 and at most 8192.
-    progress : callable
-        Called with the number of images dealt with since the last call, a shard at a time.
     warn : callable
         Called with a sentence where the same bytes cannot be promised.
+    **running
+        As for `extract_features`, and ``shard_size``, see `ClusterRunning`. ``workers`` are those of a shard, by
+        default the cores of the machine, divided by the shards that may run on it at once; ``progress`` is called
+        a shard at a time.
 
     Returns
     -------
@@ -91,7 +104,8 @@ def extract_on_cluster(
     """
     from ftransfer.extract.summary import Summary, conclude, interrupted
 
-    started = time.monotonic()
+    started, how = time.monotonic(), ClusterRunning(**running)
+    there = Running(how.batch_size, how.workers, how.strict)  # progress is told here
     with connect(cluster) as client, lending(client) as lend:
         check_versions(client, warn)
         backbone = backbone.on("cpu")
@@ -103,17 +117,17 @@ def extract_on_cluster(
         before = features.done()
         known = manifest["sha256"].isin(before)
         manifest.loc[known, "status"] = "ok"
-        progress(int(known.sum()))
+        how.progress(int(known.sum()))
         summary = Summary(len(manifest), replaced=replaced)
         try:
             if not known.all():
                 rows = manifest[~known]
                 sight = Sight(str(folder), _mark(features), _samples(rows))
                 _refuse_blind_workers(client, sight)
-                job = Job(backbone, sight, len(manifest), device, batch_size, workers, strict)
+                job = Job(backbone, sight, len(manifest), device, there)
                 shards = _Shards(client, lend(job), slots, resources)
                 with said_in_one_line("shard"):
-                    summary.runtime = shards.embed(rows, shard_size, manifest, progress)
+                    summary.runtime = shards.embed(rows, how.shard_size, manifest, how.progress)
         except KeyboardInterrupt:
             raise interrupted(manifest, out) from None
         finally:
@@ -130,7 +144,7 @@ class _Shards:
 
     def __init__(self, client, name: str, slots: dict[str, int], resources: dict):
         self.client, self.name, self.slots, self.resources = client, name, slots, resources
-        self.waiting = {}  # future: number of the shard
+        self.waiting: dict = {}  # future: number of the shard
 
     def embed(self, rows: pd.DataFrame, size: int | None, manifest: pd.DataFrame, progress) -> str:
         """Embed rows of the manifest, and put in what became of them; return what computed."""
@@ -213,7 +227,7 @@ def _describe_workers(client, backbone, device: str) -> tuple[dict[str, int], di
     found = _on_all(client, describe_worker, backbone.tier, device)
     gpus = any(each["gpus"] for each in found.values())
     used = {worker: each for worker, each in found.items() if each["gpus"] or not gpus}
-    slots = {}
+    slots: dict[str, int] = {}
     for each in used.values():
         slots[each["host"]] = slots.get(each["host"], 0) + each["gpus" if gpus else "threads"]
     if backbone.tier == "fast":
@@ -245,7 +259,7 @@ def _mark(features: FeatureSet) -> bytes:
 
 def _samples(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
     """Choose an image of each root that can be read here."""
-    found = []
+    found: list[tuple[str, str, str]] = []
     for root, images in rows.groupby("root"):
         hashes = ((root, path, hash_image(root, path)) for path in images["path"].head(100))
         found += islice((each for each in hashes if each[2]), 1)

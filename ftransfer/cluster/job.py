@@ -4,7 +4,7 @@ import hashlib
 import socket
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import joblib
@@ -14,6 +14,7 @@ from ftransfer.cluster.connect import distributed
 from ftransfer.cluster.loan import borrow, borrowed, faults_as_text
 from ftransfer.errors import FtransferError
 from ftransfer.extract.plan import count_readers
+from ftransfer.extract.running import Running
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.images.read import read_bytes
 from ftransfer.storage.places import place
@@ -58,9 +59,7 @@ class Job:
     sight: Sight
     images: int  # asked for in all: by them, not by those of a shard, the runtime is chosen
     device: str
-    batch_size: int | str
-    workers: int | None
-    strict: bool
+    running: Running
 
     def begin(self) -> None:
         """Check this worker, which may have joined late, and load the model.
@@ -98,7 +97,7 @@ class Job:
         with self.lock:
             if self.runtime is None:
                 images = self.images * self.features.n_views
-                self.runtime = make_runtime(self.backbone, images, self.batch_size)
+                self.runtime = make_runtime(self.backbone, images, self.running.batch_size)
                 if self.backbone.device.type == "cpu":
                     self.runtime.lanes = lanes
             return self.runtime
@@ -114,12 +113,8 @@ class Job:
 
         threads = max(1, joblib.cpu_count() // slots.get(socket.gethostname(), 1))
         summary, make = Summary(len(rows)), partial(self.make_runtime, threads)
-        options = {
-            "done": self.done,
-            "workers": self.workers or count_readers(rows, threads),
-            "strict": self.strict,
-            "progress": look_up,
-        }
+        workers = self.running.workers or count_readers(rows, threads)
+        running = replace(self.running, workers=workers, progress=look_up)
         self.begun.add(shard)
         with self.lock:  # a part is read once, not for every shard
             parts = {file: keys for file, keys, _ in self.features.parts() if file not in self.read}
@@ -127,7 +122,7 @@ class Job:
             self.read |= parts.keys()
         with suppress(KeyboardInterrupt):  # what was embedded is committed
             look_up(0)
-            embed_rows(self.features, self.backbone, rows, summary, make, **options)
+            embed_rows(self.features, self.backbone, rows, summary, make, running, done=self.done)
         return rows, summary.runtime
 
 

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.features.feature_set import FeatureSet
+from ftransfer.features.protocol import Features
 
 LOGITS = ("fc", "classifier", "head", "heads")  # the last module of torchvision's models, by its whole name
 MOST_ROWS = 5000
@@ -232,7 +232,7 @@ def _measure(X, y, is_logits):
     }
 
 
-def list_layers(features: FeatureSet) -> list[tuple[str, slice]]:
+def list_layers(features: Features) -> list[tuple[str, slice]]:
     """List the layers of a feature set with their columns, and all together where there are several."""
     layers = features.fingerprint["layers"]
     ends = np.cumsum([0, *(layer["width"] for layer in layers)])
@@ -240,7 +240,7 @@ def list_layers(features: FeatureSet) -> list[tuple[str, slice]]:
     return parts if len(parts) == 1 else [*parts, ("+".join(name for name, _ in parts), slice(None))]
 
 
-def _labelled(features: FeatureSet, source) -> pd.DataFrame:
+def _labelled(features: Features, source) -> pd.DataFrame:
     rows = features.complete.query("status == 'ok'")
     found = sorted(rows["domain"].unique())
     if source is not None and source not in found:

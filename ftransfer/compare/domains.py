@@ -13,7 +13,7 @@ import pandas as pd
 from ftransfer.compare import distances
 from ftransfer.compare.label_shift import estimate_class_shares
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.features.feature_set import FeatureSet
+from ftransfer.features.protocol import Features
 
 FEWEST_ROWS = 8  # of a domain or class: halves of four
 HALVES = 10  # of both domains, for the interval; half as many of each domain, for the yardstick
@@ -343,7 +343,7 @@ def _value(table, measure):
 
 
 def compare_all(
-    features: FeatureSet, domains=None, random_state=0, *, max_rows=1000, progress=None
+    features: Features, domains=None, random_state=0, *, max_rows=1000, progress=None
 ) -> Comparison:
     """Compare every pair of domains of a feature set.
 

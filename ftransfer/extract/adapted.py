@@ -1,6 +1,7 @@
 """Embed domains by batch-norm statistics of their own (AdaBN)."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Unpack
 
 import pandas as pd
 
@@ -8,6 +9,7 @@ from ftransfer.backbone.backbone import Backbone
 from ftransfer.backbone.batch_norm import adapt_batch_norm
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.extract.extract import extract_features
+from ftransfer.extract.running import Options, untold
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.statistics import write_statistics
 
@@ -16,10 +18,10 @@ def extract_adapted(
     images: pd.DataFrame,
     out,
     backbone: Backbone,
-    domains,
+    domains: Iterable[str],
     *,
-    progress: Callable[[int], None] = lambda n: None,
-    **options,
+    views: dict | None = None,
+    **options: Unpack[Options],
 ) -> FeatureSet:
     """Embed images into the feature set `out`, some domains each by batch-norm statistics of its own.
 
@@ -35,7 +37,7 @@ def extract_adapted(
     backbone : Backbone
     domains : sequence of str
         Those that are adapted; the others keep the statistics that the backbone came with.
-    progress, **options
+    views, **options
         As `extract_features` takes them.
 
     Returns
@@ -47,6 +49,7 @@ def extract_adapted(
     FtransferError
         As `adapt_batch_norm` and `extract_features`; if a domain is not there, or two domains hold the same picture.
     """
+    domains = list(domains)
     for domain in domains:
         if domain not in set(images["domain"]):
             raise unknown("domain", domain, images["domain"].unique())
@@ -62,12 +65,11 @@ def extract_adapted(
     computed = 0
     for domain, own in images.groupby("domain", sort=False):
         network.load_state_dict(plain | states.get(domain, {}))
-        features = extract_features(own, out, backbone, progress=progress, **options)
+        features = extract_features(own, out, backbone, views=views, **options)
         computed += features.summary.computed
     network.load_state_dict(plain)
-    features = extract_features(
-        images, out, backbone, **options
-    )  # computes nothing: it lists all rows together
+    options["progress"] = untold  # nothing is computed any more: all rows are listed together
+    features = extract_features(images, out, backbone, views=views, **options)
     for domain, state in states.items():  # for whoever embeds further images of the domain
         write_statistics(features.folder, names[domain], {k: v.cpu().numpy() for k, v in state.items()})
     features.summary.computed, features.summary.reused = computed, len(images) - computed

@@ -2,20 +2,26 @@
 
 import pickle
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Event
 
 import pandas as pd
 import torch
 
+from ftransfer.backbone.backbone import Backbone
 from ftransfer.backbone.gpu import part_queues
 from ftransfer.backbone.runtime import make_runtime
 from ftransfer.errors import FtransferError
+from ftransfer.extract.engine import embed_rows
 from ftransfer.extract.plan import count_readers
+from ftransfer.extract.running import Running
+from ftransfer.extract.summary import Summary
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.manifest import fill_in
 
@@ -36,17 +42,12 @@ def name_devices(wanted: str, images: int) -> list[str]:
 
 
 def embed_on_devices(
-    embed: Callable,
     features: FeatureSet,
-    backbone,
+    backbone: Backbone,
     rows: pd.DataFrame,
-    summary,
+    summary: Summary,
     devices: Sequence[str],
-    *,
-    batch_size: int | str = "auto",
-    workers: int | None = None,
-    strict: bool = False,
-    progress: Callable[[int], None] = lambda n: None,
+    running: Running,
 ) -> None:
     """Embed images with a process for each device, each every n-th image.
 
@@ -55,13 +56,11 @@ def embed_on_devices(
 
     Parameters
     ----------
-    embed : callable
-        `embed_rows`, which each process calls.
+    features, backbone, rows, summary
+        As for `embed_rows`.
     devices : sequence of str
-    workers : int, optional
-        Threads that decode, of all processes together. Default: `count_readers`.
-    features, backbone, rows, summary, batch_size, strict, progress
-        As for `embed_rows` and `make_runtime`.
+    running : Running
+        Its `workers` are those of all processes together.
 
     Raises
     ------
@@ -70,10 +69,10 @@ def embed_on_devices(
     """
     context = get_context("spawn")  # CUDA does not outlive a fork
     told, stop = context.SimpleQueue(), context.Event()
-    options = {"workers": max(1, (workers or count_readers(rows)) // len(devices)), "strict": strict}
+    workers = max(1, (running.workers or count_readers(rows)) // len(devices))
     images = len(rows) * features.n_views
     job = pickle.dumps(
-        (embed, features.folder, backbone.on("cpu"), images, batch_size, options, type(summary))
+        (features.folder, backbone.on("cpu"), images, running.batch_size, workers, running.strict)
     )
     pool, shards = ProcessPoolExecutor(len(devices), context, _begin, (told, stop)), []
     try:
@@ -83,7 +82,7 @@ def embed_on_devices(
         while not (all(shard.done() for shard in shards) or any(map(_failed, shards))):
             wait(shards, 0.2, FIRST_COMPLETED)
             while not told.empty():
-                progress(told.get())
+                running.progress(told.get())
     finally:
         stop.set()
         pool.shutdown()
@@ -93,7 +92,7 @@ def embed_on_devices(
 
 
 @contextmanager
-def _ctrl_c_is_ours():
+def _ctrl_c_is_ours() -> Iterator[None]:
     """Let processes that begin meanwhile not hear Ctrl-C: they are told, and commit what they have."""
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -110,7 +109,7 @@ def _failed(shard: Future) -> bool:
     return shard.done() and bool(shard.exception() or shard.result()[2])
 
 
-def _keep(shard: Future, rows: pd.DataFrame, summary) -> Exception | None:
+def _keep(shard: Future, rows: pd.DataFrame, summary: Summary) -> Exception | None:
     """Put what became of a shard into the rows of all; return its error."""
     try:
         found, did, error = shard.result()
@@ -131,25 +130,41 @@ def _keep(shard: Future, rows: pd.DataFrame, summary) -> Exception | None:
 # ---------------------------------------------------------------- in the process of a device
 
 
-def _begin(told, stop) -> None:
-    _begin.told, _begin.stop = told, stop
+class _Parent:
+    """The process that began this one: it is told how many images are done, and says when to stop."""
+
+    def __init__(self, told: SimpleQueue, stop: Event):
+        self.told, self.stop = told, stop
+        self.stopping = False
+
+    def progress(self, n: int) -> None:
+        self.told.put(n)
+        parent = parent_process()
+        if not self.stopping and (self.stop.is_set() or not (parent and parent.is_alive())):
+            self.stopping = True  # once: what is finished is being committed, as after Ctrl-C
+            raise KeyboardInterrupt
 
 
-def _progress(n: int) -> None:
-    _begin.told.put(n)
-    if _begin.stop and (_begin.stop.is_set() or not parent_process().is_alive()):
-        _begin.stop = None  # once: what is finished is being committed, as after Ctrl-C
-        raise KeyboardInterrupt
+_parent: _Parent | None = None  # of a process that `embed_on_devices` began
 
 
-def _embed_shard(job: bytes, device: str, rows: pd.DataFrame) -> tuple:
+def _begin(told: SimpleQueue, stop: Event) -> None:
+    global _parent
+    _parent = _Parent(told, stop)
+
+
+def _embed_shard(
+    job: bytes, device: str, rows: pd.DataFrame
+) -> tuple[pd.DataFrame, Summary, FtransferError | None]:
     """Return the rows as they became, a summary, and the error that ended it."""
-    embed, folder, backbone, images, batch_size, options, summary_of = pickle.loads(job)
-    rows, summary = rows.copy(), summary_of(len(rows))
+    assert _parent is not None  # `_begin` came first
+    folder, backbone, images, batch_size, workers, strict = pickle.loads(job)
+    rows, summary = rows.copy(), Summary(len(rows))
+    running = Running(batch_size, workers, strict, _parent.progress)
     try:
         backbone = backbone.on(device)
         make = partial(make_runtime, backbone, images, batch_size)
-        embed(FeatureSet(folder), backbone, rows, summary, make, progress=_progress, **options)
+        embed_rows(FeatureSet(folder), backbone, rows, summary, make, running)
     except KeyboardInterrupt:
         pass
     except FtransferError as error:

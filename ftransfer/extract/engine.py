@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -18,11 +19,14 @@ from queue import SimpleQueue
 import numpy as np
 import pandas as pd
 
+from ftransfer.backbone.backbone import Backbone
 from ftransfer.backbone.device import versions
 from ftransfer.backbone.fast_pixels import Undecodable
-from ftransfer.backbone.runtime import lanes, one_torch_thread_each
+from ftransfer.backbone.runtime import Runtime, lanes, one_torch_thread_each
 from ftransfer.errors import FtransferError
 from ftransfer.extract.plan import count_readers
+from ftransfer.extract.running import Running
+from ftransfer.extract.summary import Summary
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.manifest import FIELDS
 from ftransfer.images.jpeg import Encoded
@@ -40,8 +44,15 @@ NUMBERS, MISSING = ("size", "mtime"), np.iinfo(np.int64).min
 
 
 def embed_rows(
-    features, backbone, rows, summary, make, *, done=None, workers=None, strict=False, progress=lambda n: None
-):
+    features: FeatureSet,
+    backbone: Backbone,
+    rows: pd.DataFrame,
+    summary: Summary,
+    make: Callable[[], Runtime],
+    running: Running,
+    *,
+    done: set[str] | None = None,
+) -> None:
     """Embed the images of some rows of the manifest and commit them as parts; `rows` then say what became of each.
 
     Parameters
@@ -54,15 +65,14 @@ def embed_rows(
         What was done is counted here.
     make : callable
         Gives the runtime, once an image turns up that has to be computed.
+    running : Running
     done : set of str, optional
         Hashes that have an embedding; those that get one are added. Default: what the parts hold.
-    workers, strict, progress
-        As for `extract_features`.
     """
     done = features.done() if done is None else done
-    run = _Run(features, backbone, rows, summary, make, done, progress)
+    run = _Run(features, backbone, rows, summary, make, done, running.progress)
     try:
-        run.go(workers or count_readers(rows), strict)
+        run.go(running.workers or count_readers(rows), running.strict)
     finally:
         for name, values in run.columns.items():
             if name in NUMBERS:

@@ -1,8 +1,9 @@
 """From a table of images to a feature set: what is there is kept, what is new is embedded."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
+from typing import Unpack
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from ftransfer.backbone.runtime import make_runtime
 from ftransfer.extract.devices import embed_on_devices
 from ftransfer.extract.engine import embed_rows
 from ftransfer.extract.plan import pending_rows
+from ftransfer.extract.running import Options, Running
 from ftransfer.extract.summary import Summary, conclude, interrupted
 from ftransfer.features.feature_set import FeatureSet
 
@@ -20,12 +22,9 @@ def extract_features(
     out,
     backbone: Backbone,
     *,
-    batch_size: int | str = "auto",
-    workers: int | None = None,
-    strict: bool = False,
     views: dict | None = None,
     devices: Sequence[str] = (),
-    progress: Callable[[int], None] = lambda n: None,
+    **running: Unpack[Options],
 ) -> FeatureSet:
     """Embed images with a frozen backbone into the feature set `out`; go on where it was stopped.
 
@@ -37,20 +36,12 @@ def extract_features(
         Folder of the feature set, or its URL. Rows of the same root or domain are replaced in its manifest, others
         are kept; an embedding that is there already is not computed again.
     backbone : Backbone
-    batch_size : int or "auto"
-        Images in a forward pass, see `make_runtime`. A batch that is not full is filled up, so that all have
-        one shape.
-    workers : int, optional
-        Threads that read and decode, beside a GPU processes. Default: the usable cores; for images in a store more,
-        as they mostly wait.
-    strict : bool, default=False
-        Whether the first image that cannot be read stops the run.
     views : dict, optional
         From `describe_views`: embed several views of each image.
     devices : sequence of str, optional
         Devices of this machine to compute on, a process each. Default: the backbone's alone.
-    progress : callable
-        Called with the number of images dealt with since the last call.
+    **running
+        ``batch_size``, ``workers``, ``strict`` and ``progress``, see `ftransfer.extract.running.Running`.
 
     Returns
     -------
@@ -63,19 +54,17 @@ def extract_features(
     Interrupted
         On Ctrl-C, after what was finished was committed.
     """
-    started = time.monotonic()
+    started, how = time.monotonic(), Running(**running)
     features = FeatureSet.create(out, backbone.fingerprint | ({"views": views} if views else {}))
     features.write_origin(backbone.origin)
     manifest, replaced = features.list_rows(lambda old: pending_rows(old, images))
     summary = Summary(len(manifest), replaced=replaced)
-    runtime = partial(make_runtime, backbone, len(manifest) * features.n_views, batch_size)
-    options = {"workers": workers, "strict": strict, "progress": progress}
     try:
         if len(devices) > 1:
-            several = {"devices": devices, "batch_size": batch_size}
-            embed_on_devices(embed_rows, features, backbone, manifest, summary, **several, **options)
+            embed_on_devices(features, backbone, manifest, summary, devices, how)
         else:
-            embed_rows(features, backbone, manifest, summary, runtime, **options)
+            make = partial(make_runtime, backbone, len(manifest) * features.n_views, how.batch_size)
+            embed_rows(features, backbone, manifest, summary, make, how)
     except KeyboardInterrupt:
         raise interrupted(manifest, out) from None
     finally:

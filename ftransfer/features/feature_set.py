@@ -13,10 +13,11 @@ put only if it has not changed since it was read (`ftransfer.storage.writing.exc
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,8 @@ class FeatureSet:
         If there is no feature set, or what is there cannot be read.
     """
 
-    notes = ()  # what a task has to say of its features; a joined set has some
+    notes: Sequence[str] = ()  # what a task has to say of its features; a joined set has some
+    summary: Any  # what the extraction that gave this object did, see `extract_features`
 
     def __init__(self, folder):
         self.folder = place(folder)

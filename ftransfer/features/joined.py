@@ -1,6 +1,7 @@
 """Several feature sets of the same images as one: what several backbones know, side by side."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +24,19 @@ class JoinedFeatures:
 
     Attributes
     ----------
-    folder : str
+    shown : list of FeatureSet
+        Those whose embeddings are loaded: all, or one.
+    folder : str; Path or Remote where one is shown
     fingerprint : dict
-        With ``joined``, the fingerprints of all.
+        With ``joined``, the fingerprints of all that are shown; that of the one.
     width : int
         Numbers a row, all together.
     complete : DataFrame
         Manifest of the first set, without the images that another one lacks.
     notes : list of str
         How many were left out.
-    training : None
-        Of one backbone; these are several.
+    training : dict or None
+        That of one backbone; None of several.
 
     Raises
     ------
@@ -41,18 +44,10 @@ class JoinedFeatures:
         If nothing is in all of them.
     """
 
-    training = None
-
     def __init__(self, feature_sets: Sequence[FeatureSet]):
         self.feature_sets = list(feature_sets)
         first, *others = self.feature_sets
-        self.folder = " + ".join(str(f.folder) for f in self.feature_sets)
-        self.width = sum(f.width for f in self.feature_sets)
-        self.n_views = min(f.n_views for f in self.feature_sets)
-        if any(f.views != first.views for f in others):
-            self.n_views = 1  # of images as they are: other views differ
-        self.origin = " + ".join(f.origin for f in self.feature_sets)
-        self.fingerprint = _join_fingerprints([f.fingerprint for f in self.feature_sets])
+        self._show(self.feature_sets)
         self.complete = first.complete.assign(_row=range(len(first.complete)))
         self.notes = []
         self._hashes = []  # of each other set: its hash of each row of the first, missing where it has none
@@ -69,6 +64,22 @@ class JoinedFeatures:
                 f"content, and embeddings that were imported without it by domain and path"
             )
 
+    def _show(self, shown: list[FeatureSet]) -> None:
+        self.shown, (first, *others) = shown, shown
+        self.folder = " + ".join(str(f.folder) for f in shown) if others else first.folder
+        self.width = sum(f.width for f in shown)
+        # where the views differ, of images as they are
+        self.n_views = first.n_views if all(f.views == first.views for f in others) else 1
+        self.origin = " + ".join(f.origin for f in shown)
+        self.fingerprint = _join_fingerprints([f.fingerprint for f in shown]) if others else first.fingerprint
+        self.training = None if others else first.training
+
+    def alone(self, which: int) -> "JoinedFeatures":
+        """Show one of the sets alone, as far as all of them have an image; labels and order are the same."""
+        other = copy.copy(self)
+        other._show([self.feature_sets[which]])
+        return other
+
     @property
     def manifest(self) -> pd.DataFrame:
         """The same as `complete`."""
@@ -77,47 +88,17 @@ class JoinedFeatures:
     def load(self, rows: pd.DataFrame, *, view: int = 0) -> np.ndarray:
         """Load the embeddings of some rows of `complete`, as `FeatureSet.load` does."""
         X, start = np.empty((len(rows), self.width), dtype=np.float32), 0
-        for which, each in enumerate(self.feature_sets):
-            X[:, start : start + each.width] = self.load_one(which, rows, view=view)
+        for each in self.shown:
+            which = self.feature_sets.index(each)
+            own = rows
+            if which:
+                own = rows.assign(sha256=self._hashes[which - 1].loc[rows["_row"]].to_numpy())
+            X[:, start : start + each.width] = each.load(own, view=view)
             start += each.width
         return X
 
-    def load_one(self, which: int, rows: pd.DataFrame, *, view: int = 0) -> np.ndarray:
-        """Load the embeddings that one of the sets has of some rows of `complete`."""
-        if which:
-            rows = rows.assign(sha256=self._hashes[which - 1].loc[rows["_row"]].to_numpy())
-        return self.feature_sets[which].load(rows, view=view)
 
-
-class Alternative:
-    """One of several feature sets of the same images, as far as all of them have an image; stands where it does.
-
-    Parameters
-    ----------
-    joined : JoinedFeatures
-    which : int
-        Its number among the sets.
-
-    Attributes
-    ----------
-    folder, fingerprint, width, n_views, origin, training
-        Those of the set.
-    complete, notes
-        Those of `joined`: labels, domains and order of the first set.
-    """
-
-    def __init__(self, joined: JoinedFeatures, which: int):
-        self.joined, self.which, own = joined, which, joined.feature_sets[which]
-        self.folder, self.fingerprint, self.width = own.folder, own.fingerprint, own.width
-        self.n_views, self.origin, self.training = own.n_views, own.origin, own.training
-        self.complete, self.notes = joined.complete, joined.notes
-
-    def load(self, rows: pd.DataFrame, *, view: int = 0) -> np.ndarray:
-        """Load the embeddings of some rows of `complete`, as `FeatureSet.load` does."""
-        return self.joined.load_one(self.which, rows, view=view)
-
-
-def open_alternatives(folders) -> dict[str, Alternative]:
+def open_alternatives(folders: Iterable[str | Path | Remote]) -> dict[str, JoinedFeatures]:
     """Open several feature sets of the same images as alternatives, by the shortest names that tell them apart.
 
     Raises
@@ -125,14 +106,14 @@ def open_alternatives(folders) -> dict[str, Alternative]:
     FtransferError
         If there are not several, or no image is in all of them.
     """
-    folders = list(dict.fromkeys(place(folder) for folder in folders))
-    if len(folders) < 2:
+    places = list(dict.fromkeys(place(folder) for folder in folders))
+    if len(places) < 2:
         raise FtransferError("alternatives are two feature sets or more; given one")
-    joined = JoinedFeatures([FeatureSet(folder) for folder in folders])
-    names = [folder.resolve().name for folder in folders]
+    joined = JoinedFeatures([FeatureSet(folder) for folder in places])
+    names = [folder.resolve().name for folder in places]
     if len(set(names)) < len(names):
-        names = [str(folder) for folder in folders]
-    return {name: Alternative(joined, which) for which, name in enumerate(names)}
+        names = [str(folder) for folder in places]
+    return {name: joined.alone(which) for which, name in enumerate(names)}
 
 
 def _match(first: FeatureSet, rows: pd.DataFrame, other: FeatureSet) -> pd.Series:
@@ -162,13 +143,17 @@ def _join_fingerprints(fingerprints: list[dict]) -> dict:
     }
 
 
-def open_features(folders) -> FeatureSet | JoinedFeatures:
+def open_features(
+    folders: str | Path | Remote | FeatureSet | JoinedFeatures | Iterable[str | Path | Remote],
+) -> FeatureSet | JoinedFeatures:
     """Open a feature set, or several as one.
 
     Parameters
     ----------
-    folders : str, path, or list of them
+    folders : str, path, or list of them; what is open already is given back
     """
+    if isinstance(folders, FeatureSet | JoinedFeatures):
+        return folders
     folders = [folders] if isinstance(folders, str | Path | Remote) else list(dict.fromkeys(folders))
     sets = [FeatureSet(folder) for folder in folders]
     return sets[0] if len(sets) == 1 else JoinedFeatures(sets)

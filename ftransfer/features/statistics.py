@@ -7,6 +7,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ftransfer.errors import FtransferError
+from ftransfer.features.protocol import Features
 from ftransfer.storage.places import place
 from ftransfer.storage.writing import write_whole, writing
 
@@ -24,7 +25,7 @@ def write_statistics(folder, weights: str, statistics: dict[str, np.ndarray]) ->
         write_whole(file, save(statistics))
 
 
-def read_statistics(features, domain: str) -> dict[str, np.ndarray] | None:
+def read_statistics(features: Features, domain: str) -> dict[str, np.ndarray] | None:
     """Read the statistics by which a domain of a feature set was embedded.
 
     Returns

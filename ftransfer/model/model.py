@@ -9,8 +9,8 @@ import pandas as pd
 from PIL import Image
 
 from ftransfer.errors import FtransferError
-from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.fingerprint import feature_width
+from ftransfer.features.protocol import Features
 from ftransfer.features.statistics import read_statistics
 from ftransfer.model.confidence import Familiar, fit_temperature, probability
 from ftransfer.model.file import read_model_file, write_model_file
@@ -69,7 +69,7 @@ class Model:
     statistics: dict | None = None
 
     @classmethod
-    def of(cls, pipeline, task, features: FeatureSet, chosen_by: dict) -> "Model":
+    def of(cls, pipeline, task, features: Features, chosen_by: dict) -> "Model":
         """Make the model of a pipeline that was fitted on a task; calibrate it, and note what it knows.
 
         Parameters

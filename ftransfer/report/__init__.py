@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ftransfer.errors import FtransferError
-from ftransfer.features.feature_set import FeatureSet
+from ftransfer.features.protocol import Features
 from ftransfer.report.numbers import Findings, plain, setting
 from ftransfer.report.page import draw_or_tell, draw_page
 from ftransfer.report.several import KINDS, name_folders, write_several
@@ -45,7 +45,7 @@ def start_run(folder) -> Path:
 
 def write_report(
     race: Race,
-    features: FeatureSet,
+    features: Features,
     folder,
     *,
     command: str = "",

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ftransfer.compare.domains import compare_domains
 from ftransfer.errors import FtransferError
-from ftransfer.features.feature_set import FeatureSet
+from ftransfer.features.protocol import Features
 from ftransfer.model.model import Model
 from ftransfer.search.outcome import Race
 from ftransfer.search.steps import BASELINES
@@ -44,7 +44,7 @@ class Findings:
         The same by the best source-only pipeline; None if there is none.
     """
 
-    def __init__(self, race: Race, features: FeatureSet):
+    def __init__(self, race: Race, features: Features):
         self.race, self.task = race, race.task
         self.recommendation = self._recommendation()
         chosen_by = {**self.recommendation, "score_name": race.scorer.name}
