@@ -223,7 +223,7 @@ def _label_column(manifest: pd.DataFrame, label: str) -> str:
     return columns[label]
 
 
-def _load(features: FeatureSet, source_rows: pd.DataFrame, target_rows: pd.DataFrame) -> np.ndarray:
+def _load(features: Features, source_rows: pd.DataFrame, target_rows: pd.DataFrame) -> np.ndarray:
     if features.n_views == 1:
         return features.load(pd.concat([source_rows, target_rows]))
     views = [features.load(source_rows, view=view) for view in range(features.n_views)]

@@ -56,9 +56,9 @@ from ftransfer.cli.progress import progress_bar
 @click.option("--views", type=click.IntRange(1), default=1, show_default=True, help="Views of each image.")
 @click.option(
     "--augment",
-    default="flip,crop,color",
+    default="flip,crop,colour",
     show_default=True,
-    help="What makes them: flip, crop, color, channel-shuffle, shift, grey, invert, erase.",
+    help="What makes them: flip,crop,shift,colour,channels,grey,invert,erase.",
 )
 @click.option(
     "--rules-from",

@@ -66,7 +66,7 @@ class Names(click.ParamType):
     "--rules",
     type=Names(),
     default="",
-    help="Vary training images: flip,shift,zoom,colour,channels,grey,invert,erase; auto: learn which.",
+    help="Vary training images: flip,crop,shift,colour,channels,grey,invert,erase; auto: learn which.",
 )
 @click.option(
     "--rules-from",

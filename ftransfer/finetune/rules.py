@@ -16,7 +16,7 @@ from ftransfer.backbone.checkpoint import read_about
 from ftransfer.errors import FtransferError
 from ftransfer.finetune.augment import vary
 
-CANDIDATES = ("flip", "zoom", "colour", "channels")
+CANDIDATES = ("flip", "crop", "colour", "channels")
 FOLDS = 5
 BATCH = 64
 

@@ -33,7 +33,7 @@ class Training:
     validation, test : float, default=0.2 and 0
         Shares of each domain and class that stop the training, and that count afterwards.
     rules : tuple of str
-        Augmentation, see `vary`; ``("auto",)`` learns on the source which, see `learn_rules`.
+        Augmentations, see `vary`; ``("auto",)`` learns on the source which, see `learn_rules`.
     epochs : int, default=20
     patience : int, default=5
         Epochs without a better validation after which training ends; 0: never.

@@ -1,8 +1,10 @@
-"""Several views of an image: the plain one first, then some that keep the label, the same in every run.
+"""Augmentations, and the views of an image that they make: the plain one first, the same in every run.
 
-They carry a rule over as added source rows: that a class does not depend on where in the image, in which direction
-or in which colours it is seen.
+Views carry a rule over as added source rows: that a class does not depend on where in the image, in which direction
+or in which colours it is seen. `ftransfer.finetune` varies what it trains on by the same augmentations.
 """
+
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
@@ -24,18 +26,17 @@ def _crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return image.crop((int(left), int(top), int(left + width), int(top + height)))
 
 
-def _color(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def _colour(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Change brightness, contrast and saturation by up to 40 %."""
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         image = enhance(image).enhance(rng.uniform(0.6, 1.4))
     return image
 
 
-def _channel_shuffle(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Put the colour channels into another order."""
-    orders = [(0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+def _channels(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Put the colour channels into a random order, every sixth time their own."""
     channels = image.split()
-    return Image.merge("RGB", [channels[i] for i in orders[rng.integers(len(orders))]])
+    return Image.merge("RGB", [channels[i] for i in rng.permutation(3)])
 
 
 def _shift(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -67,13 +68,20 @@ def _erase(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return covered
 
 
-AUGMENTATIONS = {"flip": _flip, "crop": _crop, "color": _color, "channel-shuffle": _channel_shuffle}
-AUGMENTATIONS |= {"shift": _shift, "grey": _grey, "invert": _invert, "erase": _erase}
-# rules of ftransfer finetune that have another name here
-SAME = {"zoom": "crop", "colour": "color", "channels": "channel-shuffle"}
+AUGMENTATIONS = {
+    made.__name__.removeprefix("_"): made
+    for made in (_flip, _crop, _shift, _colour, _channels, _grey, _invert, _erase)
+}
 
 
-def describe_views(count: int, augment="flip,crop,color") -> dict | None:
+def augment(image: Image.Image, names: Iterable[str], rng: np.random.Generator) -> Image.Image:
+    """Vary an RGB image by augmentations, in this order; `crop` gives a smaller one."""
+    for name in names:
+        image = AUGMENTATIONS[name](image, rng)
+    return image
+
+
+def describe_views(count: int, augment: str = "flip,crop,colour") -> dict | None:
     """Make the entry of the fingerprint; None for the plain image alone.
 
     Parameters
@@ -81,11 +89,10 @@ def describe_views(count: int, augment="flip,crop,color") -> dict | None:
     count : int
         Views of each image, the plain one among them.
     augment : str
-        Names out of ``flip``, ``crop``, ``color``, ``channel-shuffle``, ``shift``, ``grey``, ``invert`` and ``erase``,
-        with commas: what is done to each of the others, in this order. The names that `Training` has for rules are
-        taken as well.
+        Names out of ``flip``, ``crop``, ``shift``, ``colour``, ``channels``, ``grey``, ``invert`` and ``erase``, with
+        commas: what is done to each of the others, in this order.
     """
-    names = [SAME.get(name.strip(), name.strip()) for name in augment.split(",") if name.strip()]
+    names = [name.strip() for name in augment.split(",") if name.strip()]
     for name in names:
         if name not in AUGMENTATIONS:
             raise unknown("augmentation", name, AUGMENTATIONS)
@@ -107,8 +114,6 @@ def make_views(image: Image.Image, sha256: str, views: dict | None) -> list[Imag
     """
     made = [image]
     for number in range(1, views["count"] if views else 1):
-        rng, view = np.random.default_rng([number, int(sha256, 16)]), image
-        for name in views["augment"]:
-            view = AUGMENTATIONS[name](view, rng)
-        made.append(view)
+        rng = np.random.default_rng([number, int(sha256, 16)])
+        made.append(augment(image, views["augment"], rng))
     return made
