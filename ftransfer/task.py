@@ -142,16 +142,8 @@ def load_task(
         If a domain, class or column of labels does not exist, a domain is on both sides, fewer than two classes are
         left, or (``"strict"``) a class is on one side only.
     """
-    if leave_target_out and target in features.fingerprint.get("batch_norm", {}):
-        raise FtransferError(
-            f"'{target}' was embedded by batch-norm statistics of its own images, so it has been seen; leave it out of "
-            f"--adapt-bn, too"
-        )
-    if leave_target_out and classes == "shared":
-        raise FtransferError(
-            "which classes are shared would be read from the labels of a target that is left out; name them, "
-            "--classes mug,bike, or take --classes all"
-        )
+    if leave_target_out:
+        _refuse_seen(features, target, classes)
     sources = tuple(dict.fromkeys([source] if isinstance(source, str) else source))
     manifest = features.complete
     if label is not None:
@@ -228,6 +220,20 @@ def _load(features: Features, source_rows: pd.DataFrame, target_rows: pd.DataFra
         return features.load(pd.concat([source_rows, target_rows]))
     views = [features.load(source_rows, view=view) for view in range(features.n_views)]
     return np.concatenate([*views, features.load(target_rows)])
+
+
+def _refuse_seen(features: Features, target: str, classes: str | Sequence[str]) -> None:
+    """Refuse to call a domain never seen if its images or labels have a say."""
+    if target in features.fingerprint.get("batch_norm", {}):
+        raise FtransferError(
+            f"'{target}' was embedded by batch-norm statistics of its own images, so it has been seen; leave it out of "
+            f"--adapt-bn, too"
+        )
+    if classes == "shared":
+        raise FtransferError(
+            "which classes are shared would be read from the labels of a target that is left out; name them, "
+            "--classes mug,bike, or take --classes all"
+        )
 
 
 def _choose_classes(

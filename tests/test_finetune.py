@@ -256,7 +256,7 @@ def test_a_training_that_is_killed_and_goes_on_ends_with_the_same_bytes(table, t
 def test_a_kill_after_the_last_epoch_costs_nothing(table, tmp_path, monkeypatch):
     settings = {**SMALL, "freeze_until": "block2", "domains": ("day",)}
     expected = fine_tune(table, tmp_path / "whole.safetensors", Training(**settings))
-    monkeypatch.setattr("ftransfer.finetune.train._Run.count", lambda *_: (_ for _ in ()).throw(Killed))
+    monkeypatch.setattr("ftransfer.finetune.run.Run.count", lambda *_: (_ for _ in ()).throw(Killed))
     with pytest.raises(Killed):
         fine_tune(table, tmp_path / "parts.safetensors", Training(**settings))
     monkeypatch.undo()

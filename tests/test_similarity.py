@@ -8,8 +8,8 @@ from scipy.stats import wasserstein_distance, zscore
 from ftransfer import FtransferError, compare_domains
 from ftransfer.compare import distances
 from ftransfer.compare import domains as similarity
-from ftransfer.compare.domains import compare_all
 from ftransfer.compare.label_shift import estimate_class_shares
+from ftransfer.compare.pairs import compare_all
 
 
 @pytest.fixture(params=[(50, 40, 6), (12, 15, 30), (12, 40, 20)], ids=["tall", "wide", "between"])

@@ -29,7 +29,7 @@ def compare(features, source, target, max_rows, as_json):
     """
     if bool(source) != bool(target):
         raise click.UsageError("--source and --target belong together; without them all domains are compared")
-    from ftransfer.compare.domains import compare_all
+    from ftransfer.compare.pairs import compare_all
     from ftransfer.features.feature_set import FeatureSet
 
     feature_set = FeatureSet(features)

@@ -1,6 +1,7 @@
 """ftransfer extract."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -8,6 +9,18 @@ import click
 
 from ftransfer.cli import complete, one_line, options, say_warning
 from ftransfer.cli.progress import progress_bar
+
+
+class BatchSize(click.ParamType):
+    """A number of images, or auto."""
+
+    name = "integer"
+
+    def convert(self, value, param, ctx):
+        """Turn text into "auto" or an int above 0."""
+        if value != "auto" and not (str(value).isdigit() and int(value) > 0):
+            self.fail("a positive whole number, or auto", param, ctx)
+        return value if value == "auto" else int(value)
 
 
 @click.command()
@@ -51,7 +64,13 @@ from ftransfer.cli.progress import progress_bar
     show_default=True,
     help="fast: bfloat16 and cheaper resizing; says how far it drifts.",
 )
-@click.option("--batch-size", default="auto", show_default=True, help="Images in a forward pass.")
+@click.option(
+    "--batch-size",
+    type=BatchSize(),
+    default="auto",
+    show_default=True,
+    help="Images in a forward pass.",
+)
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode.  [default: usable cores]")
 @click.option("--views", type=click.IntRange(1), default=1, show_default=True, help="Views of each image.")
 @click.option(
@@ -100,41 +119,19 @@ def extract(
     .parquet table with the columns path, label, domain, or a data set of torchvision such as
     torchvision:CIFAR10 or torchvision:CIFAR100:test. Stopped and started again, it goes on where it was.
     """
-    if batch_size != "auto" and not (batch_size.isdigit() and int(batch_size) > 0):
-        raise click.BadParameter("a positive whole number, or auto", param_hint="--batch-size")
-    if adapt_bn and dry_run:
-        raise click.UsageError(
-            "--dry-run cannot say what --adapt-bn would do: the fingerprint names what it finds"
-        )
+    if adapt_bn:
+        refuse_beside_adapting(dry_run, cluster)
     if cluster is not None:
         from ftransfer.cluster import check_address, extract_on_cluster
 
         check_address(cluster)  # a typo is said before a network is loaded
-    if adapt_bn and cluster:
-        raise click.UsageError(
-            "--adapt-bn does not run on a cluster; give --weights what ftransfer finetune --adapt-bn wrote"
-        )
     from ftransfer.backbone.backbone import PHOTO_HINT, Backbone
     from ftransfer.extract.devices import name_devices
     from ftransfer.extract.extract import extract_features
-    from ftransfer.extract.plan import plan_extraction
-    from ftransfer.features.manifest import LABELS
-    from ftransfer.images.find import find_images
     from ftransfer.images.read import looks_like_photographs
-    from ftransfer.images.table import read_labels
-    from ftransfer.images.views import describe_views
 
-    if rules_from:
-        from ftransfer.finetune.rules import read_rules
-
-        if views == 1:
-            raise click.UsageError("--rules-from makes views of each image: say how many, --views 4")
-        augment = ",".join(read_rules(rules_from))
-    made = describe_views(views, augment)
-    table = find_images(images, domain=domain, labels=labels, allow_outside=allow_outside)
-    if label_columns:
-        of_tasks = read_labels(images, label_columns)
-        table = table.join(of_tasks.add_prefix(LABELS)).assign(label=of_tasks[label_columns[0]])
+    made = choose_views(views, augment, rules_from)
+    table = list_images(images, label_columns, domain=domain, labels=labels, allow_outside=allow_outside)
     devices = ["cpu"] if cluster else name_devices(device, len(table))
     if adapt_bn and len(devices) > 1:
         if device != "auto":
@@ -144,9 +141,7 @@ def extract(
     if not network.sees_photographs and looks_like_photographs(table):
         say_warning(PHOTO_HINT)
     if dry_run:
-        fingerprint = network.fingerprint | ({"views": made} if made else {})
-        with progress_bar(len(table), " images", "reading") as bar:
-            plan = plan_extraction(table, out, fingerprint, progress=bar.update)
+        plan = make_plan(table, out, network, made)
         click.echo(json.dumps({"out": str(out), **asdict(plan)}) if as_json else f"{out}: {plan}")
         return
     if adapt_bn:
@@ -163,7 +158,7 @@ def extract(
             table,
             out,
             network,
-            batch_size=batch_size if batch_size == "auto" else int(batch_size),
+            batch_size=batch_size,
             workers=workers,
             strict=strict,
             views=made,
@@ -174,6 +169,50 @@ def extract(
         click.echo(json.dumps({"out": str(out), **asdict(features.summary)}))
     else:
         click.echo(describe(features, out))
+
+
+def refuse_beside_adapting(dry_run: bool, cluster: str | None) -> None:
+    """Refuse what does not go with --adapt-bn."""
+    if dry_run:
+        raise click.UsageError(
+            "--dry-run cannot say what --adapt-bn would do: the fingerprint names what it finds"
+        )
+    if cluster:
+        raise click.UsageError(
+            "--adapt-bn does not run on a cluster; give --weights what ftransfer finetune --adapt-bn wrote"
+        )
+
+
+def choose_views(count: int, augment: str, rules_from: str | None) -> dict | None:
+    """Describe the views, made by the augmentations named or by the rules of a checkpoint."""
+    from ftransfer.finetune.rules import read_rules
+    from ftransfer.images.views import describe_views
+
+    if rules_from and count == 1:
+        raise click.UsageError("--rules-from makes views of each image: say how many, --views 4")
+    return describe_views(count, ",".join(read_rules(rules_from)) if rules_from else augment)
+
+
+def list_images(images: str, label_columns: Sequence[str], **options):
+    """List the images, with the labels of all columns that are named."""
+    from ftransfer.features.manifest import LABELS
+    from ftransfer.images.find import find_images
+    from ftransfer.images.table import read_labels
+
+    table = find_images(images, **options)
+    if label_columns:
+        of_tasks = read_labels(images, label_columns)
+        table = table.join(of_tasks.add_prefix(LABELS)).assign(label=of_tasks[label_columns[0]])
+    return table
+
+
+def make_plan(table, out: str, backbone, views: dict | None):
+    """Say what an extraction would do."""
+    from ftransfer.extract.plan import plan_extraction
+
+    with progress_bar(len(table), " images", "reading") as bar:
+        fingerprint = backbone.fingerprint | ({"views": views} if views else {})
+        return plan_extraction(table, out, fingerprint, progress=bar.update)
 
 
 def describe(features, out) -> str:

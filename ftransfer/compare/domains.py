@@ -4,16 +4,12 @@ A distance alone says little: each is shown beside its yardstick, the same dista
 domain. The labels of a target take part only in the rows that say so.
 """
 
-from dataclasses import dataclass, field
-from itertools import combinations
-
 import numpy as np
 import pandas as pd
 
 from ftransfer.compare import distances
 from ftransfer.compare.label_shift import estimate_class_shares
-from ftransfer.errors import FtransferError, unknown
-from ftransfer.features.protocol import Features
+from ftransfer.errors import FtransferError
 
 FEWEST_ROWS = 8  # of a domain or class: halves of four
 HALVES = 10  # of both domains, for the interval; half as many of each domain, for the yardstick
@@ -300,99 +296,6 @@ def _kernel_estimate(kernel, is_a, rng):
     within = [mmd(rows[i], rows[j]) for rows in (a, b) for i, j in _halves(len(rows), rng)]
     margin = T_95 * np.std(across, ddof=1)
     return (value, value - margin, value + margin), float(np.mean(within))
-
-
-# ---------------------------------------------------------------- more than two domains
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Every pair of domains, compared.
-
-    Attributes
-    ----------
-    domains : tuple of str
-    tables : dict of {(str, str): DataFrame}
-        What `compare_domains` says of each pair, the first being the source.
-    notes : list of str
-        What was left out, for people.
-    """
-
-    domains: tuple[str, ...]
-    tables: dict
-    notes: list[str] = field(default_factory=list)
-
-    def matrix(self, measure: str) -> pd.DataFrame:
-        """Return one measure of all pairs: symmetric, its diagonal empty (NaN)."""
-        matrix = pd.DataFrame(np.nan, index=self.domains, columns=self.domains)
-        for (a, b), table in self.tables.items():
-            matrix.loc[a, b] = matrix.loc[b, a] = _value(table, measure)
-        return matrix
-
-    @property
-    def nearest(self) -> tuple[str, str]:
-        """The pair with the smallest MMD; A-distances are often all 2, and cannot tell."""
-        return min(self.tables, key=lambda pair: _value(self.tables[pair], "MMD"))
-
-
-def _value(table, measure):
-    values = table.set_index("measure")["value"]
-    if measure not in values:
-        raise unknown("measure", measure, values.index)
-    return values[measure]
-
-
-def compare_all(
-    features: Features, domains=None, random_state=0, *, max_rows=1000, progress=None
-) -> Comparison:
-    """Compare every pair of domains of a feature set.
-
-    Parameters
-    ----------
-    features : FeatureSet
-    domains : list of str, optional
-        Which ones; of each pair the earlier is the source. Default: all, by name, those with labels first.
-    random_state : int, default=0
-    max_rows : int, default=1000
-        Rows of a domain that are loaded, at random, where it has more.
-    progress : callable, optional
-        Called after each pair.
-
-    Raises
-    ------
-    FtransferError
-        If a domain does not exist or is named twice, or there are fewer than two.
-    """
-    rows = features.complete.query("status == 'ok'")
-    found = sorted(rows["domain"].unique())
-    if domains is None:
-        labelled = set(rows.loc[rows["label"].notna(), "domain"])
-        domains = sorted(found, key=lambda name: name not in labelled)
-    for name in domains:
-        if name not in found:
-            raise unknown("domain", name, found)
-    if len(set(domains)) != len(domains) or len(domains) < 2:
-        raise FtransferError(
-            f"two or more different domains are needed; given {', '.join(domains)}; found: {', '.join(found)}"
-        )
-    parts, notes = {}, []
-    for name in domains:
-        part = rows[rows["domain"] == name]
-        if len(part) > max_rows:
-            notes.append(f"{name}: {max_rows} of {len(part)} images were compared, drawn at random")
-            part = part.sample(max_rows, random_state=random_state)
-        labels = part["label"].astype(object).where(part["label"].notna(), None).to_numpy()
-        parts[name] = features.load(part), labels
-    tables = {}
-    for a, b in combinations(domains, 2):
-        try:
-            (X_a, y_a), (X_b, y_b) = parts[a], parts[b]
-            tables[a, b] = compare_domains(X_a, X_b, y_a, y_b, random_state, max_rows=max_rows)
-        except FtransferError as error:
-            raise FtransferError(f"{a} and {b}: {error}") from error
-        if progress:
-            progress()
-    return Comparison(tuple(domains), tables, notes)
 
 
 def _rows(X, name):
