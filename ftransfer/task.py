@@ -148,12 +148,7 @@ def load_task(
     manifest = features.complete
     if label is not None:
         manifest = manifest.assign(label=manifest[_label_column(manifest, label)])
-    domains = sorted(manifest["domain"].unique())
-    for name in (*sources, target):
-        if name not in domains:
-            raise unknown("domain", name, domains)
-    if target in sources:
-        raise FtransferError(f"'{target}' is both source and target; domains found: {', '.join(domains)}")
+    _check_domains(sources, target, sorted(manifest["domain"].unique()))
     notes = list(features.notes)
     rows = manifest[manifest["domain"].isin([*sources, target])]
     unreadable = rows["status"] != "ok"
@@ -220,6 +215,14 @@ def _load(features: Features, source_rows: pd.DataFrame, target_rows: pd.DataFra
         return features.load(pd.concat([source_rows, target_rows]))
     views = [features.load(source_rows, view=view) for view in range(features.n_views)]
     return np.concatenate([*views, features.load(target_rows)])
+
+
+def _check_domains(sources: Sequence[str], target: str, domains: Sequence[str]) -> None:
+    for name in (*sources, target):
+        if name not in domains:
+            raise unknown("domain", name, domains)
+    if target in sources:
+        raise FtransferError(f"'{target}' is both source and target; domains found: {', '.join(domains)}")
 
 
 def _refuse_seen(features: Features, target: str, classes: str | Sequence[str]) -> None:

@@ -110,7 +110,6 @@ def test_a_name_is_imported_from_the_module_that_defines_it_and_a_private_one_by
 
 # what exceeds the limits below, by the day on which it must be gone
 LONGER = {
-    ("ftransfer.search.race", "race"): "2026-11-30",
     ("ftransfer.cli.run_race", "run_race"): "2026-11-30",
 }
 
