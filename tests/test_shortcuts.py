@@ -285,7 +285,7 @@ def one_that_nobody_reads(monkeypatch):
             raise RuntimeError("nvjpegDecode failed")
         return pillow_in_place(files)
 
-    monkeypatch.setattr("ftransfer.images.readers.decode", refuse)
+    monkeypatch.setattr("ftransfer.images.readers.decoded", refuse)
     monkeypatch.setattr(GpuDecoder, "_by_torchcodec", refuse_tensor)
     return bad
 

@@ -10,7 +10,7 @@ import torch
 from torchvision.transforms import functional as F
 
 from ftransfer.errors import FtransferError
-from ftransfer.images.pixels import UNREADABLE, decode
+from ftransfer.images.pixels import UNREADABLE, decoded
 from ftransfer.images.read import full_path, read_bytes
 from ftransfer.storage.places import Unreachable
 
@@ -53,12 +53,12 @@ class Pixels:
 
     def _read(self, row, root, path):
         try:
-            image = decode(read_bytes(root, path))
+            with decoded(read_bytes(root, path)) as image:
+                self.values.numpy()[row] = self.backbone.pixels(image).transpose(2, 0, 1)
         except Unreachable:
             raise
         except UNREADABLE as error:
             return str(error) or type(error).__name__
-        self.values.numpy()[row] = self.backbone.pixels(image).transpose(2, 0, 1)
         return None
 
     def batch(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ftransfer.images.pixels import MAX_ASPECT
+from ftransfer.images.limits import MAX_ASPECT
 
 GPU_PIXELS = 2**25  # decoded at once: 100 MB, and three times as much while they are resized
 SMALL = 64  # pixels of the shorter side; smaller files Pillow decodes in no time, and upsamples their colours better

@@ -1,16 +1,17 @@
 """From the bytes of a file to the pixels that a network sees, with Pillow alone: what only reads imports no torch."""
 
-import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from ftransfer.images import limits
+
 FORMATS = ["JPEG", "MPO", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000"]
-MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb, kept as an error instead of a warning
-MAX_ASPECT = 500  # resized by its short side, a longer one would be a bomb, too
+BLOCK = 2**20  # pixels
 # What Pillow raises of a bad image.
 UNREADABLE = (OSError, ValueError, SyntaxError, OverflowError, MemoryError)
 
@@ -27,27 +28,37 @@ def decode(content: bytes, reduce_to: int | None = None) -> Image.Image:
     Raises
     ------
     ValueError
-        If the content is no readable image, or its pixels have no known range; the message says why.
+        If the content is not a readable image, its pixels have no known range, or it would cost more than
+        `ftransfer.images.limits` allows; the message says why.
     """
+    with decoded(content, reduce_to) as image:
+        return image
+
+
+@contextmanager
+def decoded(content: bytes, reduce_to: int | None = None) -> Iterator[Image.Image]:
+    """Decode an image as `decode` does, once there is memory for it, and keep that memory for the block."""
     if not content:
         raise ValueError("the file is empty")
+    file = limits.Clocked(content)
+    with _said():
+        image = Image.open(file, formats=_formats())
+        weight = limits.weigh(image, content)
+    with limits.ROOM.take(weight):
+        file.start()
+        with _said():
+            image = _to_upright_rgb(image, reduce_to)
+        yield image
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Turn what Pillow raises into a ValueError that says what is wrong with the image."""
     with warnings.catch_warnings():
         # of many pixels, of transparency, of torn metadata
         warnings.filterwarnings("ignore", module=r"PIL\.")
         try:
-            image = Image.open(io.BytesIO(content), formats=_formats())
-            if image.width * image.height > MAX_PIXELS:  # Pillow's own limit may have been lifted
-                raise ValueError(
-                    f"too many pixels: {image.width} x {image.height}; at most {MAX_PIXELS} are read"
-                )
-            if max(image.size) > MAX_ASPECT * min(image.size):
-                raise ValueError(
-                    f"{image.width} x {image.height} pixels: over {MAX_ASPECT} times as long as wide"
-                )
-            if reduce_to:
-                image.draft(None, (reduce_to, reduce_to))
-            kind = image.format
-            return _eight_bits(ImageOps.exif_transpose(image), kind).convert("RGB")
+            yield
         except Image.UnidentifiedImageError:
             raise ValueError("not an image that Pillow can read") from None
         except Image.DecompressionBombError as error:
@@ -56,6 +67,15 @@ def decode(content: bytes, reduce_to: int | None = None) -> Image.Image:
             raise
         except Exception as error:  # Pillow's decoders raise whatever they meet
             raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _to_upright_rgb(image: Image.Image, reduce_to: int | None) -> Image.Image:
+    if reduce_to:
+        image.draft(None, (reduce_to, reduce_to))
+    kind = image.format
+    ImageOps.exif_transpose(image, in_place=True)  # without a copy where it stands upright
+    image = _eight_bits(image, kind)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @lru_cache
@@ -69,8 +89,13 @@ def _eight_bits(image: Image.Image, kind: str) -> Image.Image:
     """Scale 16-bit grey; `convert` would clip it, and take pixels of any other range for black or white."""
     # of mode I, PNG and PGM are 16-bit, too
     if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
-        values = np.asarray(image, dtype=np.int64).clip(0, 65535) // 257
-        return Image.fromarray(values.astype(np.uint8))
+        scaled = Image.new("L", image.size)
+        rows = max(1, BLOCK // image.width)  # not all at once: eight bytes a pixel are many of a large one
+        for top in range(0, image.height, rows):
+            part = image.crop((0, top, image.width, min(top + rows, image.height)))
+            values = np.asarray(part, dtype=np.int64).clip(0, 65535) // 257
+            scaled.paste(Image.fromarray(values.astype(np.uint8)), (0, top))
+        return scaled
     if image.mode in ("I", "F"):
         numbers = "32-bit whole numbers" if image.mode == "I" else "floating-point numbers"
         raise ValueError(f"its pixels are {numbers} of no known range; save it with 8 or 16 bits")

@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import stat
 import time
 from pathlib import Path
 
@@ -11,7 +10,9 @@ import pandas as pd
 from PIL import Image
 
 from ftransfer.images.datasets import open_dataset
+from ftransfer.images.limits import refuse_large_file
 from ftransfer.storage.places import Unreachable, is_remote, place
+from ftransfer.storage.reading import open_regular
 
 
 def _on_disk(root: str, path: str) -> str:
@@ -35,11 +36,8 @@ def read_bytes(root: str, path: str) -> bytes:
     if is_remote(root):
         return (place(_original(root)) / _original(path)).read_bytes()
     if not root.startswith("torchvision:"):
-        file = _on_disk(root, path)
-        kind = os.stat(file).st_mode
-        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # what is read may never end
-            raise ValueError("a pipe, a socket or a device, not a file")
-        with open(file, "rb", buffering=0) as content:
+        with open_regular(_on_disk(root, path), buffering=0) as content:
+            refuse_large_file(os.fstat(content.fileno()).st_size)
             return content.readall()
     data = open_dataset(root)
     image = data[int(path)][0]

@@ -21,8 +21,9 @@ from queue import SimpleQueue
 import numpy as np
 
 from ftransfer.errors import FtransferError
+from ftransfer.images import limits
 from ftransfer.images.jpeg import Encoded, count_jpeg_pixels
-from ftransfer.images.pixels import UNREADABLE, decode
+from ftransfer.images.pixels import UNREADABLE, decoded
 from ftransfer.images.read import read_bytes, stat_image
 from ftransfer.images.views import make_views
 from ftransfer.storage.places import Unreachable, is_remote
@@ -58,7 +59,8 @@ class Preparation:
         """Decode the views of an image, or leave it to the GPU."""
         if self.on_gpu and (count := count_jpeg_pixels(content)):
             return [Encoded(np.frombuffer(content, np.uint8).copy(), count)]
-        return [self.pixels(v) for v in make_views(decode(content, self.reduce_to), sha256, self.views)]
+        with decoded(content, self.reduce_to) as image:
+            return [self.pixels(view) for view in make_views(image, sha256, self.views)]
 
 
 def read_image(
@@ -79,9 +81,12 @@ def read_image(
     try:
         # asked for before it is read: a change from then on shows
         size, mtime = listed if is_remote(root) else stat_image(root, path)
-        content = read_bytes(root, path)
-        sha256 = hashlib.sha256(content).hexdigest()
-        return sha256, size, mtime, None if is_known(sha256) else prepare(content, sha256), None
+        limits.refuse_large_file(size or 0)
+        # a large file has the room of all large pictures, from when it is read
+        with limits.ROOM.take(limits.TOTAL if (size or 0) > limits.SMALL else 0):
+            content = read_bytes(root, path)
+            sha256 = hashlib.sha256(content).hexdigest()
+            return sha256, size, mtime, None if is_known(sha256) else prepare(content, sha256), None
     except Unreachable:
         raise
     except UNREADABLE as error:
@@ -120,7 +125,13 @@ def open_processes(workers: int, prepare: Preparation, known: Iterable[str]):
     mmap.mmap(shared, 0)[: digests.nbytes] = digests.tobytes()
     # a process imports what makes pixels, which takes seconds, when it has something for it
     job = pickle.dumps(
-        (pickle.dumps(prepare.pixels), prepare.reduce_to, prepare.views, prepare.on_gpu, len(digests))
+        (
+            pickle.dumps(prepare.pixels),
+            prepare.reduce_to,
+            prepare.views,
+            prepare.on_gpu,
+            len(digests),
+        )
     )
     started, idle = [], SimpleQueue()
 
@@ -222,11 +233,13 @@ class _Process:
 
 def serve() -> None:
     """Read images as asked on standard input, and answer on standard output, until the former ends."""
+    lock = int(sys.argv[2])
     room, shared = (mmap.mmap(int(name), 0) for name in sys.argv[1:])
     room = np.frombuffer(room, np.uint8)
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
     packed, reduce_to, views, on_gpu, count = pickle.load(asked)
+    limits.ROOM = limits.Room(limits.OF_A_PROCESS, lock)
     prepare = Preparation(_Late(packed), reduce_to, views, on_gpu)
     digests = np.frombuffer(shared, "S32", count)
 

@@ -40,7 +40,7 @@ def is_there(file: Path | Remote) -> bool:
     return not isinstance(file, Remote) or file.is_file()
 
 
-def open_regular(file: Path) -> BinaryIO:
+def open_regular(file: Path | str, buffering: int = -1) -> BinaryIO:
     """Open a file of this machine for reading; `NotAFile` if it is something else, however it became so."""
     # O_NONBLOCK: a pipe is opened at once, too, and seen to be one
     descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -48,7 +48,7 @@ def open_regular(file: Path) -> BinaryIO:
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         raise NotAFile(file, mode)
-    return os.fdopen(descriptor, "rb")
+    return open(descriptor, "rb", buffering=buffering)
 
 
 def read_bytes(file: Path | Remote, most: int = MAX_TEXT) -> bytes:
