@@ -108,12 +108,6 @@ def test_a_name_is_imported_from_the_module_that_defines_it_and_a_private_one_by
     assert wrong == []
 
 
-# what exceeds the limits below, by the day on which it must be gone
-LONGER = {
-    ("ftransfer.cli.run_race", "run_race"): "2026-11-30",
-}
-
-
 def lines_of_code(function, text):
     """Count the lines of a function without its docstring, comments and blank lines."""
     first = function.body[0]
@@ -138,24 +132,12 @@ def test_functions_and_files_keep_within_the_limits_of_the_house():
         for node in ast.walk(tree):
             if not isinstance(node, ast.FunctionDef):
                 continue
-            if (name, node.name) in LONGER:
-                continue
             if (count := lines_of_code(node, text)) > 70:
                 wrong.append(f"{name}.{node.name} has {count} lines of code, more than 70")
             of_a_command = any("click" in ast.unparse(each) for each in node.decorator_list)
             if node.name != "__init__" and not of_a_command and (count := parameters_of(node)) > 8:
                 wrong.append(f"{name}.{node.name} has {count} parameters, more than 8")
     assert wrong == []
-
-
-def test_the_exceptions_to_the_limits_are_functions_that_are_there():
-    there = {
-        (name, node.name)
-        for name, _, tree in sources()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef)
-    }
-    assert set(LONGER) <= there
 
 
 def test_few_modules_lie_beside_the_rooms():

@@ -26,6 +26,7 @@ def demo(out):
     from ftransfer.backbone.backbone import Backbone
     from ftransfer.cli.extract import describe as describe_extraction
     from ftransfer.cli.fit import describe, run_fit
+    from ftransfer.cli.run_race import FitSettings
     from ftransfer.extract.extract import extract_features
     from ftransfer.images.find import find_images
     from ftransfer.shipped import shipped_folder
@@ -45,7 +46,8 @@ def demo(out):
     click.echo(describe_extraction(feature_set, features))
     command = f"ftransfer fit {features} --source printed --target handwritten --out {out / 'run'}"
     click.echo(f"\n$ {command}")
-    results, folder = run_fit(features, "printed", "handwritten", out=out / "run", command=command)
+    settings = FitSettings("printed", "handwritten", out=out / "run")
+    results, folder = run_fit([features], settings, command=command)
     click.echo(describe(results, folder))
     click.echo(f"\nWhat it means: {_meaning(results)}")
 

@@ -4,12 +4,16 @@ import json
 import math
 import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import click
 
 from ftransfer.cli import complete, options
 from ftransfer.cli.progress import progress_bar
-from ftransfer.cli.run_race import run_race
+from ftransfer.cli.run_race import FitSettings, run_race
 from ftransfer.cli.text import COLUMNS, in_columns, in_numbers
 from ftransfer.scoring.names import DEFAULT_SCORER, SCORERS
 from ftransfer.search.settings import SEARCHES
@@ -20,7 +24,7 @@ class Duration(click.ParamType):
 
     name = "time"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Turn text into seconds."""
         if isinstance(value, int | float):
             return float(value)
@@ -118,7 +122,13 @@ class Duration(click.ParamType):
 @click.option("--jobs", type=click.IntRange(1), help="Candidates fitted at once.  [default: usable cores]")
 @options.cluster
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-def fit(features, source, target, label_columns, alternatives, as_json, **settings):
+def fit(
+    features: tuple[str, ...],
+    label_columns: tuple[str, ...],
+    alternatives: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Race adaptation pipelines on FEATURES from SOURCE to TARGET; write report and model.
 
     Several feature sets of the same images are joined: what several backbones know, side by side; with --alternatives
@@ -127,29 +137,34 @@ def fit(features, source, target, label_columns, alternatives, as_json, **settin
     Labels of the target are never used to fit or to choose, but for a few that the guard is given. Where the feature
     set has others, they are counted at the end and shown beside.
     """
-    if alternatives or len(label_columns) > 1:
+    settings = FitSettings(**options)
+    labels = list(dict.fromkeys(label_columns))
+    if alternatives or len(labels) > 1:
         from ftransfer.cli.fit_several import describe_several, run_several
 
-        several = {"label_columns": dict.fromkeys(label_columns), "alternatives": alternatives}
-        results, folder = run_several(features, source, target, **several, **settings)
+        results, folder = run_several(features, settings, labels, alternatives=alternatives)
         click.echo(json.dumps(results) if as_json else describe_several(results, folder))
         return
-    label = next(iter(label_columns), None)
-    results, folder = run_fit(features, source, target, label=label, **settings)
+    results, folder = run_fit(features, replace(settings, label=next(iter(labels), None)))
     click.echo(json.dumps(results) if as_json else describe(results, folder))
 
 
-def run_fit(features, source, target, *, command=None, **settings):
-    """Load the task, race, and write the run folder; return the results and the folder. See `run_race`."""
+def run_fit(
+    features: Sequence[str | Path], settings: FitSettings, *, command: str | None = None
+) -> tuple[dict[str, Any], Path]:
+    """Load the task, race, and write the run folder; return the results and the folder."""
+    settings.check()
+    from ftransfer.features.joined import open_features
     from ftransfer.report import PARTS, write_report
 
-    result, feature_set, folder = run_race(features, source, target, **settings)
+    opened = open_features(features)
+    result, folder = run_race(opened, settings)
     command = command or shlex.join(["ftransfer", *sys.argv[1:]])
     with progress_bar(PARTS, " parts", "report") as bar:
-        return write_report(result, feature_set, folder, command=command, progress=bar.update), folder
+        return write_report(result, opened, folder, command=command, progress=bar.update), folder
 
 
-def describe(results, folder) -> str:
+def describe(results: dict[str, Any], folder: Path) -> str:
     """Show the ranked table, the answer, and where the files are."""
     from ftransfer.report import setting
 

@@ -1,57 +1,63 @@
 """ftransfer fit, for several columns of labels or several feature sets side by side."""
 
+from __future__ import annotations
+
 import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ftransfer.cli.progress import progress_bar
+from ftransfer.cli.run_race import FitSettings, run_race
+from ftransfer.cli.text import COLUMNS, in_columns, in_numbers
+
+if TYPE_CHECKING:
+    from ftransfer.features.protocol import Features
 
 
-def run_several(features, source, target, *, label_columns, alternatives, out=None, **options):
+def run_several(
+    features: Sequence[str], settings: FitSettings, label_columns: Sequence[str], *, alternatives: bool
+) -> tuple[dict[str, Any], Path]:
     """Race for each column of labels, or for each feature set; write a run folder each, and one above them.
 
     Returns
     -------
     The results, as `write_several` gives them, and the folder.
     """
-    from ftransfer.cli.run_race import folder_for, run_race
     from ftransfer.features.joined import open_alternatives, open_features
     from ftransfer.report import PARTS, name_folders, start_run, write_report, write_several
 
     if alternatives and len(label_columns) > 1:
         raise click.UsageError("--alternatives compares feature sets for one column of labels; name one")
+    settings.check()
+    label = next(iter(label_columns), None)
+    members: dict[str, tuple[Features, str | None]]
     if alternatives:
-        members = {name: (opened, *label_columns) for name, opened in open_alternatives(features).items()}
+        members = {name: (opened, label) for name, opened in open_alternatives(features).items()}
     else:
-        opened = open_features(features)
-        members = {name: (opened, name) for name in label_columns}
+        joined = open_features(features)
+        members = {name: (joined, name) for name in label_columns}
     folders = name_folders(members)
-    folder = start_run(out or folder_for(source, target, options.get("leave_target_out")))
+    folder = start_run(settings.folder)
     found = {}
-    for name, (opened, *label) in members.items():
+    for name, (opened, label) in members.items():
         # all races before any report: a journal is kept until its report is written
-        found[name] = run_race(
-            opened,
-            source,
-            target,
-            out=folder / folders[name],
-            label=next(iter(label), None),
-            name=name,
-            **options,
-        )
+        own = replace(settings, out=folder / folders[name], label=label)
+        found[name] = (*run_race(opened, own, name=name), opened)
     command, results = shlex.join(["ftransfer", *sys.argv[1:]]), {}
     with progress_bar(PARTS * len(found), " parts", "reports") as bar:
-        for name, (race, opened, own) in found.items():
-            results[name] = write_report(race, opened, own, command=command, progress=bar.update)
+        for name, (race, run, opened) in found.items():
+            results[name] = write_report(race, opened, run, command=command, progress=bar.update)
     kind = "features" if alternatives else "labels"
     return write_several(kind, results, folder, command=command), Path(folder)
 
 
-def describe_several(results, folder) -> str:
+def describe_several(results: dict[str, Any], folder: Path) -> str:
     """Show the leading candidates of all races, the answers, and where the files are."""
-    from ftransfer.cli.text import COLUMNS, in_columns, in_numbers
     from ftransfer.report import KINDS, setting
 
     kind, runs = results["kind"], results["runs"]

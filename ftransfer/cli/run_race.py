@@ -1,99 +1,138 @@
 """From options to a race: load the task, race, and name the run folder."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ftransfer.cli import say_warning, split_names
 from ftransfer.cli.progress import progress_bar
 from ftransfer.errors import unknown
+from ftransfer.scoring.names import DEFAULT_SCORER, SCORERS
+from ftransfer.search.settings import SEARCHES, RaceSettings, Search
 from ftransfer.storage.writing import release
 
+if TYPE_CHECKING:
+    import numpy as np
 
-def folder_for(source, target, leave_target_out=False) -> Path:
-    """Name the run folder where none is named."""
-    sources = "+".join(split_names(source))
-    return Path("runs") / f"{sources}-to-{target}{'-unseen' * bool(leave_target_out)}".replace("/", "_")
+    from ftransfer.features.protocol import Features
+    from ftransfer.search.outcome import Race
+    from ftransfer.task import Task
 
 
-def run_race(
-    features,
-    source,
-    target,
-    *,
-    pipelines=(),
-    classes="strict",
-    out=None,
-    jobs=None,
-    label=None,
-    name="",
-    scorer="consistency",
-    target_labels=None,
-    use_target_labels=None,
-    leave_target_out=False,
-    search="grid",
-    trials=None,
-    budget=None,
-    all_sources=False,
-    cluster=None,
-):
-    """Load the task and race; return the race, the feature set and the run folder."""
-    if cluster and jobs:
-        raise click.UsageError("--jobs is for this machine; on a cluster, the threads of the workers decide")
-    if cluster is not None:
-        from ftransfer.cluster import check_address, race_on_cluster
+@dataclass(frozen=True)
+class FitSettings:
+    """What ``ftransfer fit`` is asked for: its options, under their names. See its help for what they mean.
 
-        check_address(cluster)
-    from ftransfer.features.joined import open_features
+    Attributes
+    ----------
+    source, target : str
+        Several sources have commas between them.
+    pipelines : tuple of str
+        None: all that ship.
+    label : str or None
+        Column of labels.
+    budget : float or None
+        In seconds.
+    """
+
+    source: str
+    target: str
+    pipelines: tuple[str, ...] = ()
+    classes: str = "strict"
+    out: str | Path | None = None
+    jobs: int | None = None
+    label: str | None = None
+    scorer: str = DEFAULT_SCORER
+    target_labels: str | None = None
+    use_target_labels: int | None = None
+    leave_target_out: bool = False
+    search: Search = "grid"
+    trials: int | None = None
+    budget: float | None = None
+    all_sources: bool = False
+    cluster: str | None = None
+
+    @property
+    def sources(self) -> list[str]:
+        """The sources, each by its name."""
+        return split_names(self.source)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder; where none is named, after the domains."""
+        if self.out:
+            return Path(self.out)
+        unseen = "-unseen" * self.leave_target_out
+        return Path("runs") / f"{'+'.join(self.sources)}-to-{self.target}{unseen}".replace("/", "_")
+
+    def check(self) -> None:
+        """Refuse options that exclude each other and names that are wrong, before anything is read."""
+        if self.cluster and self.jobs:
+            raise click.UsageError(
+                "--jobs is for this machine; on a cluster, the threads of the workers decide"
+            )
+        if self.cluster is not None:
+            from ftransfer.cluster import check_address
+
+            check_address(self.cluster)
+        if self.target_labels and self.use_target_labels:
+            raise click.UsageError(
+                "--target-labels and --use-target-labels are two ways to give the guard labels"
+            )
+        if self.leave_target_out and (self.target_labels or self.use_target_labels):
+            raise click.UsageError(
+                "--leave-target-out lets no label of the target choose; leave out the labels"
+            )
+        if self.scorer not in SCORERS:
+            raise unknown("scorer", self.scorer, SCORERS)
+        if self.search not in SEARCHES:
+            raise unknown("search", self.search, SEARCHES, plural="searches")
+
+
+def run_race(features: Features, settings: FitSettings, *, name: str = "") -> tuple[Race, Path]:
+    """Load the task and race.
+
+    Parameters
+    ----------
+    features : Features
+    settings : FitSettings
+    name : str
+        Of the race, where there are several.
+
+    Returns
+    -------
+    The race and the run folder.
+    """
     from ftransfer.recipes import load_recipe
     from ftransfer.report import start_run
-    from ftransfer.scoring.scorer import load_scorer
     from ftransfer.search.race import race
-    from ftransfer.search.settings import SEARCHES
-    from ftransfer.task import draw_target_labels, load_task, read_target_labels
 
-    if cluster is not None:
-        race = partial(race_on_cluster, cluster=cluster, warn=say_warning)
-    if target_labels and use_target_labels:
-        raise click.UsageError(
-            "--target-labels and --use-target-labels are two ways to give the guard labels"
-        )
-    if leave_target_out and (target_labels or use_target_labels):
-        raise click.UsageError("--leave-target-out lets no label of the target choose; leave out the labels")
-    load_scorer(scorer)  # names that are wrong are said before anything is read
-    if search not in SEARCHES:
-        raise unknown("search", search, SEARCHES, plural="searches")
-    feature_set = open_features(features)
-    recipes = [load_recipe(p) for p in pipelines]
-    sources = split_names(source)
-    if classes not in ("strict", "shared", "all"):
-        classes = split_names(classes)
-    task = load_task(
-        feature_set, sources, target, classes=classes, label=label, leave_target_out=leave_target_out
+    if settings.cluster is not None:
+        from ftransfer.cluster import race_on_cluster
+
+        race = partial(race_on_cluster, cluster=settings.cluster, warn=say_warning)
+    recipes = [load_recipe(each) for each in settings.pipelines]
+    task, labels = _load(features, settings)
+    folder = start_run(settings.folder)
+    how = RaceSettings(
+        scorer=settings.scorer,
+        search=settings.search,
+        n_trials=settings.trials,
+        budget=settings.budget,
+        journal=folder / "running",
+        target_labels=labels,
+        choose_sources=not settings.all_sources,
+        jobs=settings.jobs,
     )
-    labels = None
-    if target_labels:
-        task, labels = read_target_labels(task, target_labels)
-    elif use_target_labels:
-        task, labels = draw_target_labels(task, use_target_labels)
-    folder = start_run(out or folder_for(source, target, leave_target_out))
+    title = f"{'+'.join(settings.sources)} to {settings.target}{name and f', {name}'}"
     try:
-        with progress_bar(0, " settings", f"{'+'.join(sources)} to {target}{name and f', {name}'}") as bar:
-            result = race(
-                task,
-                recipes,
-                scorer=scorer,
-                search=search,
-                n_trials=trials,
-                budget=budget,
-                journal=folder / "running",
-                target_labels=labels,
-                choose_sources=not all_sources,
-                jobs=jobs,
-                progress=bar.update,
-                announce=bar.reset,
-            )
+        with progress_bar(0, " settings", title) as bar:
+            return race(task, recipes, settings=how, progress=bar.update, announce=bar.reset), folder
     except KeyboardInterrupt:
         release(folder)
         raise KeyboardInterrupt(
@@ -102,4 +141,23 @@ def run_race(
     except BaseException:
         release(folder)
         raise
-    return result, feature_set, folder
+
+
+def _load(features: Features, settings: FitSettings) -> tuple[Task, np.ndarray | None]:
+    """Load the task, and the labels of the target that the guard may use."""
+    from ftransfer.task import draw_target_labels, load_task, read_target_labels
+
+    named = settings.classes not in ("strict", "shared", "all")
+    task = load_task(
+        features,
+        settings.sources,
+        settings.target,
+        classes=split_names(settings.classes) if named else settings.classes,
+        label=settings.label,
+        leave_target_out=settings.leave_target_out,
+    )
+    if settings.target_labels:
+        return read_target_labels(task, settings.target_labels)
+    if settings.use_target_labels:
+        return draw_target_labels(task, settings.use_target_labels)
+    return task, None
