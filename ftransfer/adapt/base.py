@@ -1,10 +1,13 @@
 """What all adapters share: the domain is read from `y`, and each row is mapped by its own domain."""
 
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
 
 from ftransfer.errors import FtransferError
@@ -29,7 +32,7 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
     __metadata_request__fit = {"sample_domain": True}
     __metadata_request__transform = {"sample_domain": True}
 
-    def fit(self, X, y, *, sample_domain=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, *, sample_domain: ArrayLike | None = None) -> Self:
         """Learn the maps from source and target rows.
 
         Parameters
@@ -55,7 +58,9 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
         self._fit(X, y, sample_domain)
         return self
 
-    def fit_transform(self, X, y, *, sample_domain=None):
+    def fit_transform(
+        self, X: ArrayLike, y: ArrayLike, *, sample_domain: ArrayLike | None = None
+    ) -> np.ndarray:
         """Learn the maps, and map each row by its own domain.
 
         Returns
@@ -65,7 +70,7 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
         X, domain, mapped = self._fit(X, y, sample_domain)
         return self._by_domain(X, domain, mapped)
 
-    def transform(self, X, *, sample_domain=None):
+    def transform(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> np.ndarray:
         """Map rows of the target domain, or each row by the domain that is named for it.
 
         Parameters
@@ -83,7 +88,7 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
             return self._map_target(X)
         return self._by_domain(X, self._known(sample_domain, len(X)))
 
-    def transform_source(self, X, *, sample_domain=None):
+    def transform_source(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> np.ndarray:
         """Map rows of the source, such as held-out ones, by the source's map.
 
         Parameters
@@ -106,7 +111,7 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
             sample_domain = np.full(len(X), self.sources_[0])
         return self._by_domain(X, self._known(sample_domain, len(X)))
 
-    def _known(self, sample_domain, n_samples):
+    def _known(self, sample_domain: ArrayLike, n_samples: int) -> np.ndarray:
         domain = np.asarray(sample_domain)
         strange = np.setdiff1d(domain[domain > 0], self.sources_)
         if len(domain) != n_samples or strange.size:
@@ -116,7 +121,9 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
             )
         return domain
 
-    def _fit(self, X, y, sample_domain):
+    def _fit(
+        self, X: ArrayLike, y: ArrayLike | None, sample_domain: ArrayLike | None
+    ) -> tuple[np.ndarray, np.ndarray, Callable[[int], np.ndarray] | None]:
         self._validate_params()
         X = validate_data(self, X, dtype=(np.float64, np.float32))
         y, domain = read_domain(y, sample_domain, len(X))
@@ -125,7 +132,7 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
             warn_of_no_target(self)
         return X, domain, self._learn(X, y, domain)
 
-    def _learn(self, X, y, domain):
+    def _learn(self, X: np.ndarray, y: np.ndarray, domain: np.ndarray) -> Callable[[int], np.ndarray] | None:
         """Learn from checked rows; only a method that needs the labels overrides this.
 
         Returns None or, where a method has the mapped rows at hand, a function that gives those of a source by its
@@ -135,7 +142,9 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
         target = X[domain < 0] if (domain < 0).any() else X.copy()
         return self._fit_domains(sources, target)
 
-    def _by_domain(self, X, domain, mapped=None):
+    def _by_domain(
+        self, X: np.ndarray, domain: np.ndarray, mapped: Callable[[int], np.ndarray] | None = None
+    ) -> np.ndarray:
         codes = [code for code in self.sources_.tolist() if (domain == code).any()]
         parts = [
             (rows, mapped(code) if mapped else self._map_source(X[rows], code))
@@ -149,11 +158,11 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
             out[rows] = mapped
         return out
 
-    def _check(self, X):
+    def _check(self, X: ArrayLike) -> np.ndarray:
         check_is_fitted(self)
         return validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
@@ -163,15 +172,17 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
 class SharedMapAdapter(DomainAdapter):
     """Base of the adapters that map source and target rows alike; several sources count as one."""
 
-    def transform_source(self, X, *, sample_domain=None):
+    def transform_source(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> np.ndarray:
         """Map rows of the source: by the same map as rows of the target."""
         return self._map_target(self._check(X))
 
-    def _by_domain(self, X, domain, mapped=None):
+    def _by_domain(
+        self, X: np.ndarray, domain: np.ndarray, mapped: Callable[[int], np.ndarray] | None = None
+    ) -> np.ndarray:
         return self._map_target(X)
 
 
-def warn_of_no_target(estimator) -> None:
+def warn_of_no_target(estimator: Any) -> None:
     """Warn that `estimator` was given labelled rows only."""
     warnings.warn(
         f"no target rows: {RULE}; {type(estimator).__name__} takes the source for the target",
@@ -220,7 +231,7 @@ def read_domain(
     return y, domain
 
 
-def check_labels(y) -> np.ndarray:
+def check_labels(y: ArrayLike) -> np.ndarray:
     """Return `y` as an array, or say which rule it breaks; the caller's `y` is left as it is."""
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:
@@ -256,13 +267,13 @@ def is_unlabelled(y: np.ndarray) -> np.ndarray:
     return (rows == -1).all(axis=1)
 
 
-def content_order(X) -> np.ndarray:
+def content_order(X: np.ndarray) -> np.ndarray:
     """Order rows by their bytes, so that what is drawn from them does not depend on the order they came in."""
     rows = np.ascontiguousarray(X)
     return rows.view(f"V{rows.itemsize * rows.shape[1]}").ravel().argsort(kind="stable")
 
 
-def domain_codes(domain, target) -> np.ndarray:
+def domain_codes(domain: ArrayLike, target: str | Sequence[str]) -> np.ndarray:
     """Number the domains of rows: 1, 2, ... for sources, -1, -2, ... for targets.
 
     Parameters

@@ -1,9 +1,12 @@
 """Importance weighting for covariate shift."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.linear_model import LogisticRegression
@@ -11,7 +14,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
-from sklearn.utils import get_tags
+from sklearn.utils import Tags, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
@@ -23,8 +26,8 @@ from ftransfer.errors import FtransferError
 FARTHEST = 14.0  # bound on a log-odds of the domains: beyond it a probability is one in single precision
 
 
-def _estimator_has(method):
-    def check(self):
+def _estimator_has(method: str) -> Callable[[Any], bool]:
+    def check(self: Any) -> bool:
         getattr(getattr(self, "estimator_", self._template()), method)  # the wrapped one's error, if any
         return True
 
@@ -104,14 +107,22 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
     # with metadata routing switched on, sample_domain is asked for without the user's doing
     __metadata_request__fit = {"sample_domain": True}
 
-    def __init__(self, estimator=None, *, domain_classifier=None, clip=10.0, calibrate=True, cv=5):
+    def __init__(
+        self,
+        estimator: BaseEstimator | None = None,
+        *,
+        domain_classifier: BaseEstimator | None = None,
+        clip: float = 10.0,
+        calibrate: bool = True,
+        cv: int = 5,
+    ) -> None:
         self.estimator = estimator
         self.domain_classifier = domain_classifier
         self.clip = clip
         self.calibrate = calibrate
         self.cv = cv
 
-    def fit(self, X, y, *, sample_domain=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, *, sample_domain: ArrayLike | None = None) -> Self:
         """Weight the labelled rows and fit the estimator on them.
 
         Parameters
@@ -156,7 +167,7 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
             self.classes_ = self.estimator_.classes_
         return self
 
-    def _log_odds(self, X, target):
+    def _log_odds(self, X: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Compute each row's log-odds of the target, out of fold; n_source / n_target falls to the mean of one."""
         smaller = min(target.sum(), (~target).sum())
         if smaller < 2:
@@ -188,34 +199,34 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
             score = LogisticRegression().fit(score, target).decision_function(score)
         return np.clip(score, -FARTHEST, FARTHEST)
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict each row: array of shape (n_samples,)."""
         return self._ask("predict", X)
 
     @available_if(_estimator_has("predict_proba"))
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Predict the probability of each class: array of shape (n_samples, n_classes)."""
         return self._ask("predict_proba", X)
 
     @available_if(_estimator_has("decision_function"))
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Compute the estimator's decision function: array of shape (n_samples,) or (n_samples, n_classes)."""
         return self._ask("decision_function", X)
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Compute the accuracy of a classifier, or the R2 of a regressor, on labels given."""
         measure = accuracy_score if is_classifier(self) else r2_score
         return measure(y, self.predict(X), sample_weight=sample_weight)
 
-    def _ask(self, method, X):
+    def _ask(self, method: str, X: ArrayLike) -> np.ndarray:
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         return getattr(self.estimator_, method)(X)
 
-    def _template(self):
+    def _template(self) -> BaseEstimator:
         return LogisticRegression(max_iter=1000) if self.estimator is None else self.estimator
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags, wrapped = super().__sklearn_tags__(), get_tags(self._template())
         tags.estimator_type = wrapped.estimator_type
         tags.classifier_tags = deepcopy(wrapped.classifier_tags)
@@ -224,7 +235,7 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
         return tags
 
 
-def _clipped(weight, clip):
+def _clipped(weight: np.ndarray, clip: float | None) -> np.ndarray:
     """Scale positive weights to mean one, cut so that the largest is at most `clip` times the final mean."""
     if clip is not None:
         n, ascending = len(weight), np.sort(weight)

@@ -1,11 +1,15 @@
 """Target rows as a mixture of the classes."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.linalg import eigh
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -78,13 +82,20 @@ class TargetMixture(ClassifierMixin, BaseEstimator):
     # with metadata routing switched on, sample_domain is asked for without the user's doing
     __metadata_request__fit = {"sample_domain": True}
 
-    def __init__(self, *, shrinkage=0.8, prior_rows=5.0, temperature="auto", n_rounds=50):
+    def __init__(
+        self,
+        *,
+        shrinkage: float = 0.8,
+        prior_rows: float = 5.0,
+        temperature: float | str = "auto",
+        n_rounds: int = 50,
+    ) -> None:
         self.shrinkage = shrinkage
         self.prior_rows = prior_rows
         self.temperature = temperature
         self.n_rounds = n_rounds
 
-    def fit(self, X, y, *, sample_domain=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, *, sample_domain: ArrayLike | None = None) -> Self:
         """Fit the classes on the labelled rows, and the mixture on the target rows.
 
         Parameters
@@ -128,7 +139,7 @@ class TargetMixture(ClassifierMixin, BaseEstimator):
         self.intercept_ = np.log(shares) - (means**2).sum(axis=1) / 2 / self._tempering
         return self
 
-    def _whitener(self, residuals):
+    def _whitener(self, residuals: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """Return a function that maps rows so that the shrunk covariance of `residuals` is the identity."""
         n, d = residuals.shape
         level = (residuals**2).sum() / n / d
@@ -144,7 +155,9 @@ class TargetMixture(ClassifierMixin, BaseEstimator):
         gain = 1 / np.sqrt((1 - self.shrinkage) * values + flat) - 1 / np.sqrt(flat)
         return lambda rows: rows / np.sqrt(flat) + ((rows @ axes) * gain) @ axes.T
 
-    def _expectation_maximisation(self, rows, prior, shares):
+    def _expectation_maximisation(
+        self, rows: np.ndarray, prior: np.ndarray, shares: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         means, n_classes = prior, len(prior)
         for _ in range(self.n_rounds):
             logits = (rows @ means.T - (means**2).sum(axis=1) / 2) / self._tempering + np.log(shares)
@@ -157,26 +170,26 @@ class TargetMixture(ClassifierMixin, BaseEstimator):
                 break
         return means, shares
 
-    def decision_function(self, X):
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Log of class share and tempered likelihood, up to a constant: (n_samples, n_classes); (n_samples,) of two."""
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probability of each class: array of shape (n_samples, n_classes)."""
         return softmax(self._logits(X), axis=1)
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict the class of each row: array of shape (n_samples,)."""
         logits = self._logits(X)
         return self.classes_[logits.argmax(axis=1)]
 
-    def _logits(self, X):
+    def _logits(self, X: ArrayLike) -> np.ndarray:
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         return X @ self.coef_.T + self.intercept_
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags

@@ -1,15 +1,18 @@
 """Prior correction for label shift: the class shares of the target by maximum likelihood."""
 
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -94,12 +97,14 @@ class PriorCorrected(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     # with metadata routing switched on, sample_domain is asked for without the user's doing
     __metadata_request__fit = {"sample_domain": True}
 
-    def __init__(self, estimator=None, *, pseudo_count=1.0, cv=FOLDS):
+    def __init__(
+        self, estimator: BaseEstimator | None = None, *, pseudo_count: float = 1.0, cv: int = FOLDS
+    ) -> None:
         self.estimator = estimator
         self.pseudo_count = pseudo_count
         self.cv = cv
 
-    def fit(self, X, y, *, sample_domain=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, *, sample_domain: ArrayLike | None = None) -> Self:
         """Fit the classifier on the labelled rows, calibrate it, and find the shares of the target's classes.
 
         Parameters
@@ -139,33 +144,33 @@ class PriorCorrected(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             warn_of_no_target(self)
         return self
 
-    def _calibrated(self, X):
+    def _calibrated(self, X: np.ndarray) -> np.ndarray:
         return logits_of(self.estimator_, X) / self.temperature_ + self.bias_
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probability of each class under the target's shares: array of shape (n_samples, n_classes)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         correction = np.log(np.maximum(self.target_shares_, LEAST)) - np.log(self.source_shares_)
         return softmax(self._calibrated(X) + correction, axis=1)
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict the class of each row: array of shape (n_samples,)."""
         probability = self.predict_proba(X)
         return self.classes_[probability.argmax(axis=1)]
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
 
 
-def plain_classifier():
+def plain_classifier() -> Pipeline:
     """Make the classifier that estimates shares where none is given."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
 
 
-def logits_of(classifier, X) -> np.ndarray:
+def logits_of(classifier: Any, X: ArrayLike) -> np.ndarray:
     """Logits of a fitted classifier: its decision function, or the log of its probabilities.
 
     Returns
@@ -189,7 +194,7 @@ def logits_of(classifier, X) -> np.ndarray:
     return np.c_[-values, values] / 2 if values.ndim == 1 else values
 
 
-def held_out_logits(template, X, codes, cv=FOLDS) -> np.ndarray:
+def held_out_logits(template: BaseEstimator, X: np.ndarray, codes: np.ndarray, cv: int = FOLDS) -> np.ndarray:
     """Logits of rows by a classifier that was not fitted on them, in `cv` folds.
 
     What a fold's classifier has not seen, a class with one row, gets its lowest logit.
@@ -222,7 +227,7 @@ def held_out_logits(template, X, codes, cv=FOLDS) -> np.ndarray:
     return found
 
 
-def calibrate(logits, codes) -> tuple[float, np.ndarray]:
+def calibrate(logits: np.ndarray, codes: np.ndarray) -> tuple[float, np.ndarray]:
     """Fit the temperature and the biases that make the true classes of held-out rows most likely.
 
     Parameters
@@ -240,7 +245,7 @@ def calibrate(logits, codes) -> tuple[float, np.ndarray]:
     spread = max(float(np.std(logits - logits.mean(axis=1, keepdims=True))), np.finfo(float).tiny)
     scaled = logits / spread
 
-    def surprise(parameters):
+    def surprise(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         sharpness, bias = np.exp(-parameters[0]), parameters[1:]
         log_probability = log_softmax(scaled * sharpness + bias, axis=1)
         error = np.exp(log_probability) - truth
@@ -254,7 +259,12 @@ def calibrate(logits, codes) -> tuple[float, np.ndarray]:
 
 
 def most_likely_shares(
-    logits, source_shares, pseudo_count=1.0, *, n_rounds=1000, tolerance=1e-7
+    logits: ArrayLike,
+    source_shares: ArrayLike,
+    pseudo_count: float = 1.0,
+    *,
+    n_rounds: int = 1000,
+    tolerance: float = 1e-7,
 ) -> np.ndarray:
     """Find the class shares that make the target rows most likely, by expectation maximisation.
 

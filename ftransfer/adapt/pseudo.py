@@ -1,8 +1,10 @@
 """Selective pseudo-labelling with structured prediction."""
 
 from numbers import Integral
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
@@ -88,13 +90,20 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     # with metadata routing switched on, sample_domain is asked for without the user's doing
     __metadata_request__fit = {"sample_domain": True}
 
-    def __init__(self, estimator=None, *, n_rounds=10, structured=True, limit=False):
+    def __init__(
+        self,
+        estimator: BaseEstimator | None = None,
+        *,
+        n_rounds: int = 10,
+        structured: bool = True,
+        limit: bool = False,
+    ) -> None:
         self.estimator = estimator
         self.n_rounds = n_rounds
         self.structured = structured
         self.limit = limit
 
-    def fit(self, X, y, *, sample_domain=None):
+    def fit(self, X: ArrayLike, y: ArrayLike, *, sample_domain: ArrayLike | None = None) -> Self:
         """Fit over the rounds.
 
         Parameters
@@ -122,7 +131,8 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         check_classification_targets(y[~unlabelled])
         self.classes_, codes = np.unique(y[~unlabelled], return_inverse=True)
         X_labelled, X_target = X[~unlabelled], X[unlabelled]
-        self.cluster_centers_ = self.target_shares_ = None
+        self.cluster_centers_: np.ndarray | None = None
+        self.target_shares_: np.ndarray | None = None
         self.transduction_ = y.copy()
         chosen = np.full(len(X_target), -1)
         if len(X_target) == 0:
@@ -140,7 +150,9 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         self._fit_estimator(X_labelled, codes, X_target, chosen)
         return self
 
-    def _round(self, X_labelled, codes, X_target, chosen):
+    def _round(
+        self, X_labelled: np.ndarray, codes: np.ndarray, X_target: np.ndarray, chosen: np.ndarray
+    ) -> np.ndarray:
         """Fit on the labelled and the chosen rows; return the probabilities of the target rows."""
         self._fit_estimator(X_labelled, codes, X_target, chosen)
         if self.structured and len(X_target) >= len(self.classes_):
@@ -151,15 +163,17 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             self.cluster_centers_ = _matched_clusters(normalize(X_target), normalize(prototypes))
         return self._probability(X_target)
 
-    def _fit_estimator(self, X_labelled, codes, X_target, chosen):
+    def _fit_estimator(
+        self, X_labelled: np.ndarray, codes: np.ndarray, X_target: np.ndarray, chosen: np.ndarray
+    ) -> None:
         taken = chosen >= 0
         rows, labels = np.vstack([X_labelled, X_target[taken]]), np.r_[codes, chosen[taken]]
         self.estimator_ = clone(self._template()).fit(rows, self.classes_[labels])
 
-    def _template(self):
+    def _template(self) -> BaseEstimator:
         return LogisticRegression(C=10.0, max_iter=1000) if self.estimator is None else self.estimator
 
-    def _probability(self, X):
+    def _probability(self, X: np.ndarray) -> np.ndarray:
         if hasattr(self.estimator_, "predict_proba"):
             probability = self.estimator_.predict_proba(X)
         else:
@@ -171,18 +185,18 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         distance = np.sqrt(np.maximum(2 - 2 * normalize(X) @ self.cluster_centers_.T, 0))
         return (probability + softmax(-SHARPNESS * distance, axis=1)) / 2
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Mean of the classifier's and the clusters' probabilities: array of shape (n_samples, n_classes)."""
         check_is_fitted(self)
         return self._probability(validate_data(self, X, dtype=(np.float64, np.float32), reset=False))
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict the class of each row: array of shape (n_samples,)."""
         probability = self.predict_proba(X)
         return self.classes_[probability.argmax(axis=1)]
 
 
-def _surest(probability, share, most=None):
+def _surest(probability: np.ndarray, share: float, most: np.ndarray | None = None) -> np.ndarray:
     """Label the surest `share` of the rows of each predicted class, at least one; -1 for the others.
 
     `most` limits them to so many rows of each class: array of shape (n_classes,).
@@ -196,7 +210,7 @@ def _surest(probability, share, most=None):
     return chosen
 
 
-def _matched_clusters(rows, prototypes):
+def _matched_clusters(rows: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
     """Cluster unit rows from the prototypes on; return unit centres in the order of the prototypes."""
     found = KMeans(len(prototypes), init=prototypes, n_init=1, random_state=0).fit(rows).cluster_centers_
     distance = np.linalg.norm(prototypes[:, None] - found[None], axis=2)

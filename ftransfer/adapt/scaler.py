@@ -66,7 +66,9 @@ class DomainScaler(OneToOneFeatureMixin, DomainAdapter):
         return self._leave_constant(rows, center, scale)
 
     @staticmethod
-    def _leave_constant(rows, center, scale):
+    def _leave_constant(
+        rows: np.ndarray, center: np.ndarray, scale: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         # a constant feature has a spread of rounding errors: leave it, as StandardScaler does
         constant = scale <= 10 * np.finfo(rows.dtype).eps * np.maximum(
             np.abs(center), np.finfo(rows.dtype).tiny

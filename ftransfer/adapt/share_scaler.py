@@ -3,7 +3,7 @@
 from numbers import Real
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from ftransfer.adapt.base import is_unlabelled
@@ -75,12 +75,14 @@ class ShareWeightedScaler(DomainScaler):
         "estimator": [HasMethods(["fit", "predict"]), None],
     }
 
-    def __init__(self, scale="std", *, trust=1.0, estimator=None):
+    def __init__(
+        self, scale: str = "std", *, trust: float = 1.0, estimator: BaseEstimator | None = None
+    ) -> None:
         self.scale = scale
         self.trust = trust
         self.estimator = estimator
 
-    def _learn(self, X, y, domain):
+    def _learn(self, X: np.ndarray, y: np.ndarray, domain: np.ndarray) -> None:
         known = ~is_unlabelled(y) & (domain > 0)
         self.classes_, codes = np.unique(y[known], return_inverse=True)
         shares = np.bincount(codes) / len(codes)
@@ -93,7 +95,9 @@ class ShareWeightedScaler(DomainScaler):
             self.source_center_[code], self.source_scale_[code] = self._centre_and_scale(X[rows], weights)
         self.target_center_, self.target_scale_ = self._centre_and_scale(target)
 
-    def _estimate(self, X, codes, target, shares):
+    def _estimate(
+        self, X: np.ndarray, codes: np.ndarray, target: np.ndarray, shares: np.ndarray
+    ) -> np.ndarray:
         if len(shares) < 2:
             return shares
         template = plain_classifier() if self.estimator is None else self.estimator
@@ -101,12 +105,14 @@ class ShareWeightedScaler(DomainScaler):
         logits = logits_of(clone(template).fit(X, codes), target)
         return most_likely_shares(logits / temperature + bias, shares)
 
-    def _weights(self, codes):
+    def _weights(self, codes: np.ndarray) -> np.ndarray:
         own = np.bincount(codes, minlength=len(self.classes_)) / len(codes)
         wanted = (1 - self.trust) * own + self.trust * self.target_shares_
         return (wanted / np.maximum(own, np.finfo(float).tiny))[codes]
 
-    def _centre_and_scale(self, rows, weights=None):
+    def _centre_and_scale(
+        self, rows: np.ndarray, weights: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         center = np.average(rows.astype(np.float64), axis=0, weights=weights)
         if self.scale is None:
             scale = np.ones_like(center)

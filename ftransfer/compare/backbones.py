@@ -4,8 +4,11 @@ LogME and the H-score ask how well features explain labels; LEEP and NCE, how we
 was trained on explain them. None of them sees the target: they rank features, not the way to the target.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.linalg import eigh
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
@@ -18,7 +21,7 @@ LOGITS = ("fc", "classifier", "head", "heads")  # the last module of torchvision
 MOST_ROWS = 5000
 
 
-def logme(X, y) -> float:
+def logme(X: ArrayLike, y: ArrayLike) -> float:
     """Measure how well a Bayesian linear model of the features explains the labels (LogME).
 
     The largest log evidence of ``t = X w + noise``, with ``w ~ N(0, 1/alpha)`` and noise of variance
@@ -53,7 +56,7 @@ def logme(X, y) -> float:
     )  # eigenvalues of X X^T, and (eigenvectors)^T t, squared: (rank, n_classes)
     outside = np.maximum(onehot.sum(axis=0) - scores.sum(axis=0), 0.0)  # what of t no w can reach
 
-    def evidence(log_ratio):
+    def evidence(log_ratio: np.ndarray) -> np.ndarray:
         """Log evidence a row of each class, at alpha / beta = exp(log_ratio) and the best beta."""
         shrunk = w / np.exp(log_ratio)
         residual = (scores / (1 + shrunk)[:, None]).sum(axis=0) + outside
@@ -71,7 +74,7 @@ def logme(X, y) -> float:
     return float(np.mean(best))
 
 
-def h_score(X, y) -> float:
+def h_score(X: ArrayLike, y: ArrayLike) -> float:
     """Measure how much of the features' variance lies between the classes, with a shrunk covariance (H-score).
 
     ``tr(C_a^-1 (1 - a) cov(E[x|y]))`` with ``C_a = (1 - a) C + a tr(C)/n_features I`` and Ledoit and Wolf's
@@ -98,7 +101,7 @@ def h_score(X, y) -> float:
     return float(np.sum((1 - a) * w[:, None] * scores / ((1 - a) * w + len(X) * a * variance)[:, None]))
 
 
-def nce(y_model, y) -> float:
+def nce(y_model: ArrayLike, y: ArrayLike) -> float:
     """Measure how well the class that a model predicts tells the label: ``-H(y | y_model)``, in nats; at most 0.
 
     Tran, Nguyen, Hassner, "Transferability and hardness of supervised classification tasks", ICCV 2019 (negative
@@ -110,12 +113,12 @@ def nce(y_model, y) -> float:
         For example the ImageNet class of the largest logit.
     y : array of shape (n_samples,)
     """
-    joint = pd.crosstab(np.asarray(y_model), np.asarray(y)).to_numpy() / len(y)
+    joint = pd.crosstab(np.asarray(y_model), np.asarray(y)).to_numpy() / len(np.asarray(y))
     given = joint.sum(axis=1, keepdims=True)
     return float(np.sum(joint * np.log(np.where(joint > 0, joint / given, 1.0))))
 
 
-def leep(probabilities, y) -> float:
+def leep(probabilities: ArrayLike, y: ArrayLike) -> float:
     """Measure how well a model's class probabilities predict the label (LEEP), in nats; at most 0.
 
     Nguyen, Hassner, Seeger, Archambeau, "LEEP: A new measure to evaluate transferability of learned
@@ -134,7 +137,7 @@ def leep(probabilities, y) -> float:
     return float(np.mean(np.log(np.sum(onehot * (probabilities @ given.T), axis=1))))
 
 
-def _check(X, y):
+def _check(X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return X in double precision and the labels as columns of zeros and ones, or say what is wrong."""
     X = np.asarray(X, dtype=np.float64)
     labels, codes = np.unique(np.asarray(y), return_inverse=True)
@@ -147,7 +150,7 @@ def _check(X, y):
     return X, np.eye(len(labels))[codes]
 
 
-def _spectrum(X, T):
+def _spectrum(X: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the eigenvalues w > 0 of X X^T and the squares of U^T T, by the smaller Gram matrix."""
     wide = len(X) < X.shape[1]
     w, vectors = eigh(X @ X.T if wide else X.T @ X, driver="evd")
@@ -159,7 +162,13 @@ def _spectrum(X, T):
 # ---------------------------------------------------------------- feature sets
 
 
-def rank_features(feature_sets, source=None, random_state=0, *, progress=None) -> pd.DataFrame:
+def rank_features(
+    feature_sets: Sequence[Features],
+    source: str | None = None,
+    random_state: int = 0,
+    *,
+    progress: Callable[[], None] | None = None,
+) -> pd.DataFrame:
     """Rank feature sets of the same images by how well they suit the source's labels.
 
     Parameters
@@ -222,7 +231,7 @@ def rank_features(feature_sets, source=None, random_state=0, *, progress=None) -
     return ranked
 
 
-def _measure(X, y, is_logits):
+def _measure(X: np.ndarray, y: np.ndarray, is_logits: bool) -> dict[str, float]:
     return {
         "width": X.shape[1],
         "logme": logme(X, y),
@@ -240,7 +249,7 @@ def list_layers(features: Features) -> list[tuple[str, slice]]:
     return parts if len(parts) == 1 else [*parts, ("+".join(name for name, _ in parts), slice(None))]
 
 
-def _labelled(features: Features, source) -> pd.DataFrame:
+def _labelled(features: Features, source: str | None) -> pd.DataFrame:
     rows = features.complete.query("status == 'ok'")
     found = sorted(rows["domain"].unique())
     if source is not None and source not in found:

@@ -13,7 +13,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 NORMAL_95 = 1.959964
@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
     high: float
 
 
-def mean_shift(A, B) -> float:
+def mean_shift(A: np.ndarray, B: np.ndarray) -> float:
     """Measure how far the means lie apart, in standard deviations of a feature.
 
     The root mean square, over the features, of the difference of the means divided by the standard
@@ -45,14 +45,14 @@ def mean_shift(A, B) -> float:
     return float(np.sqrt(np.mean(difference[varies] ** 2 / variance[varies]))) if varies.any() else 0.0
 
 
-def spread_ratio(A, B) -> float:
+def spread_ratio(A: np.ndarray, B: np.ndarray) -> float:
     """Measure by which factor the standard deviation of a feature differs: at least 1, the median feature's."""
     a, b = A.std(axis=0), B.std(axis=0)
     varies = (a > 0) & (b > 0)
     return float(np.exp(np.median(np.abs(np.log(a[varies] / b[varies]))))) if varies.any() else 1.0
 
 
-def shape_distance(A, B) -> float:
+def shape_distance(A: np.ndarray, B: np.ndarray) -> float:
     """Measure how far the shapes of the features' distributions differ beyond means and variances.
 
     Each domain is standardised by itself; the 1-Wasserstein distance of the two distributions of a feature
@@ -64,7 +64,7 @@ def shape_distance(A, B) -> float:
     return float(np.mean(np.abs(_quantiles(A[:, varies]) - _quantiles(B[:, varies]))))
 
 
-def _quantiles(X):
+def _quantiles(X: np.ndarray) -> np.ndarray:
     """Return 200 quantiles of each feature, standardised: (n_features, 200)."""
     Z = np.sort(
         ((X - X.mean(axis=0)) / X.std(axis=0)).T, axis=1
@@ -72,7 +72,7 @@ def _quantiles(X):
     return Z[:, ((np.arange(200) + 0.5) / 200 * len(X)).astype(int)]
 
 
-def coral_distance(A, B) -> float:
+def coral_distance(A: np.ndarray, B: np.ndarray) -> float:
     """Measure how far the covariances lie apart: ``||C_A - C_B||_F^2 / (4 n_features^2)``.
 
     Sun, Saenko, "Deep CORAL", ECCV 2016 workshops, equation 1; of the features as they are.
@@ -82,7 +82,7 @@ def coral_distance(A, B) -> float:
     return float(max(squares[0] + squares[1] - 2 * squares[2], 0.0) / (4 * A.shape[1] ** 2))
 
 
-def frechet_parts(A, B) -> tuple[float, float]:
+def frechet_parts(A: np.ndarray, B: np.ndarray) -> tuple[float, float]:
     """Split the Frechet distance between two normal distributions into the means' part and the covariances'.
 
     ``||m_A - m_B||^2`` and ``tr(C_A + C_B - 2 (C_A C_B)^(1/2))``; their sum is the squared distance, known
@@ -96,12 +96,14 @@ def frechet_parts(A, B) -> tuple[float, float]:
     return means, float(max(covariances, 0.0))
 
 
-def frechet_distance(A, B) -> float:
+def frechet_distance(A: np.ndarray, B: np.ndarray) -> float:
     """Measure the squared Frechet distance between normal distributions with the domains' means and covariances."""
     return sum(frechet_parts(A, B))
 
 
-def principal_angles(A, B, n_components=10, random_state=0) -> np.ndarray:
+def principal_angles(
+    A: np.ndarray, B: np.ndarray, n_components: int = 10, random_state: int = 0
+) -> np.ndarray:
     """Return the angles between the leading principal subspaces, in radian, the largest first.
 
     Parameters
@@ -123,7 +125,7 @@ def principal_angles(A, B, n_components=10, random_state=0) -> np.ndarray:
     )
 
 
-def _root(X):
+def _root(X: np.ndarray) -> np.ndarray:
     """Return R of shape (min(n, n_features), n_features) such that ``R^T R`` is the covariance of the rows."""
     centred = (X - X.mean(axis=0)) / np.sqrt(len(X) - 1)
     return centred if len(X) <= X.shape[1] else qr(centred, mode="economic", check_finite=False)[1]
@@ -132,21 +134,21 @@ def _root(X):
 # ---------------------------------------------------------------- maximum mean discrepancy
 
 
-def median_bandwidth(X, random_state=0, most_rows=1000) -> float:
+def median_bandwidth(X: np.ndarray, random_state: int = 0, most_rows: int = 1000) -> float:
     """Return the median distance between rows (of at most `most_rows` of them): the kernel's bandwidth."""
     rows = np.random.default_rng(random_state).permutation(len(X))[:most_rows]
     middle = float(np.median(pdist(X[rows])))
     return middle if middle > 0 else 1.0
 
 
-def rbf_kernel(X, bandwidth) -> np.ndarray:
+def rbf_kernel(X: np.ndarray, bandwidth: float) -> np.ndarray:
     """Return ``exp(-||x - x'||^2 / (2 bandwidth^2))`` of all pairs of rows."""
     kernel = euclidean_distances(X, squared=True)
     kernel *= -0.5 / bandwidth**2
     return np.exp(kernel, out=kernel)
 
 
-def quadratic_mmd(kernel, is_a) -> np.ndarray:
+def quadratic_mmd(kernel: np.ndarray, is_a: np.ndarray) -> np.ndarray:
     """Estimate the squared maximum mean discrepancy from all pairs of rows, without bias; it may be below 0.
 
     Gretton, Borgwardt, Rasch, Schoelkopf, Smola, "A kernel two-sample test", JMLR 2012, equation 3.
@@ -171,7 +173,9 @@ def quadratic_mmd(kernel, is_a) -> np.ndarray:
     return (within_a - a) / (a * (a - 1)) + (within_b - b) / (b * (b - 1)) - 2 * across / (a * b)
 
 
-def mmd_p_value(kernel, is_a, n_permutations=499, random_state=0) -> float:
+def mmd_p_value(
+    kernel: np.ndarray, is_a: np.ndarray, n_permutations: int = 499, random_state: int = 0
+) -> float:
     """Say how often rows divided at random are as far apart: the p-value of the quadratic estimate."""
     rng = np.random.default_rng(random_state)
     observed = quadratic_mmd(kernel, is_a)
@@ -180,7 +184,7 @@ def mmd_p_value(kernel, is_a, n_permutations=499, random_state=0) -> float:
     return float((1 + np.sum(as_far)) / (1 + n_permutations))
 
 
-def linear_mmd(A, B, bandwidth, random_state=0) -> Estimate:
+def linear_mmd(A: np.ndarray, B: np.ndarray, bandwidth: float, random_state: int = 0) -> Estimate:
     """Estimate the squared maximum mean discrepancy in linear time, from disjoint pairs of rows.
 
     Gretton et al., JMLR 2012, lemma 14; the interval is that of a mean. Pairs are drawn at random.
@@ -189,7 +193,7 @@ def linear_mmd(A, B, bandwidth, random_state=0) -> Estimate:
     m = min(len(A), len(B)) // 2
     (a, a2), (b, b2) = (X[rng.permutation(len(X))[: 2 * m]].reshape(2, m, -1) for X in (A, B))
 
-    def k(x, y):
+    def k(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.exp(-np.sum((x - y) ** 2, axis=1) / (2 * bandwidth**2))
 
     h = k(a, a2) + k(b, b2) - k(a, b2) - k(a2, b)
@@ -200,7 +204,9 @@ def linear_mmd(A, B, bandwidth, random_state=0) -> Estimate:
 # ---------------------------------------------------------------- proxy A-distance
 
 
-def domain_accuracy(A, B, classifier="linear", standardise=False, random_state=0) -> Estimate:
+def domain_accuracy(
+    A: np.ndarray, B: np.ndarray, classifier: str = "linear", standardise: bool = False, random_state: int = 0
+) -> Estimate:
     """Measure how well a classifier tells the domains apart on rows that it was not fitted on.
 
     Parameters
@@ -263,7 +269,7 @@ def a_distance(accuracy: float) -> float:
     return max(0.0, 2 * (2 * accuracy - 1))
 
 
-def _domain_classifier(name, n_components, random_state):
+def _domain_classifier(name: str, n_components: int, random_state: int) -> Pipeline:
     if name == "linear":
         return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     forest = RandomForestClassifier(TREES, random_state=random_state)
