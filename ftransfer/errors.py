@@ -1,7 +1,11 @@
-"""The one error for what a user can mend."""
+"""The one error for what a user can mend, and warnings that point at the user's own line."""
 
+import sys
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+THROUGH = ("ftransfer", "sklearn", "joblib")
 
 
 class FtransferError(ValueError):
@@ -24,3 +28,11 @@ def unknown(kind: str, name: str, known: Iterable[str], plural: str | None = Non
     shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
     found = f"{plural or kind + 's'} found: {shown or 'none'}"
     return FtransferError(f"no {kind} '{name}'{guess} " + (f"({found})" if near else found))
+
+
+def warn_user(message: str) -> None:
+    """Warn at the line that called into this package, through however many functions of it and of `THROUGH`."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in THROUGH:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)

@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, check_memory, has_fit_parameter
 
 from ftransfer.adapt.base import RULE, check_labels, is_unlabelled
-from ftransfer.errors import FtransferError
+from ftransfer.errors import FtransferError, warn_user
 
 
 class AdaptationPipeline(Pipeline):
@@ -135,7 +135,7 @@ class AdaptationPipeline(Pipeline):
         if y is not None:
             y = check_labels(y)
             if not is_unlabelled(y).any() and any(reads_unlabelled(step) for _, step in self.steps):
-                warnings.warn(f"no target rows: {RULE}", UserWarning, stacklevel=3)
+                warn_user(f"no target rows: {RULE}")
         step_params = self._params_by_step(sample_domain, params)
         fit_transform = check_memory(self.memory).cache(_fit_transform)
         fitted = []

@@ -8,9 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 from sklearn.base import clone
+from sklearn.preprocessing import Normalizer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from ftransfer import CORAL, DomainScaler, FtransferError, SubspaceAlignment, domain_codes
+from ftransfer import (
+    CORAL,
+    DomainScaler,
+    FtransferError,
+    GeodesicFlowKernel,
+    SubspaceAlignment,
+    TransferComponentAnalysis,
+    domain_codes,
+    make_pipeline,
+)
 from ftransfer.adapt import coral
 
 ADAPTERS = [
@@ -374,3 +384,17 @@ def test_adapting_raises_the_accuracy_on_a_shifted_target():
         assert accuracy(DomainScaler()) > plain
         assert accuracy(CORAL()) > plain
         assert accuracy(SubspaceAlignment(3)) > plain
+
+
+@pytest.mark.parametrize("method", ["fit", "fit_transform"])
+def test_a_warning_points_at_the_users_own_line_however_deep_it_is_given(method):
+    X, y, _ = blobs(n_source=6, n_target=5)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for adapter in (SubspaceAlignment(40), TransferComponentAnalysis(40), GeodesicFlowKernel(40)):
+            getattr(adapter, method)(X, y)
+            getattr(make_pipeline(adapter, Normalizer()), method)(X, y)
+            getattr(adapter, method)(X[y != -1], y[y != -1])
+            getattr(make_pipeline(adapter, Normalizer()), method)(X[y != -1], y[y != -1])
+    assert len(said) >= 12
+    assert {each.filename for each in said} == {__file__}

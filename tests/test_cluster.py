@@ -342,14 +342,14 @@ def test_a_missing_extra_is_one_line_with_the_command(monkeypatch):
 LATE = """
 import os, pathlib, time
 import ftransfer.images.readers as readers
-from ftransfer.cluster import loan
+from ftransfer.cluster import broadcast
 
 read = getattr(readers, "read_early", readers.read_bytes)  # Dask loads this file twice
 
 def read_late(root, path):
     if "/late" in path:
         pathlib.Path(os.environ["CONTROL"], "late").touch()
-        while not any(job.stopped.is_set() for job in loan._lent.values()):
+        while not any(job.stopped.is_set() for job in broadcast._received.values()):
             time.sleep(0.02)
     return read(root, path)
 

@@ -1,6 +1,5 @@
 """What all adapters share: the domain is read from `y`, and each row is mapped by its own domain."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -10,7 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
 
-from ftransfer.errors import FtransferError
+from ftransfer.errors import FtransferError, warn_user
 
 RULE = "y == -1 marks the target rows (NaN in a regression), other values are the labels of source rows"
 
@@ -182,13 +181,9 @@ class SharedMapAdapter(DomainAdapter):
         return self._map_target(X)
 
 
-def warn_of_no_target(estimator: Any) -> None:
+def warn_of_no_target(estimator: object) -> None:
     """Warn that `estimator` was given labelled rows only."""
-    warnings.warn(
-        f"no target rows: {RULE}; {type(estimator).__name__} takes the source for the target",
-        UserWarning,
-        stacklevel=4,
-    )
+    warn_user(f"no target rows: {RULE}; {type(estimator).__name__} takes the source for the target")
 
 
 def read_domain(

@@ -87,7 +87,7 @@ class GeodesicFlowKernel(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
         most = max(1, min(rank, target.shape[1] // 2, self.n_components))
         axes = [_spanned_axes(rows, most) for rows in (source, target)]
         most = min(a.shape[1] for a in axes)
-        self.n_components_ = clip_components(self.n_components, most, stacklevel=6)
+        self.n_components_ = clip_components(self.n_components, most)
         source_axes, target_axes = (a[:, : self.n_components_] for a in axes)
 
         U, _, Vt = svd(source_axes.T @ target_axes)

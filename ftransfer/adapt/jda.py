@@ -127,7 +127,7 @@ class JointDistributionAdaptation(ClassNamePrefixFeaturesOutMixin, SharedMapAdap
             basis = qr(rows.T, mode="economic")[0]
             rows = rows @ basis
         scatter = rows.T @ rows
-        self.n_components_ = clip_components(self.n_components, min(n - 1, d), stacklevel=5)
+        self.n_components_ = clip_components(self.n_components, min(n - 1, d))
         estimator = self.estimator
         if estimator is None:
             estimator = KNeighborsClassifier(n_neighbors=1, algorithm="brute")

@@ -1,6 +1,5 @@
 """Subspace alignment."""
 
-import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 
@@ -10,6 +9,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ftransfer.adapt.base import DomainAdapter
 from ftransfer.adapt.spectrum import Spectrum, decompose_each
+from ftransfer.errors import warn_user
 
 
 class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
@@ -89,11 +89,9 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
             domains = decompose_each([*sources.values(), target], min(wanted, most))
         self.n_components_ = k = min(wanted, most)
         if k < wanted:
-            warnings.warn(
+            warn_user(
                 f"n_components={self.n_components} is more than the domains allow; {most} are used (the "
-                f"smallest has {rows} rows, of {target.shape[1]} features)",
-                UserWarning,
-                stacklevel=5,
+                f"smallest has {rows} rows, of {target.shape[1]} features)"
             )
         self.target_mean_ = domains[-1].mean
         self.target_components_ = domains[-1].axes[:, :k].copy()

@@ -1,6 +1,5 @@
 """Transfer component analysis (TCA)."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,6 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ftransfer.adapt.base import SharedMapAdapter, content_order
 from ftransfer.adapt.spectrum import column_signs
+from ftransfer.errors import warn_user
 
 
 class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, SharedMapAdapter):
@@ -155,7 +155,7 @@ class TransferComponentAnalysis(ClassNamePrefixFeaturesOutMixin, SharedMapAdapte
         return root @ self._lead(centred.T @ centred, root.T @ (Z.T @ signs), len(Z) - 1)
 
     def _lead(self, scatter: np.ndarray, gap: np.ndarray, rank: int) -> np.ndarray:
-        self.n_components_ = clip_components(self.n_components, min(rank, len(scatter)), stacklevel=9)
+        self.n_components_ = clip_components(self.n_components, min(rank, len(scatter)))
         self.eigenvalues_, vectors = leading_components(scatter, gap[:, None], self.mu, self.n_components_)
         return vectors
 
@@ -190,13 +190,9 @@ def leading_components(
     return np.where(some, w, 0.0), whiten(V * some)
 
 
-def clip_components(wanted: int, most: int, stacklevel: int) -> int:
+def clip_components(wanted: int, most: int) -> int:
     """Lower the number of components to what rows and features allow, with a warning."""
     most = max(1, most)
     if wanted > most:
-        warnings.warn(
-            f"n_components={wanted} is more than the rows and features allow; {most} are used",
-            UserWarning,
-            stacklevel=stacklevel,
-        )
+        warn_user(f"n_components={wanted} is more than the rows and features allow; {most} are used")
     return min(wanted, most)

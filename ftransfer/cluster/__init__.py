@@ -1,6 +1,6 @@
 """The same extraction and the same race on a Dask cluster.
 
-What all tasks need, the backbone or the rows of the task, is lent to each worker process once. A shard of an
+What all tasks need, the backbone or the rows of the task, is sent to each worker process once. A shard of an
 extraction commits parts to the shared folder as any extraction does: rows are found by content, so a shard may run
 twice, or by halves, and no row is lost or there twice.
 """

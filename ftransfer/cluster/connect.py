@@ -5,9 +5,10 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from ftransfer.errors import FtransferError
 
@@ -24,7 +25,7 @@ LIBRARIES = ("python", "torch", "torchvision", "openvino", "pillow", "numpy", "s
 
 
 @contextmanager
-def connect(cluster):
+def connect(cluster: Any) -> Iterator[Any]:
     """Open a Dask client.
 
     Parameters
@@ -67,7 +68,7 @@ def check_address(cluster: str) -> None:
         )
 
 
-def _reached(address: str):
+def _reached(address: str) -> Any:
     try:
         return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
@@ -82,7 +83,7 @@ def _reached(address: str):
 
 
 @contextmanager
-def _started(n_workers: int):
+def _started(n_workers: int) -> Iterator[Any]:
     """Start worker processes of one thread on this machine."""
     ours = threading.current_thread() is threading.main_thread()
     # Ctrl-C reaches all processes of a terminal; what the workers are to do then, this one tells them
@@ -98,7 +99,7 @@ def _started(n_workers: int):
 
 
 @contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Keep Dask's log out of the terminal: what goes wrong is said in one line."""
     logs = [
         logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("distributed")
@@ -113,7 +114,7 @@ def _quiet():
             log.setLevel(level)
 
 
-def _with_workers(client, name: str):
+def _with_workers(client: Any, name: str) -> Any:
     try:
         client.wait_for_workers(1, timeout=WORKER_SECONDS)
     except TimeoutError as error:
@@ -123,11 +124,12 @@ def _with_workers(client, name: str):
     return client
 
 
-class Company:
+class WorkerWatch:
     """Notice when a cluster has lost all its workers."""
 
-    def __init__(self, client):
-        self.client, self.alone_since = client, None
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.alone_since: float | None = None
 
     def check(self) -> None:
         """Raise an FtransferError if for too long there has been no worker."""
@@ -142,7 +144,7 @@ class Company:
 
 
 @contextmanager
-def said_in_one_line(task: str):
+def dask_errors_in_one_line(task: str) -> Iterator[None]:
     """Turn what Dask raises where a cluster fails into errors that a user can mend."""
     try:
         yield
@@ -155,7 +157,7 @@ def said_in_one_line(task: str):
         raise FtransferError(f"the connection to the scheduler was lost; {KEPT}") from error
 
 
-def check_versions(client, warn: Callable[[str], None]) -> None:
+def check_versions(client: Any, warn: Callable[[str], None]) -> None:
     """Refuse a cluster without this release of ftransfer; warn where a library could change the numbers.
 
     Raises

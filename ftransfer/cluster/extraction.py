@@ -11,18 +11,24 @@ from typing import Unpack
 
 import pandas as pd
 
-from ftransfer.cluster.connect import Company, check_versions, connect, distributed, said_in_one_line
+from ftransfer.cluster.broadcast import broadcasting
+from ftransfer.cluster.connect import (
+    WorkerWatch,
+    check_versions,
+    connect,
+    dask_errors_in_one_line,
+    distributed,
+)
 from ftransfer.cluster.job import (
     MARK,
     Job,
-    Sight,
-    blind,
+    SharedPaths,
     describe_worker,
     embed_shard,
     hash_image,
+    not_seen,
     stop_shards,
 )
-from ftransfer.cluster.loan import lending
 from ftransfer.errors import FtransferError
 from ftransfer.extract.plan import pending_rows
 from ftransfer.extract.running import Options, Running
@@ -106,7 +112,7 @@ def extract_on_cluster(
 
     started, how = time.monotonic(), ClusterRunning(**running)
     there = Running(how.batch_size, how.workers, how.strict)  # progress is told here
-    with connect(cluster) as client, lending(client) as lend:
+    with connect(cluster) as client, broadcasting(client) as send:
         check_versions(client, warn)
         backbone = backbone.on("cpu")
         slots, resources = _describe_workers(client, backbone, device)
@@ -122,11 +128,11 @@ def extract_on_cluster(
         try:
             if not known.all():
                 rows = manifest[~known]
-                sight = Sight(str(folder), _mark(features), _samples(rows))
-                _refuse_blind_workers(client, sight)
-                job = Job(backbone, sight, len(manifest), device, there)
-                shards = _Shards(client, lend(job), slots, resources)
-                with said_in_one_line("shard"):
+                paths = SharedPaths(str(folder), _mark(features), _samples(rows))
+                _refuse_workers_without(client, paths)
+                job = Job(backbone, paths, len(manifest), device, there)
+                shards = _Shards(client, send(job), slots, resources)
+                with dask_errors_in_one_line("shard"):
                     summary.runtime = shards.embed(rows, how.shard_size, manifest, how.progress)
         except KeyboardInterrupt:
             raise interrupted(manifest, out) from None
@@ -182,7 +188,7 @@ class _Shards:
 
     def _some_done(self) -> list:
         """Wait for some shards; give up where there is no worker for too long."""
-        company = Company(self.client)
+        watch = WorkerWatch(self.client)
         while True:
             done = []
             with suppress(TimeoutError):
@@ -195,7 +201,7 @@ class _Shards:
             ):  # a result can still be lost with its worker; the shard then runs again
                 if done:
                     return [(future, future.result(5)) for future in done]
-            company.check()
+            watch.check()
 
     def _stop(self) -> list:
         """Begin no further shard; wait for those that run, which commit what they have."""
@@ -242,10 +248,10 @@ def _describe_workers(client, backbone, device: str) -> tuple[dict[str, int], di
     return slots, {"GPU": 1} if gpus else {}
 
 
-def _refuse_blind_workers(client, sight: Sight) -> None:
-    for worker, missing in _on_all(client, Sight.missing, sight).items():
+def _refuse_workers_without(client, paths: SharedPaths) -> None:
+    for worker, missing in _on_all(client, SharedPaths.missing, paths).items():
         if missing:
-            raise blind(worker, missing)
+            raise not_seen(worker, missing)
 
 
 def _mark(features: FeatureSet) -> bytes:

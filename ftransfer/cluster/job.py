@@ -10,8 +10,8 @@ from functools import partial
 import joblib
 import pandas as pd
 
+from ftransfer.cluster.broadcast import faults_as_text, received, received_before
 from ftransfer.cluster.connect import distributed
-from ftransfer.cluster.loan import borrow, borrowed, faults_as_text
 from ftransfer.errors import FtransferError
 from ftransfer.extract.plan import count_readers
 from ftransfer.extract.running import Running
@@ -23,7 +23,7 @@ MARK = ".cluster"  # file in a feature set by which a worker knows it
 
 
 @dataclass
-class Sight:
+class SharedPaths:
     """What a worker has to see, under the names that it has here.
 
     Attributes
@@ -53,10 +53,10 @@ class Sight:
 
 @dataclass
 class Job:
-    """An extraction; lent to each worker process, whose shards share one model."""
+    """An extraction; sent to each worker process, whose shards share one model."""
 
     backbone: object
-    sight: Sight
+    paths: SharedPaths
     images: int  # asked for in all: by them, not by those of a shard, the runtime is chosen
     device: str
     running: Running
@@ -73,8 +73,8 @@ class Job:
         from ftransfer.backbone.runtime import fast_arithmetic
 
         address = distributed.get_worker().address
-        if missing := self.sight.missing():
-            raise blind(address, missing)
+        if missing := self.paths.missing():
+            raise not_seen(address, missing)
         self.backbone = self.backbone.on(self.device)
         here, fingerprint = {"decoder": describe_decoder()}, self.backbone.fingerprint
         if self.backbone.tier == "fast":
@@ -85,7 +85,7 @@ class Job:
                     f"worker {address} would compute another fingerprint: {name} is {value} there, and here "
                     f"{fingerprint[name]}; install the same everywhere, and in the fast tier use workers of one kind"
                 )
-        self.features = FeatureSet(self.sight.folder)
+        self.features = FeatureSet(self.paths.folder)
         self.runtime, self.lock = None, threading.Lock()
         self.done, self.read = set(), set()  # hashes of the parts, and the parts that they are of
         self.stopped, self.begun = threading.Event(), set()
@@ -132,12 +132,12 @@ class Job:
 def embed_shard(name: str, shard: int, rows: pd.DataFrame, slots: dict[str, int]) -> tuple[pd.DataFrame, str]:
     """Embed the rows of a shard, for the job of that name."""
     with faults_as_text():
-        return borrow(name).embed(shard, rows, slots)
+        return received(name).embed(shard, rows, slots)
 
 
 def stop_shards(name: str) -> set[int]:
     """Let the shards of this worker commit what they have, and begin no other; return which were begun."""
-    job = borrowed(name)
+    job = received_before(name)
     if job is None:
         return set()
     begun = set(job.begun)
@@ -168,7 +168,7 @@ def hash_image(root: str, path: str) -> str:
     return ""
 
 
-def blind(worker: str, missing: str) -> FtransferError:
+def not_seen(worker: str, missing: str) -> FtransferError:
     """Make the error for a worker that does not see a folder."""
     return FtransferError(
         f"worker {worker} does not see {missing} as it is here; images and features have to be on a file system that "

@@ -5,22 +5,31 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from joblib import parallel_config
 from joblib._dask import DaskDistributedBackend
 from joblib.parallel import SequentialBackend
 from threadpoolctl import threadpool_limits
 
-from ftransfer.cluster.connect import Company, check_versions, connect, said_in_one_line
-from ftransfer.cluster.loan import borrow, faults_as_text, lending
+from ftransfer.cluster.broadcast import broadcasting, faults_as_text, received
+from ftransfer.cluster.connect import WorkerWatch, check_versions, connect, dask_errors_in_one_line
 from ftransfer.search.candidate import TrialResult
+from ftransfer.search.contest import Recipes
 from ftransfer.search.outcome import Race
 from ftransfer.search.race import race
 from ftransfer.search.strategy import Trial
+from ftransfer.search.trials import Work
+from ftransfer.task import Task
 
 
 def race_on_cluster(
-    task, recipes: list | None = None, *, cluster, warn: Callable[[str], None] = warnings.warn, **options
+    task: Task,
+    recipes: Recipes | None = None,
+    *,
+    cluster: Any,
+    warn: Callable[[str], None] = warnings.warn,
+    **options: Any,
 ) -> Race:
     """Race on a Dask cluster, through joblib's backend for it; as `race`, and with the same result.
 
@@ -45,22 +54,22 @@ def race_on_cluster(
     FtransferError
         As `race` and `connect`; if the scheduler or a worker lacks this release of ftransfer.
     """
-    with connect(cluster) as client, lending(client) as lend:
+    with connect(cluster) as client, broadcasting(client) as send:
         check_versions(client, warn)
 
-        def bind(work, *shared):
-            return _Remote(lend(_Shared(work, shared)))
+        def bind(work: Callable[..., TrialResult], *shared: Any) -> Work:
+            return _Remote(send(_Shared(work, shared)))
 
-        with parallel_config(backend=_Backend(client=client)), said_in_one_line("candidate"):
+        with parallel_config(backend=_Backend(client=client)), dask_errors_in_one_line("candidate"):
             return race(task, recipes, bind=bind, **options)
 
 
 @dataclass
 class _Shared:
-    """The work of a race, and what all its candidates share; lent to each worker process."""
+    """The work of a race, and what all its candidates share; sent to each worker process."""
 
-    work: Callable
-    shared: tuple
+    work: Callable[..., TrialResult]
+    shared: tuple[Any, ...]
 
     def begin(self) -> None:
         """Compute on one thread, as a race on one machine does: several add up in another order."""
@@ -76,8 +85,8 @@ class _Remote:
     def __call__(self, trial: Trial) -> TrialResult:
         with faults_as_text(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            lent = borrow(self.name)
-            result = lent.work(*lent.shared, trial)
+            sent = received(self.name)
+            result: TrialResult = sent.work(*sent.shared, trial)
         return replace(result, fitted=None)  # it may be larger than the data
 
 
@@ -88,16 +97,17 @@ class _Backend(DaskDistributedBackend):
     cluster has one thread, and keeps large arguments on a single worker, with which they are lost.
     """
 
-    def start_call(self):
+    def start_call(self) -> None:
         """Begin to hand in tasks."""
-        self.open, self.over = {}, threading.Event()  # futures and where their results go
+        self.open: dict[Any, Any] = {}  # futures, and where their results go
+        self.over = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def stop_call(self):
+    def stop_call(self) -> None:
         """All is done."""
         self.over.set()
 
-    def submit(self, func, callback=None):
+    def submit(self, func: Any, callback: Any = None) -> Any:
         """Hand in a task."""
         try:
             future = self.client.submit(func, pure=False)
@@ -108,37 +118,37 @@ class _Backend(DaskDistributedBackend):
         self.client.loop.add_callback(self._follow, future)
         return future
 
-    async def _follow(self, future):
+    async def _follow(self, future: Any) -> None:
         try:
             result = await self.client.gather(future, asynchronous=True)
         except BaseException as error:
             result = error
         self._hand_on(future, result)
 
-    def _hand_on(self, future, result):
+    def _hand_on(self, future: Any, result: Any) -> None:
         if callback := self.open.pop(future, None):
             callback(result)
 
-    def _watch(self):
+    def _watch(self) -> None:
         """Give up where there is no worker for too long."""
-        company = Company(self.client)
+        watch = WorkerWatch(self.client)
         while not self.over.wait(5):
             try:
-                company.check()
+                watch.check()
             except Exception as error:
                 for future in list(self.open):
                     self._hand_on(future, error)
 
-    def abort_everything(self, ensure_ready=True):
+    def abort_everything(self, ensure_ready: bool = True) -> None:
         """Take back what was handed in."""
         futures, self.open = list(self.open), {}
         with suppress(Exception):  # the scheduler may be gone
             self.client.cancel(futures, force=True)
 
-    def effective_n_jobs(self, n_jobs):
+    def effective_n_jobs(self, n_jobs: int) -> int:
         """Count threads; joblib does not ask a backend with a single one."""
         return max(2, super().effective_n_jobs(n_jobs))
 
-    def get_nested_backend(self):
+    def get_nested_backend(self) -> tuple[Any, int]:
         """A candidate is computed on one thread."""
         return SequentialBackend(), 1
