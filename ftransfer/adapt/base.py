@@ -1,7 +1,7 @@
 """What all adapters share: the domain is read from `y`, and each row is mapped by its own domain."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike

@@ -15,7 +15,10 @@ _received: dict[str, Any] = {}  # on a worker, by name; bytes until the first ta
 _lock = threading.Lock()
 
 
-class Broadcast(distributed.WorkerPlugin if distributed else object):
+_WorkerPlugin: Any = distributed.WorkerPlugin if distributed else object
+
+
+class Broadcast(_WorkerPlugin):
     """An object that all tasks need, on every worker.
 
     The scheduler keeps it and hands it to workers that join later, too. Scattered data would be lost with the worker

@@ -12,6 +12,7 @@ from typing import Any
 
 from ftransfer.errors import FtransferError
 
+distributed: Any
 try:
     import distributed
 except ImportError:  # the extra [cluster]
@@ -72,7 +73,7 @@ def _reached(address: str) -> Any:
     try:
         return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
-        cause = error
+        cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
         reason = re.sub(r"in <.*?>: ", "", (str(cause).splitlines() or [type(cause).__name__])[0])

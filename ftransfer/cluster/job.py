@@ -6,6 +6,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import pandas as pd
@@ -18,6 +19,9 @@ from ftransfer.extract.running import Running
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.images.read import read_bytes
 from ftransfer.storage.places import place
+
+if TYPE_CHECKING:
+    from ftransfer.backbone.backbone import Backbone
 
 MARK = ".cluster"  # file in a feature set by which a worker knows it
 
@@ -55,7 +59,7 @@ class SharedPaths:
 class Job:
     """An extraction; sent to each worker process, whose shards share one model."""
 
-    backbone: object
+    backbone: "Backbone"
     paths: SharedPaths
     images: int  # asked for in all: by them, not by those of a shard, the runtime is chosen
     device: str
@@ -86,11 +90,14 @@ class Job:
                     f"{fingerprint[name]}; install the same everywhere, and in the fast tier use workers of one kind"
                 )
         self.features = FeatureSet(self.paths.folder)
-        self.runtime, self.lock = None, threading.Lock()
-        self.done, self.read = set(), set()  # hashes of the parts, and the parts that they are of
-        self.stopped, self.begun = threading.Event(), set()
+        self.runtime: Any = None
+        self.lock = threading.Lock()
+        self.done: set[str] = set()  # hashes of the parts
+        self.read: set[Any] = set()  # the parts that they are of
+        self.stopped = threading.Event()
+        self.begun: set[int] = set()
 
-    def make_runtime(self, lanes: int):
+    def make_runtime(self, lanes: int) -> Any:
         """Make the runtime once, for all shards of the process."""
         from ftransfer.backbone.runtime import make_runtime
 
