@@ -34,7 +34,7 @@ ARROWS = {
     "search": {"adapt", "compare", "features", "pipeline", "recipes", "scoring", "storage", "task"},
     "model": {"scoring", "features", "images", "backbone", "extract", "storage"},
     "report": {"compare", "features", "finetune", "images", "model", "pipeline", "search", "storage"},
-    "cluster": {"backbone", "extract", "features", "images", "search", "storage"},
+    "cluster": {"backbone", "extract", "features", "images", "search", "storage", "task"},
 }
 
 
