@@ -4,6 +4,7 @@ Nothing here imports torch until images are turned into features.
 """
 
 from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -60,7 +61,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'ftransfer' has no attribute {name!r}")
     value = getattr(import_module(f"ftransfer.{_HOMES[name]}"), name)
@@ -68,5 +69,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *_HOMES])

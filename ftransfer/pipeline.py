@@ -2,8 +2,10 @@
 
 import warnings
 from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline, _final_estimator_has, _name_estimators
 from sklearn.utils import Bunch, get_tags
@@ -55,12 +57,19 @@ class AdaptationPipeline(Pipeline):
 
     transform_input = None  # of scikit-learn's Pipeline, for validation sets; there is no use for it here
 
-    def __init__(self, steps, *, memory=None, verbose=False):
+    def __init__(self, steps: list[tuple[str, Any]], *, memory: Any = None, verbose: bool = False) -> None:
         self.steps = steps
         self.memory = memory
         self.verbose = verbose
 
-    def fit(self, X, y=None, *, sample_domain=None, **params):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+        **params: Any,
+    ) -> Self:
         """Fit all steps.
 
         Parameters
@@ -86,7 +95,14 @@ class AdaptationPipeline(Pipeline):
         return self
 
     @available_if(_final_estimator_has("transform"))
-    def fit_transform(self, X, y=None, *, sample_domain=None, **params):
+    def fit_transform(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+        **params: Any,
+    ) -> Any:
         """Fit all steps, and map each row by its own domain."""
         steps, X, y, last_params = self._fit_transformers(X, y, sample_domain, params)
         name, last = self.steps[-1]
@@ -96,13 +112,20 @@ class AdaptationPipeline(Pipeline):
         return X
 
     @available_if(_final_estimator_has("predict"))
-    def fit_predict(self, X, y=None, *, sample_domain=None, **params):
+    def fit_predict(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_domain: ArrayLike | None = None,
+        **params: Any,
+    ) -> np.ndarray:
         """Fit all steps, then predict every row, each mapped by its own domain."""
         self.fit(X, y, sample_domain=sample_domain, **params)
         domain = np.where(is_unlabelled(check_labels(y)), -1, 1) if sample_domain is None else sample_domain
         return self.predict_source(X, sample_domain=domain)
 
-    def transform_source(self, X, *, sample_domain=None):
+    def transform_source(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> Any:
         """Map rows of the source, such as held-out ones, through all steps but the last."""
         check_is_fitted(self)
         for _, step in self.steps_[:-1]:
@@ -112,7 +135,9 @@ class AdaptationPipeline(Pipeline):
                 X = step.transform(X)
         return X
 
-    def predict_source(self, X, *, sample_domain=None, method="predict"):
+    def predict_source(
+        self, X: ArrayLike, *, sample_domain: ArrayLike | None = None, method: str = "predict"
+    ) -> np.ndarray:
         """Predict rows of the source, such as held-out ones: each is mapped by its own domain's map.
 
         Parameters
@@ -129,7 +154,9 @@ class AdaptationPipeline(Pipeline):
         X = self.transform_source(X, sample_domain=sample_domain)
         return getattr(self.steps_[-1][1], method)(X)
 
-    def _fit_transformers(self, X, y, sample_domain, params):
+    def _fit_transformers(
+        self, X: Any, y: Any, sample_domain: ArrayLike | None, params: dict[str, Any]
+    ) -> tuple[list[tuple[str, Any]], Any, Any, dict[str, Any]]:
         """Fit all but the last step; return them, the mapped rows, y, and the last step's parameters."""
         self._validate_steps()
         if y is not None:
@@ -147,7 +174,9 @@ class AdaptationPipeline(Pipeline):
                 fitted.append((name, step))
         return fitted, X, y, step_params[self.steps[-1][0]]
 
-    def _params_by_step(self, sample_domain, params):
+    def _params_by_step(
+        self, sample_domain: ArrayLike | None, params: dict[str, Any]
+    ) -> dict[str, dict[str, Any]]:
         names = [name for name, _ in self.steps]
         if _routing_enabled():
             routed = process_routing(self, "fit", **params)
@@ -175,40 +204,40 @@ class AdaptationPipeline(Pipeline):
         return Pipeline(self.steps_)
 
     @available_if(_final_estimator_has("predict"))
-    def predict(self, X, **params):
+    def predict(self, X: ArrayLike, **params: Any) -> np.ndarray:
         """Predict rows of the target."""
         return self._fitted.predict(X, **params)
 
     @available_if(_final_estimator_has("predict_proba"))
-    def predict_proba(self, X, **params):
+    def predict_proba(self, X: ArrayLike, **params: Any) -> np.ndarray:
         """Predict the probability of each class for rows of the target."""
         return self._fitted.predict_proba(X, **params)
 
     @available_if(_final_estimator_has("predict_log_proba"))
-    def predict_log_proba(self, X, **params):
+    def predict_log_proba(self, X: ArrayLike, **params: Any) -> np.ndarray:
         """Predict the logarithm of the probability of each class for rows of the target."""
         return self._fitted.predict_log_proba(X, **params)
 
     @available_if(_final_estimator_has("decision_function"))
-    def decision_function(self, X, **params):
+    def decision_function(self, X: ArrayLike, **params: Any) -> np.ndarray:
         """Compute the last step's decision function for rows of the target."""
         return self._fitted.decision_function(X, **params)
 
     @available_if(_final_estimator_has("score"))
-    def score(self, X, y=None, **params):
+    def score(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> float:
         """Score rows of the target against labels that belong to them."""
         return self._fitted.score(X, y, **params)
 
     @available_if(_final_estimator_has("transform"))
-    def transform(self, X, **params):
+    def transform(self, X: ArrayLike, **params: Any) -> Any:
         """Map rows of the target through all steps."""
         return self._fitted.transform(X, **params)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Name the features that come out of the last step."""
         return self._fitted.get_feature_names_out(input_features)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | str | slice) -> Any:
         if isinstance(index, slice) and hasattr(self, "steps_"):
             part = type(self)(self.steps[index], memory=self.memory, verbose=self.verbose)
             part.steps_ = self.steps_[index]
@@ -218,26 +247,26 @@ class AdaptationPipeline(Pipeline):
         return self.named_steps[index] if isinstance(index, str) else list(self.named_steps.values())[index]
 
     @property
-    def named_steps(self):
+    def named_steps(self) -> Bunch:
         """The steps by name: fitted, once `fit` was called."""
         return Bunch(**dict(getattr(self, "steps_", self.steps)))
 
     @property
-    def classes_(self):
+    def classes_(self) -> np.ndarray:
         """Classes of the last step."""
         return self._fitted.classes_
 
     @property
-    def n_features_in_(self):
+    def n_features_in_(self) -> int:
         """Number of features of the rows that `fit` saw."""
         return getattr(self, "steps_", self.steps)[0][1].n_features_in_
 
     @property
-    def feature_names_in_(self):
+    def feature_names_in_(self) -> np.ndarray:
         """Names of the features that `fit` saw, where `X` was a table."""
         return getattr(self, "steps_", self.steps)[0][1].feature_names_in_
 
-    def get_metadata_router(self):
+    def get_metadata_router(self) -> Any:
         """Route as `Pipeline` does; `sample_domain` is asked for by the pipeline itself."""
         router = super().get_metadata_router()
         request = self._get_metadata_request()
@@ -246,14 +275,14 @@ class AdaptationPipeline(Pipeline):
 
     # ------------------------------------------------------------ in a notebook
 
-    def _sk_visual_block_(self):
+    def _sk_visual_block_(self) -> Any:
         block = super()._sk_visual_block_()
         block.estimators = [
             step for _, step in getattr(self, "steps_", self.steps)
         ]  # fitted, once they are there
         return block
 
-    def _repr_html_inner(self):
+    def _repr_html_inner(self) -> str:
         reading = [type(step).__name__ for _, step in self.steps if reads_unlabelled(step)]
         said = (
             f"Read the target rows (y == -1): {', '.join(reading)}."
@@ -262,11 +291,11 @@ class AdaptationPipeline(Pipeline):
         )
         return f"{super()._repr_html_inner()}<p>{said}</p>"
 
-    def _repr_mimebundle_(self, **kwargs):
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
         bundle = super()._repr_mimebundle_(**kwargs)
         return bundle | ({"text/html": self._repr_html_inner()} if "text/html" in bundle else {})
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "steps_")
 
 
@@ -280,7 +309,7 @@ def is_semi_supervised(estimator: object) -> bool:
     return any(kind.__module__.startswith("sklearn.semi_supervised") for kind in type(estimator).__mro__)
 
 
-def rows_for(step, X, y, params: dict):
+def rows_for(step: Any, X: Any, y: Any, params: dict) -> tuple[Any, Any, dict[str, Any]]:
     """Leave out the unlabelled rows for a step that would take -1 for a class."""
     if y is None or reads_unlabelled(step) or not _learns_labels(step):
         return X, y, params
@@ -292,7 +321,7 @@ def rows_for(step, X, y, params: dict):
     return _take(X, rows), y[labelled], params
 
 
-def _learns_labels(step) -> bool:
+def _learns_labels(step: Any) -> bool:
     """Whether a step would take -1 for a class: a plain pipeline, a search or a selector does not say so."""
     tags = get_tags(step)
     if (
@@ -305,24 +334,24 @@ def _learns_labels(step) -> bool:
     return hasattr(inner, "fit") and _learns_labels(inner)
 
 
-def _fit_transform(step, X, y, params):
+def _fit_transform(step: Any, X: Any, y: Any, params: dict[str, Any]) -> tuple[Any, Any]:
     X_fit, y_fit, fit_params = rows_for(step, X, y, params)
     if X_fit is X and hasattr(step, "fit_transform"):
         return step.fit_transform(X, y, **params), step
     return step.fit(X_fit, y_fit, **fit_params).transform(X), step
 
 
-def _one_a_row(value, n) -> bool:
+def _one_a_row(value: Any, n: int) -> bool:
     return hasattr(value, "__len__") and not isinstance(value, str | Mapping) and len(value) == n
 
 
-def _take(values, rows):
+def _take(values: Any, rows: np.ndarray) -> Any:
     if hasattr(values, "iloc"):
         return values.iloc[rows]
     return values[rows] if hasattr(values, "shape") else np.asarray(values)[rows]
 
 
-def make_pipeline(*steps, memory=None, verbose=False) -> AdaptationPipeline:
+def make_pipeline(*steps: Any, memory: Any = None, verbose: bool = False) -> AdaptationPipeline:
     """Make an `AdaptationPipeline` with steps named by their classes, in lower case.
 
     Examples

@@ -5,6 +5,9 @@ import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from sklearn.base import BaseEstimator
 
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.pipeline import AdaptationPipeline
@@ -38,7 +41,7 @@ def list_recipes() -> list[str]:
     return sorted(f.stem for f in shipped_folder("pipelines").glob("*.py") if not f.stem.startswith("_"))
 
 
-def load_recipe(name) -> Recipe:
+def load_recipe(name: str) -> Recipe:
     """Load a recipe by name, such as ``"coral_svm"``, or by the path of a Python file.
 
     The file defines two names: ``pipeline``, an `AdaptationPipeline` or any other estimator (then it is
@@ -77,7 +80,7 @@ def load_recipe(name) -> Recipe:
     return Recipe(path.stem, pipeline, grid, summary)
 
 
-def load_pipeline(name) -> AdaptationPipeline:
+def load_pipeline(name: str) -> AdaptationPipeline:
     """Load the pipeline of a recipe by name or path, not fitted. See `load_recipe`.
 
     Examples
@@ -89,7 +92,7 @@ def load_pipeline(name) -> AdaptationPipeline:
     return load_recipe(name).pipeline
 
 
-def _check_grid(path: Path, pipeline, grid) -> None:
+def _check_grid(path: Path, pipeline: BaseEstimator, grid: Any) -> None:
     known = pipeline.get_params()
     for part in grid if isinstance(grid, list) else [grid]:
         if not isinstance(part, Mapping):

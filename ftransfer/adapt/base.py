@@ -226,7 +226,7 @@ def read_domain(
     return y, domain
 
 
-def check_labels(y: ArrayLike) -> np.ndarray:
+def check_labels(y: ArrayLike | None) -> np.ndarray:
     """Return `y` as an array, or say which rule it breaks; the caller's `y` is left as it is."""
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:

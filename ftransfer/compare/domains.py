@@ -4,8 +4,12 @@ A distance alone says little: each is shown beside its yardstick, the same dista
 domain. The labels of a target take part only in the rows that say so.
 """
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from ftransfer.compare import distances
 from ftransfer.compare.label_shift import estimate_class_shares
@@ -26,7 +30,15 @@ _DISTANCES = {
 }
 
 
-def compare_domains(X_a, X_b, y_a=None, y_b=None, random_state=0, *, max_rows=1000) -> pd.DataFrame:
+def compare_domains(
+    X_a: ArrayLike,
+    X_b: ArrayLike,
+    y_a: ArrayLike | None = None,
+    y_b: ArrayLike | None = None,
+    random_state: int = 0,
+    *,
+    max_rows: int = 1000,
+) -> pd.DataFrame:
     """Measure how far two domains lie apart, and say what each number means for a transfer from A to B.
 
     Parameters
@@ -125,7 +137,7 @@ def compare_domains(X_a, X_b, y_a=None, y_b=None, random_state=0, *, max_rows=10
 # ---------------------------------------------------------------- the rows of the table
 
 
-def _distance_rows(A, B, rng):
+def _distance_rows(A: np.ndarray, B: np.ndarray, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
     values = _all_distances(A, B)
     across = [_all_distances(A[i], B[j]) for i, j in _halves_of_both(len(A), len(B), rng)]
     within = [_all_distances(X[i], X[j]) for X in (A, B) for i, j in _halves(len(X), rng)]
@@ -146,16 +158,23 @@ def _distance_rows(A, B, rng):
     for name, value in values.items():
         floor = 1.0 if name == "spread ratio" else 0.0
         of_halves = [each[name] for each in across]
-        margin = T_95 * np.std(of_halves, ddof=1)
+        margin = T_95 * float(np.std(of_halves, ddof=1))
         low = max(value - margin, floor)
         # noise adds to these distances, in halves twice as much: by so much halves of A and B exceed all of A and B
-        added = np.mean(of_halves) - value
-        yardstick = max(np.mean([each[name] for each in within]) - added, floor)
+        added = float(np.mean(of_halves)) - value
+        yardstick = max(float(np.mean([each[name] for each in within]) - added), floor)
         against = _against(value - floor, low - floor, yardstick - floor)
         yield _row(name, (value, low, value + margin), yardstick, say[name].format(v=value, against=against))
 
 
-def _mmd_rows(A, B, kernel, bandwidth, rng, random_state):
+def _mmd_rows(
+    A: np.ndarray,
+    B: np.ndarray,
+    kernel: np.ndarray,
+    bandwidth: float,
+    rng: np.random.Generator,
+    random_state: int,
+) -> Iterator[dict[str, Any]]:
     is_a = np.arange(len(kernel)) < len(A)
     estimate, yardstick = _kernel_estimate(kernel, is_a, rng)
     yield _row("MMD", estimate, yardstick, f"The distributions differ {_against(*estimate[:2], yardstick)}.")
@@ -165,12 +184,14 @@ def _mmd_rows(A, B, kernel, bandwidth, rng, random_state):
     yield _row("MMD p-value", (p, np.nan, np.nan), np.nan, meaning)
     quick = distances.linear_mmd(A, B, bandwidth, random_state)
     halves = [(X[i], X[j]) for X in (A, B) for i, j in _halves(len(X), rng)]
-    yardstick = np.mean([distances.linear_mmd(X, Y, bandwidth).value for X, Y in halves])
+    yardstick = float(np.mean([distances.linear_mmd(X, Y, bandwidth).value for X, Y in halves]))
     meaning = f"The quick estimate, from pairs of rows, shows {'a' if quick.low > 0 else 'no'} difference."
     yield _row("MMD, linear time", quick, yardstick, meaning)
 
 
-def _classifier_rows(A, B, rng, random_state):
+def _classifier_rows(
+    A: np.ndarray, B: np.ndarray, rng: np.random.Generator, random_state: int
+) -> Iterator[dict[str, Any]]:
     halves = [(X[i], X[j]) for X in (A, B) for i, j in _halves(len(X), rng)[:1]]
     for name, who, classifier, standardise in (
         ("A-distance, linear", "A linear classifier", "linear", False),
@@ -178,15 +199,17 @@ def _classifier_rows(A, B, rng, random_state):
         ("A-distance, forest, scaled", "With each domain standardised by itself, a random forest", "forest", True),
     ):  # fmt: skip
         accuracy = distances.domain_accuracy(A, B, classifier, standardise, random_state)
-        chance = [distances.domain_accuracy(X, Y, classifier, standardise, random_state) for X, Y in halves]
-        chance = np.mean([distances.a_distance(each.value) for each in chance])
+        of_halves = [
+            distances.domain_accuracy(X, Y, classifier, standardise, random_state) for X, Y in halves
+        ]
+        chance = float(np.mean([distances.a_distance(each.value) for each in of_halves]))
         estimate = [distances.a_distance(each) for each in accuracy]
         percent = 100.0 if accuracy.value == 1 else min(100 * accuracy.value, 99.9)
         meaning = f"{who} tells the domains apart in {percent:.3g} % of cases (50 % is chance)"
         yield _row(name, estimate, chance, f"{meaning}: {_advice(estimate[1], chance, standardise)}.")
 
 
-def _advice(low, chance, standardised):
+def _advice(low: float, chance: float, standardised: bool) -> str:
     """Say what the lower bound of an A-distance means; `chance` is its yardstick."""
     if low <= chance:
         return f"{'scaling leaves' if standardised else 'it sees'} no difference to adapt to"
@@ -197,7 +220,14 @@ def _advice(low, chance, standardised):
     return "adapt" if low > 1.6 else "adaptation is worth a try"
 
 
-def _label_shift_rows(A, labels, B, proven, rng, random_state):
+def _label_shift_rows(
+    A: np.ndarray,
+    labels: np.ndarray,
+    B: np.ndarray,
+    proven: float,
+    rng: np.random.Generator,
+    random_state: int,
+) -> Iterator[dict[str, Any]]:
     known = np.array([label is not None for label in labels])
     A, labels = A[known], labels[known].astype(str)  # objects do not make classes for scikit-learn
     found = estimate_class_shares(A, labels, B, random_state)
@@ -225,7 +255,14 @@ def _label_shift_rows(A, labels, B, proven, rng, random_state):
         yield _row(f"share of {label}", (target, low, high), source, meaning)
 
 
-def _class_rows(A, labels_a, B, labels_b, kernel, rng):
+def _class_rows(
+    A: np.ndarray,
+    labels_a: np.ndarray,
+    B: np.ndarray,
+    labels_b: np.ndarray,
+    kernel: np.ndarray,
+    rng: np.random.Generator,
+) -> Iterator[dict[str, Any]]:
     shared = sorted(set(labels_a) & set(labels_b) - {None})
     if not shared:
         return
@@ -249,11 +286,11 @@ def _class_rows(A, labels_a, B, labels_b, kernel, rng):
         yield _row(measure, estimate, yardstick, meaning)
 
 
-def _row(measure, estimate, yardstick, meaning):
+def _row(measure: str, estimate: Sequence[float], yardstick: float, meaning: str) -> dict[str, Any]:
     return dict(zip(COLUMNS, (measure, *map(float, estimate), float(yardstick), meaning), strict=True))
 
 
-def _against(value, low, yardstick):
+def _against(value: float, low: float, yardstick: float) -> str:
     """Say how a distance, with its lower bound, compares with that between random halves of one domain."""
     if low <= 1.1 * max(yardstick, 0.0):
         return "no more than random halves of one domain do, within error"
@@ -267,38 +304,40 @@ def _against(value, low, yardstick):
 # ---------------------------------------------------------------- halves, and what they give
 
 
-def _all_distances(A, B):
+def _all_distances(A: np.ndarray, B: np.ndarray) -> dict[str, float]:
     return {name: measure(A, B) for name, measure in _DISTANCES.items()}
 
 
-def _halves(n, rng):
+def _halves(n: int, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
     """Divide n rows into two halves at random, HALVES // 2 times."""
     orders = [rng.permutation(n) for _ in range(HALVES // 2)]
     return [(order[: n // 2], order[n // 2 :]) for order in orders]
 
 
-def _halves_of_both(n_a, n_b, rng):
+def _halves_of_both(n_a: int, n_b: int, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
     """Draw half of the rows of either domain, HALVES times; a division gives two such samples."""
     pairs = zip(_halves(n_a, rng), _halves(n_b, rng), strict=True)
     return [pair for halves in pairs for pair in zip(*halves, strict=True)]
 
 
-def _kernel_estimate(kernel, is_a, rng):
+def _kernel_estimate(
+    kernel: np.ndarray, is_a: np.ndarray, rng: np.random.Generator
+) -> tuple[tuple[float, float, float], float]:
     """Return the quadratic MMD with its interval, and its yardstick, from the kernel of all rows."""
     a, b = np.flatnonzero(is_a), np.flatnonzero(~is_a)
 
-    def mmd(i, j):
+    def mmd(i: np.ndarray, j: np.ndarray) -> float:
         rows = np.r_[i, j]
         return float(distances.quadratic_mmd(kernel[np.ix_(rows, rows)], np.arange(len(rows)) < len(i)))
 
     value = mmd(a, b)
     across = [mmd(a[i], b[j]) for i, j in _halves_of_both(len(a), len(b), rng)]
     within = [mmd(rows[i], rows[j]) for rows in (a, b) for i, j in _halves(len(rows), rng)]
-    margin = T_95 * np.std(across, ddof=1)
+    margin = T_95 * float(np.std(across, ddof=1))
     return (value, value - margin, value + margin), float(np.mean(within))
 
 
-def _rows(X, name):
+def _rows(X: ArrayLike, name: str) -> np.ndarray:
     X = np.asarray(X, dtype=np.float64)
     if X.ndim != 2 or len(X) < FEWEST_ROWS or not X.shape[1]:
         raise FtransferError(
@@ -313,7 +352,7 @@ def _rows(X, name):
     return X
 
 
-def _labels(y, X, name):
+def _labels(y: ArrayLike | None, X: np.ndarray, name: str) -> np.ndarray:
     """Return labels as an array of str, None where one is missing."""
     if y is None:
         return np.full(len(X), None)

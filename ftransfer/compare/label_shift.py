@@ -1,5 +1,6 @@
 """Label shift: how often each class occurs in the target, from source labels and unlabelled target rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +50,7 @@ class LabelShift:
         """Whether more than a fifth of the rows changes class, beyond sampling error."""
         return self.distance[1] > CLEAR
 
-    def describe(self, names) -> str:
+    def describe(self, names: Sequence[str]) -> str:
         """Say what is clearly there, for people; nothing where it is not. `names` are those of the classes."""
         if not self.clear:
             return ""
@@ -61,7 +62,9 @@ class LabelShift:
         )
 
 
-def black_box_shift(classes, source, confusion, predicted) -> LabelShift:
+def black_box_shift(
+    classes: np.ndarray, source: np.ndarray, confusion: np.ndarray, predicted: np.ndarray
+) -> LabelShift:
     """Estimate the class shares of the target by black box shift estimation (BBSE).
 
     Wanted are the shares that explain what a classifier predicts for the target by how it errs on the source: the
@@ -92,7 +95,9 @@ def black_box_shift(classes, source, confusion, predicted) -> LabelShift:
     return LabelShift(classes, source, shares[0], low[:-1], high[:-1], distance)
 
 
-def estimate_class_shares(X_source, y_source, X_target, random_state=0) -> LabelShift:
+def estimate_class_shares(
+    X_source: np.ndarray, y_source: np.ndarray, X_target: np.ndarray, random_state: int = 0
+) -> LabelShift:
     """Estimate the class shares of the target before any adaptation, by `black_box_shift`.
 
     The classifier is a logistic regression, cross-validated on the source.
@@ -133,7 +138,7 @@ def estimate_class_shares(X_source, y_source, X_target, random_state=0) -> Label
         )
     source = counts / counts.sum()
 
-    def unknown(problem):
+    def unknown(problem: str) -> LabelShift:
         nothing = np.full(len(labels), np.nan)
         return LabelShift(labels, source, nothing, nothing, nothing, (np.nan,) * 3, problem)
 
@@ -156,7 +161,9 @@ def estimate_class_shares(X_source, y_source, X_target, random_state=0) -> Label
     )
 
 
-def _predict(X_source, codes, X_target, folds, random_state):
+def _predict(
+    X_source: np.ndarray, codes: np.ndarray, X_target: np.ndarray, folds: int, random_state: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return counts of (predicted, true) on held-out source rows, and each target row's predicted shares.
 
     The target is predicted by the models of all folds, so that the confusion matrix is that of the same models.

@@ -1,6 +1,7 @@
 """The learning curves of a training: as one page that needs no network, and as a part of a report."""
 
 from html import escape
+from typing import Any
 
 WIDTH, HEIGHT, LEFT = 640, 200, 44
 
@@ -82,7 +83,7 @@ def _chart(name: str, lines: dict, best: int) -> str:
     top = 1.0 if name == "accuracy" else max(known) or 1.0
     n = max(len(values) for values in lines.values())
 
-    def place(epoch, value):
+    def place(epoch: int, value: float) -> str:
         x = LEFT + (WIDTH - LEFT - 90) * (epoch / max(1, n - 1))
         return f"{x:.1f},{10 + (HEIGHT - 40) * (1 - value / top):.1f}"
 
@@ -110,11 +111,11 @@ def _chart(name: str, lines: dict, best: int) -> str:
     return f'{head} aria-label="{name} by epoch">{"".join(parts)}</svg>'
 
 
-def _table(header, rows) -> str:
+def _table(header: list[str], rows: list[list]) -> str:
     lines = ["<tr>" + "".join(f"<th>{escape(c)}</th>" for c in header) + "</tr>"]
     lines += ["<tr>" + "".join(f"<td>{escape(str(c))}</td>" for c in row) + "</tr>" for row in rows]
     return f"<table>{''.join(lines)}</table>"
 
 
-def _text(value) -> str:
+def _text(value: Any) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -9,7 +9,15 @@ from ftransfer.errors import FtransferError, unknown
 from ftransfer.finetune.settings import Training
 
 
-def split_rows(table: pd.DataFrame, label: str, *, validation, test, labels_per_class=None, seed=0):
+def split_rows(
+    table: pd.DataFrame,
+    label: str,
+    *,
+    validation: float,
+    test: float,
+    labels_per_class: int | None = None,
+    seed: int = 0,
+) -> np.ndarray:
     """Say of each row what it is for, the same for an image whatever others there are.
 
     The rows of a domain and a class are put into an order that their paths and the seed give: the first are
@@ -46,7 +54,9 @@ def split_rows(table: pd.DataFrame, label: str, *, validation, test, labels_per_
     return use
 
 
-def choose_rows(images: pd.DataFrame, training: Training):
+def choose_rows(
+    images: pd.DataFrame, training: Training
+) -> tuple[np.ndarray, np.ndarray, dict[str, list[str]]]:
     """Say of each row what it is for and its classes as numbers (-1: unknown), and name the classes."""
     for column in training.labels:
         if column not in images:

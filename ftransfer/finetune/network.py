@@ -1,6 +1,8 @@
 """The network that is trained: a backbone, a linear head for each task, and what of it is frozen."""
 
 import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -36,7 +38,17 @@ class Network:
         Whether `weights` is a checkpoint of the same classes, whose heads go on as well.
     """
 
-    def __init__(self, name, weights, classes, *, take=(), freeze_until=None, seed=0, device="auto"):
+    def __init__(
+        self,
+        name: str,
+        weights: str,
+        classes: dict[str, list[str]],
+        *,
+        take: Sequence[str] = (),
+        freeze_until: str | None = None,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
         source = Backbone(name, weights, device=device)
         # what `extract --weights FILE` will hold the checkpoint for, whatever it started from
         self.backbone = Backbone(name, "random", device=device)
@@ -59,7 +71,7 @@ class Network:
             self.frozen = self.modules[: self.modules.index(last) + 1]
         self.freeze(self.frozen)
 
-    def _matching(self, layers) -> list[str]:
+    def _matching(self, layers: Sequence[str]) -> list[str]:
         for layer in layers:
             if not any(_owned(m, [layer]) for m in self.modules):
                 known = dict.fromkeys(p for m in self.modules for p in _prefixes(m))
@@ -67,7 +79,7 @@ class Network:
                 raise unknown("layer", layer, known, plural=f"layers with weights of {self.backbone.name}")
         return [m for m in self.modules if _owned(m, layers)]
 
-    def _take_heads(self, weights) -> bool:
+    def _take_heads(self, weights: str) -> bool:
         about = read_about(weights)
         if about.get("classes") != self.classes or about.get("backbone") != self.backbone.name:
             return False
@@ -91,7 +103,7 @@ class Network:
                 blocks.setdefault(counted[1] if counted else module.split(".")[0], []).append(module)
         return list(blocks.values())
 
-    def freeze(self, frozen) -> None:
+    def freeze(self, frozen: Sequence[str]) -> None:
         """Leave these modules as they are: no gradient, no dropout, batch norm by its stored statistics.
 
         The network is cut where all that comes before is frozen: `trunk` and `tail`.
@@ -129,7 +141,7 @@ class Network:
             state |= {f"{key}.{p}": v for p, v in head.state_dict().items()}
         return {k: v.detach().cpu().clone().contiguous() for k, v in state.items()}
 
-    def load_state(self, state) -> None:
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
         """Take weights from `state`."""
         self.extractor.load_state_dict({k: state[k] for k in self.extractor.state_dict()})
         for key, head in zip(self._head_keys(), self.heads, strict=True):
@@ -139,7 +151,7 @@ class Network:
 # ---------------------------------------------------------------- the graph
 
 
-def _modules(extractor) -> list[str]:
+def _modules(extractor: Any) -> list[str]:
     """List what holds weights or statistics, in the order of computation."""
     used = [n.target for n in extractor.eval_graph.nodes if n.op in ("call_module", "get_attr")]
     keys = extractor.state_dict()
@@ -160,7 +172,7 @@ def _last_cut(graph: fx.Graph, trained: set[str]) -> int:
     return cut
 
 
-def _part(extractor, graph: fx.Graph, start: int, stop: int | None) -> fx.GraphModule:
+def _part(extractor: Any, graph: fx.Graph, start: int, stop: int | None) -> fx.GraphModule:
     """Make a module of the nodes from `start` to `stop`; it shares the weights."""
     nodes, part = list(graph.nodes), fx.Graph()
     copies = {nodes[start - 1]: part.placeholder("cut")} if start else {}
@@ -171,7 +183,7 @@ def _part(extractor, graph: fx.Graph, start: int, stop: int | None) -> fx.GraphM
     return fx.GraphModule(extractor, part)
 
 
-def _owned(key: str, modules) -> bool:
+def _owned(key: str, modules: Iterable[str]) -> bool:
     return any(key == module or key.startswith(module + ".") for module in modules)
 
 

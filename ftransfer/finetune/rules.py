@@ -1,8 +1,10 @@
 """Learn on the source which augmentation rules help: a search over them that trains no network."""
 
 import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -12,7 +14,9 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Generator
 
+from ftransfer.backbone.backbone import Backbone
 from ftransfer.backbone.checkpoint import read_about
+from ftransfer.backbone.decoded import Pixels
 from ftransfer.errors import FtransferError
 from ftransfer.finetune.augment import vary
 
@@ -21,7 +25,16 @@ FOLDS = 5
 BATCH = 64
 
 
-def learn_rules(backbone, pixels, rows, labels, domains, *, seed=0, progress=lambda what, done, total: None):
+def learn_rules(
+    backbone: Backbone,
+    pixels: Pixels,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    domains: np.ndarray,
+    *,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
     """Choose rules by greedy forward selection on the features of the backbone as it starts, frozen.
 
     Each image is embedded as it is and once varied by each rule. A classifier is fitted on the images as they are
@@ -74,7 +87,7 @@ def learn_rules(backbone, pixels, rows, labels, domains, *, seed=0, progress=lam
         for rule in ("", *CANDIDATES)
     }
 
-    def right(rules):
+    def right(rules: Sequence[str]) -> np.ndarray:
         found = np.zeros(len(rows), dtype=bool)
         for train, test in folds:
             X = np.concatenate([views[rule][train] for rule in ("", *rules)])
@@ -85,8 +98,11 @@ def learn_rules(backbone, pixels, rows, labels, domains, *, seed=0, progress=lam
         return found
 
     with threadpool_limits(limits=1):  # of small matrices: threads wait for one another
-        taken, best = (), right(())
-        tried = [{"rules": [], "accuracy": float(best.mean()), "gain": 0.0, "error": 0.0}]
+        taken: tuple[str, ...] = ()
+        best = right(())
+        tried: list[dict[str, Any]] = [
+            {"rules": [], "accuracy": float(best.mean()), "gain": 0.0, "error": 0.0}
+        ]
         while left := [rule for rule in CANDIDATES if rule not in taken]:
             found = {rule: right((*taken, rule)) for rule in left}
             for rule, each in found.items():
@@ -101,7 +117,7 @@ def learn_rules(backbone, pixels, rows, labels, domains, *, seed=0, progress=lam
     return taken, tried
 
 
-def describe_search(taken, tried) -> str:
+def describe_search(taken: Sequence[str], tried: list[dict[str, Any]]) -> str:
     """Say in a line which rules were learned."""
     plain, reached = (
         tried[0]["accuracy"],
@@ -113,7 +129,14 @@ def describe_search(taken, tried) -> str:
     return f"{', '.join(taken)} {of}: {reached:.1%} right, against {plain:.1%} without"
 
 
-def _embed(backbone, pixels, rows, rules, seed, progress) -> np.ndarray:
+def _embed(
+    backbone: Backbone,
+    pixels: Pixels,
+    rows: np.ndarray,
+    rules: Sequence[str],
+    seed: int,
+    progress: Callable[[str, int, int], None],
+) -> np.ndarray:
     draw = Generator().manual_seed(seed)
     parts = np.array_split(rows, math.ceil(len(rows) / BATCH))
     found = []
@@ -123,7 +146,7 @@ def _embed(backbone, pixels, rows, rules, seed, progress) -> np.ndarray:
     return np.concatenate(found)
 
 
-def read_rules(checkpoint) -> tuple[str, ...]:
+def read_rules(checkpoint: str | Path) -> tuple[str, ...]:
     """Read the augmentation rules that a checkpoint of `ftransfer finetune` was trained with.
 
     Raises

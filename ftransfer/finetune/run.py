@@ -5,26 +5,40 @@ import io
 import json
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch.nn import functional as F
 
 from ftransfer.backbone.backbone import Backbone
-from ftransfer.backbone.decoded import on_disk
+from ftransfer.backbone.decoded import Pixels, on_disk
 from ftransfer.errors import FtransferError
 from ftransfer.finetune.augment import vary
-from ftransfer.finetune.settings import LEARNING_RATE, WEIGHT_DECAY
+from ftransfer.finetune.network import Network
+from ftransfer.finetune.settings import LEARNING_RATE, WEIGHT_DECAY, Training
 from ftransfer.storage.writing import write_whole, writing
 
 
 class Run:
     """One training: epochs, the best of them, and what is needed to go on."""
 
-    def __init__(self, network, training, pixels, use, answers, out, progress):
+    def __init__(
+        self,
+        network: Network,
+        training: Training,
+        pixels: Pixels,
+        use: np.ndarray,
+        answers: np.ndarray,
+        out: Path,
+        progress: Callable[[str, int, int], None],
+    ) -> None:
         self.network, self.training, self.pixels, self.progress = network, training, pixels, progress
         self.use, self.answers, self.device = use, torch.from_numpy(answers), network.device
         self.folder, self.unfinished = out.parent, out.with_name(out.name + ".unfinished")
@@ -33,7 +47,8 @@ class Run:
         digest.update(answers.tobytes() + "/".join(use).encode())
         self.digest = digest.hexdigest()
         self.stages = network.stages()
-        self.frozen, self.inputs = None, None
+        self.frozen: list[str] | None = None
+        self.inputs: torch.Tensor | None = None  # what the frozen part gives, where it is computed once
         self.history: list[dict] = []
         self.best: dict | None = None
         self.weights = [self._class_weights(task) for task in range(len(network.heads))]
@@ -47,14 +62,16 @@ class Run:
                 )
         self.optimizer = self._make_optimizer()
 
-    def _class_weights(self, task):
+    def _class_weights(self, task: int) -> torch.Tensor:
         known = self.answers[self.rows["train"], task]
-        counts = torch.bincount(known[known >= 0], minlength=len(self.network.heads[task].bias))
+        counts = torch.bincount(
+            known[known >= 0], minlength=cast(torch.nn.Linear, self.network.heads[task]).out_features
+        )
         if self.training.class_weights == "none":
             return torch.ones(len(counts), device=self.device)
         return (counts.sum() / (counts > 0).sum() / counts.clamp(min=1)).float().to(self.device)
 
-    def _ask_teacher(self):
+    def _ask_teacher(self) -> torch.Tensor:
         """Embed all images with the teacher, standardised: this is what the student learns to say."""
         training = self.training
         teacher = Backbone(training.teacher, training.teacher_weights, device=str(self.device))
@@ -74,20 +91,20 @@ class Run:
         seen = out[self.rows["train"]]
         return (out - seen.mean(dim=0)) / (seen - seen.mean(dim=0)).square().mean().sqrt().clamp(min=1e-6)
 
-    def _make_optimizer(self):
+    def _make_optimizer(self) -> torch.optim.Optimizer:
         training, network = self.training, self.network
         rate = training.learning_rate or LEARNING_RATE[training.optimizer]
         taken = set(network.taken)
-        groups = {True: [], False: []}
+        own: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
         for key, parameter in network.extractor.named_parameters():
             owner = next(m for m in network.modules if key == m or key.startswith(m + "."))
             if owner not in network.frozen:
-                groups[owner in taken].append(parameter)
-        groups[False] += list(network.heads.parameters())
-        groups[False] += list(self.projector.parameters()) if self.projector else []
-        groups = [
-            {"params": groups[False], "lr": rate, "rate": rate},
-            {"params": groups[True], "lr": rate, "rate": rate * training.taken_rate},
+                own[owner in taken].append(parameter)
+        own[False] += list(network.heads.parameters())
+        own[False] += list(self.projector.parameters()) if self.projector else []
+        groups: list[dict[str, Any]] = [
+            {"params": own[False], "lr": rate, "rate": rate},
+            {"params": own[True], "lr": rate, "rate": rate * training.taken_rate},
         ]
         decay = WEIGHT_DECAY[training.optimizer]
         if training.optimizer == "sgd":
@@ -141,22 +158,22 @@ class Run:
             self.inputs[part] = given
             self.progress("computing what is frozen", int(np.searchsorted(rows, part[-1])) + 1, len(rows))
 
-    def _through_trunk(self, images):
+    def _through_trunk(self, images: torch.Tensor) -> torch.Tensor:
         if self.network.trunk is None:
             return images
         self.network.train(False)
         with torch.no_grad():
             return self.network.trunk(images.to(self.device))
 
-    def _inputs(self, rows, draw=None):
+    def _inputs(self, rows: np.ndarray, draw: torch.Generator | None = None) -> torch.Tensor:
         """Give some rows to the tail, varied where `draw` is given and there are rules."""
         if draw is not None and self.training.rules:
             return self._through_trunk(
                 self.pixels.batch(rows, partial(vary, rules=self.training.rules, draw=draw))
             )
-        return self.pixels.batch(rows) if self.network.trunk is None else self.inputs[rows]
+        return self.pixels.batch(rows) if self.inputs is None else self.inputs[rows]
 
-    def _losses(self, inputs, rows):
+    def _losses(self, inputs: torch.Tensor, rows: np.ndarray) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
         """Return the loss, and for each task how many of the rows with a label are right, and how many there are."""
         low = self.training.precision == "bfloat16"
         cast = torch.autocast(self.device.type, torch.bfloat16) if low else nullcontext()
@@ -172,7 +189,7 @@ class Run:
             loss = loss + entropy / labelled.sum().clamp(min=1) / len(scores)
             right.append(int((score.argmax(dim=1) == y)[labelled].sum()))
             known.append(int(labelled.sum()))
-        if told is not None:
+        if told is not None and self.teacher is not None:
             loss = loss + self.training.teacher_share * F.mse_loss(told, self.teacher[rows].to(self.device))
         return loss, np.array(right), np.array(known)
 
@@ -204,10 +221,10 @@ class Run:
             )
         return {"loss": total / len(rows), "accuracy": _share(right, known)}
 
-    def _evaluate(self, rows):
+    def _evaluate(self, rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         """Return the mean loss, and the right and the labelled rows of each task."""
         self.network.train(False)
-        total, right, known = 0.0, 0, 0
+        total, right, known = 0.0, np.zeros(1), np.zeros(1)
         with torch.no_grad():
             for part in _batches(rows, self.training.batch_size):
                 loss, r, k = self._losses(self._inputs(part), part)
@@ -220,7 +237,7 @@ class Run:
         loss, right, known = self._evaluate(self.rows["validation"])
         return {"validation_loss": loss, "validation_accuracy": _share(right, known)}
 
-    def count(self, domains) -> dict:
+    def count(self, domains: np.ndarray) -> dict:
         """Count what is right among the test rows of each domain."""
         counted = {}
         for domain in dict.fromkeys(domains[self.rows["test"]]):
@@ -289,12 +306,12 @@ def _cosine(step: int, warm: int, total: int) -> float:
     return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / total))
 
 
-def _batches(rows, size: int) -> list[np.ndarray]:
+def _batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
     """Cut rows into batches of nearly equal sizes: batch norm cannot train on a single row."""
     return np.array_split(rows, math.ceil(len(rows) / size)) if len(rows) else []
 
 
-def _share(right, known) -> float | None:
+def _share(right: ArrayLike, known: ArrayLike) -> float | None:
     """Average the tasks' accuracies; nothing where no row has a label."""
     seen = np.asarray(known) > 0
     return float((np.asarray(right)[seen] / np.asarray(known)[seen]).mean()) if seen.any() else None

@@ -82,7 +82,7 @@ class Training:
     precision: str = "float32"
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.rules != AUTO:
             check_rules(self.rules)
         for kind, name, known in (

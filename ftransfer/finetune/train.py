@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from ftransfer.storage.writing import write_whole, writing
 
 def fine_tune(
     images: pd.DataFrame,
-    out,
+    out: str | Path,
     training: Training | None = None,
     *,
     device: str = "auto",
@@ -118,10 +119,10 @@ def fine_tune(
     return results
 
 
-def _counted(progress, what, total):
+def _counted(progress: Callable[[str, int, int], None], what: str, total: int) -> Callable[[int], None]:
     done = [0]
 
-    def step(n):
+    def step(n: int) -> None:
         done[0] += n
         progress(what, done[0], total)
 

@@ -20,7 +20,7 @@ __all__ = ["KINDS", "PARTS", "name_folders", "setting", "start_run", "write_repo
 PARTS = 3  # model and predictions, the numbers, the page
 
 
-def start_run(folder) -> Path:
+def start_run(folder: Path) -> Path:
     """Make the run folder, before the work is done for it, and keep other processes out of it.
 
     It is this process's until `write_report` has ended, `storage.writing.release`, or the end of the process.
@@ -46,7 +46,7 @@ def start_run(folder) -> Path:
 def write_report(
     race: Race,
     features: Features,
-    folder,
+    folder: Path,
     *,
     command: str = "",
     progress: Callable[[int], None] = lambda n: None,
@@ -77,7 +77,7 @@ def write_report(
 
 
 def _write(found: Findings, folder: Path, command: str, progress: Callable[[int], None]) -> dict:
-    def write(name, table):
+    def write(name: str, table: pd.DataFrame) -> None:
         write_whole(folder / name, table.to_csv(index=False).encode())
 
     # what took longest first: no fault of what comes after, of the page least of all, can cost it

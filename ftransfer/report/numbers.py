@@ -1,9 +1,11 @@
 """The numbers of a run: all that the page shows, as plain data for results.json and the tables beside it."""
 
 import platform
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +46,7 @@ class Findings:
         The same by the best source-only pipeline; None if there is none.
     """
 
-    def __init__(self, race: Race, features: Features):
+    def __init__(self, race: Race, features: Features) -> None:
         self.race, self.task = race, race.task
         self.recommendation = self._recommendation()
         chosen_by = {**self.recommendation, "score_name": race.scorer.name}
@@ -125,7 +127,7 @@ class Findings:
             return {"notes": [str(problem)], "rows": []}
         return {"notes": table.attrs["notes"], "rows": table.to_dict("records")}
 
-    def _counted(self, best) -> dict:
+    def _counted(self, best: Mapping[str, Any]) -> dict:
         task, codes = self.task, self.task.answers.codes
         known = codes != -1
         plain_one = best_source_only(self.race.table)
@@ -138,7 +140,7 @@ class Findings:
             "source_only": None if plain_one is None else plain_one["target_accuracy"],
             "source_only_pipeline": None if plain_one is None else plain_one["pipeline"],
             "confusion": confusion,
-            "most_confused": most_confused(confusion, task.classes),
+            "most_confused": most_confused(confusion, task.classes.tolist()),
             "calibration": None,
         }
         if self.probability is not None:
@@ -192,7 +194,7 @@ def sureness(table: pd.DataFrame, chosen: int, score_name: str) -> dict | None:
     if plain_one is None or best[["low", "beats_source_only"]].isna().any():
         return None
 
-    def with_interval(row):
+    def with_interval(row: Mapping[str, Any]) -> str:
         return f"{row['pipeline']} {row['score']:.3f} (95% interval {row['low']:.3f} to {row['high']:.3f})"
 
     if best["adaptation"] == BASELINES[0]:
@@ -215,7 +217,7 @@ def sureness(table: pd.DataFrame, chosen: int, score_name: str) -> dict | None:
     return {"share": share, "words": words, "sentence": sentence}
 
 
-def most_confused(confusion, classes) -> list[dict]:
+def most_confused(confusion: np.ndarray, classes: Sequence[str]) -> list[dict]:
     """List the commonest mistakes, the commonest first."""
     wrong = confusion * (1 - np.eye(len(confusion), dtype=int))
     order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS]
@@ -232,7 +234,7 @@ def most_confused(confusion, classes) -> list[dict]:
     ]
 
 
-def calibration(probability, right) -> dict:
+def calibration(probability: np.ndarray, right: np.ndarray) -> dict:
     """Compare how sure the model is with how often it is right.
 
     Parameters
@@ -277,19 +279,19 @@ def curves(table: pd.DataFrame) -> list[dict]:
     scored = table[table["score"].notna()]
     for name, rows in scored.groupby("pipeline", sort=False):
         for parameter in dict.fromkeys(key for params in rows["params"] for key in params):
-            points = {}
+            points: dict[str, dict] = {}
             for row in rows.to_dict("records"):
                 if parameter in row["params"]:
                     value = row["params"][parameter]
                     point = {k: row[k] for k in ("score", "target_accuracy")}
                     points.setdefault(str(value), {"value": value, **point})
             if len(points) > 1:
-                points = sorted(points.values(), key=lambda p: _in_order(p["value"]))
-                found.append({"pipeline": name, "parameter": parameter, "points": points})
+                in_order = sorted(points.values(), key=lambda p: _in_order(p["value"]))
+                found.append({"pipeline": name, "parameter": parameter, "points": in_order})
     return found
 
 
-def _in_order(value):
+def _in_order(value: Any) -> tuple:
     number = isinstance(value, Real) and not isinstance(value, bool)
     return (0, value, "") if number else (1, 0, str(value))
 
@@ -299,13 +301,13 @@ def setting(params: dict) -> str:
     return ", ".join(f"{key.rsplit('__', 1)[-1]} {brief(value)}" for key, value in params.items())
 
 
-def brief(value) -> str:
+def brief(value: Any) -> str:
     """Write a value; a number with many digits with four of them."""
     text = str(value)
     return f"{value:.4g}" if isinstance(value, float) and len(text) > 8 else text
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """Turn into what JSON holds: numpy's numbers into Python's, NaN into None, an estimator into its text."""
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}

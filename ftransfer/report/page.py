@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -22,7 +23,7 @@ HERE = Path(__file__).parent
 MOST_IN_MATRIX = 40  # classes; of more, those with the most mistakes are shown
 
 
-def draw_or_tell(draw: Callable[..., str], *args) -> str:
+def draw_or_tell(draw: Callable[..., str], *args: Any) -> str:
     """Draw a page; of a fault in drawing make a page that tells it, and warn: a run is worth more than its page."""
     try:
         return draw(*args)
@@ -145,7 +146,7 @@ def _matrix(results: dict) -> dict | None:
     return {"names": [names[i] for i in shown], "rows": rows, "whole": len(shown) == len(names)}
 
 
-def _most_mistaken(confusion) -> np.ndarray:
+def _most_mistaken(confusion: np.ndarray) -> np.ndarray:
     """Order the classes by the mistakes that they take part in."""
     right = np.diag(confusion)
     return np.argsort(-(confusion.sum(axis=0) + confusion.sum(axis=1) - 2 * right), kind="stable")
@@ -187,7 +188,7 @@ def _plane(found: Findings, results: dict) -> dict | None:
         order = np.sort(order[: len(pictures.HUES)])
     shown = {int(code): names[code] for code in order}
 
-    def picture(points, predicted, said):
+    def picture(points: np.ndarray, predicted: np.ndarray, said: str) -> str:
         labels[~is_source] = predicted[of_target]
         wrong = np.zeros(len(labels), dtype=bool)
         if task.answers:
@@ -218,7 +219,7 @@ def _plane(found: Findings, results: dict) -> dict | None:
 def _thumbnails(found: Findings) -> dict:
     """The images that the model is most and least sure of; those that are no longer there are counted."""
     sure = found.probability
-    shown = {"known": sure is not None, "most": [], "least": [], "missing": 0}
+    shown: dict[str, Any] = {"known": sure is not None, "most": [], "least": [], "missing": 0}
     if sure is None:
         return shown
     task = found.task

@@ -4,6 +4,8 @@ Each function gives markup with everything escaped. Colours are the page's CSS v
 """
 
 import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -29,22 +31,22 @@ HUES = [  # light theme, dark theme
 SIDE = 480
 
 
-def fill(template: str, *values, **named) -> Markup:
+def fill(template: str, *values: Any, **named: Any) -> Markup:
     """Format markup, escaping what is put in."""
     return Markup(template).format(*values, **named)
 
 
-def join(parts) -> Markup:
+def join(parts: Iterable[str]) -> Markup:
     """Join pieces of markup."""
     return Markup("\n").join(parts)
 
 
-def fraction(value, low, high) -> str:
+def fraction(value: float, low: float, high: float) -> str:
     """Place a value on a scale, in percent of its width, cut off at the ends."""
     return f"{100 * min(1.0, max(0.0, (value - low) / (high - low))):.2f}%"
 
 
-def scale(values) -> tuple[float, float]:
+def scale(values: Iterable[float]) -> tuple[float, float]:
     """Choose the ends of a scale, never one value: 0 and 1 where all lie between, else a little beyond them."""
     values = [v for v in values if v is not None]
     low, high = min(values), max(values)
@@ -54,7 +56,7 @@ def scale(values) -> tuple[float, float]:
     return low - room, high + room
 
 
-def tenths(shares) -> tuple[float, float]:
+def tenths(shares: Sequence[float]) -> tuple[float, float]:
     """Choose the ends of a scale of shares: the tenths around them, never one value.
 
     >>> tenths([0.62, 0.8]), tenths([1.0, 1.0])
@@ -134,7 +136,7 @@ def draw_curve(curve: dict, ends: tuple[float, float]) -> Markup:
     width, height, left, top = 240, 100, 34, 8
     xs = np.linspace(left + 14, width - 16, len(points))
 
-    def at(value):
+    def at(value: float) -> float:
         return top + (height - top) * (ends[1] - value) / (ends[1] - ends[0])
 
     parts = [
@@ -163,7 +165,7 @@ def draw_curve(curve: dict, ends: tuple[float, float]) -> Markup:
     )  # fmt: skip
 
 
-def short(value, length: int) -> str:
+def short(value: Any, length: int) -> str:
     """Cut out the middle of a text that is too long for its place: names often differ at their ends."""
     text = f"{value:.3g}" if isinstance(value, float) else str(value)
     if len(text) <= length:
@@ -221,7 +223,14 @@ def draw_reliability(found: dict) -> Markup:
     )  # fmt: skip
 
 
-def draw_points(points, is_source, labels, shown: dict[int, str], wrong, said: str) -> Markup:
+def draw_points(
+    points: np.ndarray,
+    is_source: np.ndarray,
+    labels: np.ndarray,
+    shown: dict[int, str],
+    wrong: np.ndarray,
+    said: str,
+) -> Markup:
     """Draw rows in the plane: source rows as dots, target rows as triangles, hollow where counted as wrong.
 
     Parameters

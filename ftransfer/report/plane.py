@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
@@ -64,7 +65,7 @@ def draw_plane(race: Race, random_state: int = 0) -> Plane | None:
     return Plane(rows, points, mixed, expected)
 
 
-def sample(is_source, random_state) -> np.ndarray:
+def sample(is_source: np.ndarray, random_state: int) -> np.ndarray:
     """Draw at most `MOST_POINTS` rows, half of each domain where both have as many."""
     rng = np.random.default_rng(random_state)
     domains = [np.flatnonzero(is_source), np.flatnonzero(~is_source)]
@@ -77,7 +78,7 @@ def sample(is_source, random_state) -> np.ndarray:
     )
 
 
-def lay_out(X, random_state) -> np.ndarray:
+def lay_out(X: ArrayLike, random_state: int) -> np.ndarray:
     """Place rows in the plane: principal components, then t-SNE; array of shape (n, 2)."""
     X = np.asarray(X, dtype=np.float64)
     if not (X.std(axis=0) > 0).any():
@@ -93,7 +94,7 @@ def lay_out(X, random_state) -> np.ndarray:
     return tsne.fit_transform(Z)
 
 
-def mixing(X, is_source) -> float:
+def mixing(X: np.ndarray, is_source: np.ndarray) -> float:
     """Share of the other domain among the nearest rows, averaged over the rows."""
     finder = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(X) - 1)).fit(X)
     nearest = finder.kneighbors(return_distance=False)

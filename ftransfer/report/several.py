@@ -5,6 +5,7 @@ them side by side, one predictions.csv with a column for each, and results.json.
 """
 
 import re
+from collections.abc import Iterable
 from json import dumps
 from pathlib import Path
 
@@ -30,7 +31,7 @@ KINDS = {
 }
 
 
-def name_folders(names) -> dict[str, str]:
+def name_folders(names: Iterable[str]) -> dict[str, str]:
     """Give each race the name of its folder.
 
     Raises
@@ -44,7 +45,7 @@ def name_folders(names) -> dict[str, str]:
     return folders
 
 
-def write_several(kind: str, runs: dict[str, dict], folder, *, command: str = "") -> dict:
+def write_several(kind: str, runs: dict[str, dict], folder: Path, *, command: str = "") -> dict:
     """Write the page, the labels and the numbers of several races above their run folders.
 
     Parameters

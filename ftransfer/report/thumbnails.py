@@ -17,7 +17,7 @@ SIDE = 96  # pixels
 QUALITY = 80
 
 
-def choose(sure, predicted) -> dict[str, np.ndarray]:
+def choose(sure: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
     """Choose the target rows to show.
 
     Parameters
