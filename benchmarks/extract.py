@@ -22,7 +22,7 @@ cosine. Last, what share of the lower of its two ceilings a tier reaches while i
 begins with some seconds in which processes start and the network is made ready.
 
 * DataLoader: what one would write by hand, `torch.utils.data.DataLoader` with a worker a core, batches of 32 and
-  the network in eager mode with torch's default threads.
+  the network in eager mode with torch's default threads; for a model of timm with timm's own transform and call.
 * decode only, forward only: our own two halves by themselves, as ceilings; on a GPU in as many processes as the whole.
 """
 
@@ -118,7 +118,7 @@ def describe(rounds, results, options):
     text = f"{wall:9.1f}{running}{cpu:11.1f}{statistics.median(ratios):7.2f}"
     text = f"{text} ({min(ratios):.2f} to {max(ratios):.2f})".ljust(54)
     if "file" in rounds[0] and rounds is not baseline:
-        from ftransfer.backbone.runtime import relative_difference
+        from ftransfer.backbone.embedder import relative_difference
         from ftransfer.extract.drift import centred_cosine
 
         found, expected = np.load(rounds[0]["file"]), np.load(baseline[0]["file"])
@@ -180,6 +180,19 @@ def loader_loop(model, files, tier, out, device):
     from ftransfer import Backbone
 
     backbone = Backbone(model, "random", device=device)
+    if model.startswith("timm:"):
+        import timm
+
+        network = backbone.network.module
+        preset = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
+    else:
+        network, preset = backbone.network, backbone.preset
+
+    def embed(batch):
+        if model.startswith("timm:"):
+            return network.forward_head(network.forward_features(batch), pre_logits=True)
+        (output,) = network(batch).values()
+        return output
 
     class Images(torch.utils.data.Dataset):
         def __len__(self):
@@ -187,14 +200,13 @@ def loader_loop(model, files, tier, out, device):
 
         def __getitem__(self, i):
             with Image.open(files[i]) as image:
-                return backbone.preset(image.convert("RGB"))
+                return preset(image.convert("RGB"))
 
     def go(progress):
         rows = []
         with torch.inference_mode():
             for batch in torch.utils.data.DataLoader(Images(), batch_size=32, num_workers=os.cpu_count()):
-                (output,) = backbone.network(batch.to(device)).values()
-                rows.append(output.cpu().numpy())
+                rows.append(embed(batch.to(device)).cpu().numpy())
                 progress(len(batch))
         return np.concatenate(rows)
 

@@ -28,10 +28,16 @@ def main():
     parser.add_argument("--models", nargs="+", default=["resnet18", "resnet50"], metavar="NAME")
     parser.add_argument("--images", type=int, default=2000, metavar="N", help="for more  [default: 2000]")
     parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="what they are made from")
+    parser.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="for convert  [default: the network's]"
+    )
+    parser.add_argument(
+        "--times", type=int, default=9, metavar="N", help="for convert: calls of which the least counts"
+    )
     parser.add_argument("--counts", type=int, nargs="+", default=[2000, 200_000], help="images for memory")
     options = parser.parse_args()
     if options.what == "convert":
-        return measure_conversion(options.models)
+        return measure_conversion(options.models, options.image_size, options.times)
     with tempfile.TemporaryDirectory() as folder:
         if options.what == "memory":
             return measure_memory(Path(folder), options.counts)
@@ -60,22 +66,17 @@ def measure_more(folder: Path, models, count: int, photographs):
             print(f"{model:<12}{name:<12}{did:9d}{wall:9.2f}{cpu:9.2f}{cpu / first:14.1%}", flush=True)
 
 
-def measure_conversion(models):
+def measure_conversion(models, image_size, times):
     """Print processor time of converting, of an image before and after, and from how many images on it is repaid."""
     import torch
 
     from ftransfer import Backbone
-    from ftransfer.backbone.runtime import (
-        OpenVINORuntime,
-        TorchRuntime,
-        conversion_pays,
-        giga_operations,
-        make_runtime,
-    )
+    from ftransfer.backbone.openvino_runtime import OpenVINORuntime
+    from ftransfer.backbone.runtime import TorchRuntime, conversion_pays, giga_operations, make_runtime
 
     torch.set_num_threads(1)
 
-    def seconds(call, times=9):
+    def seconds(call):
         """The least of some calls after a first one."""
         call()
         taken = []
@@ -86,10 +87,10 @@ def measure_conversion(models):
         return min(taken)
 
     print(
-        f"{'network':<20}{'10^9 op.':>9}{'convert s':>11}{'torch ms':>10}{'OpenVINO ms':>13}{'repaid':>8}{'rule':>6}"
+        f"{'network':<44}{'10^9 op.':>9}{'convert s':>11}{'torch ms':>10}{'OpenVINO ms':>13}{'repaid':>8}{'rule':>6}"
     )
     for model in models:
-        backbone = Backbone(model, "random", device="cpu")
+        backbone = Backbone(model, "random", device="cpu", image_size=image_size)
         size = make_runtime(backbone, 0).batch_size
         plain, begun = TorchRuntime(backbone, size), time.process_time()
         converted = OpenVINORuntime(backbone, size)
@@ -99,7 +100,7 @@ def measure_conversion(models):
         repaid = f"{took / (before - after):.0f}" if after < before else "never"
         rule = bisect(range(10**6), False, key=lambda images: conversion_pays(backbone, images))
         print(
-            f"{model:<20}{giga_operations(backbone):9.2f}{took:11.2f}{1000 * before:10.2f}{1000 * after:13.2f}"
+            f"{model:<44}{giga_operations(backbone):9.2f}{took:11.2f}{1000 * before:10.2f}{1000 * after:13.2f}"
             f"{repaid:>8}{rule:6d}",
             flush=True,
         )

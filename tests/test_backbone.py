@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from ftransfer import Backbone, FtransferError, list_backbones
-from ftransfer.backbone.backbone import _classifier_input
-from ftransfer.backbone.weights import _torchvision_maker
+from ftransfer.backbone.cut import _classifier_input
+from ftransfer.backbone.weights import _torchvision_maker, weights_of
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_any_node_is_a_layer_and_several_are_concatenated(squeezenet):
         ("resnet18", "flatten", 512),
         ("densenet121", "flatten", 1024),
         ("mobilenet_v3_small", "classifier.2", 1024),
-        ("vit_b_32", "getitem_5", 768),
+        ("vit_b_32", "class token", 768),
         ("googlenet", "dropout", 1024),
     ],
 )
@@ -204,10 +204,61 @@ def test_weights_that_do_not_fit_name_the_layers(tmp_path, squeezenet):
     with pytest.raises(FtransferError, match=r"do not fit resnet18: .*bn1.bias is missing.* and \d+ more"):
         Backbone("resnet18", squeezenet)
     state = torch.load(squeezenet, weights_only=True)
-    state["features.0.weight"] = torch.zeros(64, 1, 3, 3)
-    torch.save(state, tmp_path / "grey.pth")
-    with pytest.raises(FtransferError, match="features.0.weight is 64 x 1 x 3 x 3, not 64 x 3 x 3 x 3"):
-        Backbone("squeezenet1_1", tmp_path / "grey.pth")
+    state["features.0.weight"] = torch.zeros(64, 4, 3, 3)
+    torch.save(state, tmp_path / "four.pth")
+    with pytest.raises(FtransferError, match="features.0.weight is 64 x 4 x 3 x 3, not 64 x 3 x 3 x 3"):
+        Backbone("squeezenet1_1", tmp_path / "four.pth")
+
+
+@pytest.mark.parametrize(
+    ("wrap", "said"),
+    [
+        (lambda s: {"state_dict": {f"model.{k}": v for k, v in s.items()}, "epoch": 3}, "under model.*"),
+        (lambda s: {"net": {f"_orig_mod.{k}": v for k, v in s.items()}}, "under _orig_mod.*"),
+        (
+            lambda s: {
+                "state_dict": {f"module.encoder_k.{k}": v + 1 for k, v in s.items()}
+                | {f"module.encoder_q.{k}": v for k, v in s.items()}
+                | {"module.queue": torch.zeros(4, 8)}
+            },
+            "under module.encoder_q.*; ",
+        ),
+        (
+            lambda s: {"student": {}, "teacher": {f"module.backbone.{k}": v for k, v in s.items()}},
+            "module.backbone.*",
+        ),
+        (lambda s: {"ema": s, "model": {k: v + 1 for k, v in s.items()}}, ""),
+    ],
+)
+def test_weights_are_found_as_other_programs_wrap_them(tmp_path, squeezenet, wrap, said):
+    torch.save(wrap(torch.load(squeezenet, weights_only=True)), tmp_path / "wrapped.pth")
+    backbone = Backbone("squeezenet1_1", tmp_path / "wrapped.pth")
+    assert backbone.fingerprint == Backbone("squeezenet1_1", squeezenet).fingerprint
+    assert said in " ".join(backbone.notes)
+
+
+def test_weights_of_one_channel_give_for_a_grey_image_what_they_gave_before(tmp_path, squeezenet):
+    state = torch.load(squeezenet, weights_only=True)
+    grey = state["features.0.weight"][:, :1].clone()
+    torch.save(state | {"features.0.weight": grey}, tmp_path / "grey.pth")
+    backbone = Backbone("squeezenet1_1", tmp_path / "grey.pth")
+    assert backbone.notes == ["weights of one channel are spread over three in features.0.weight"]
+    pixels = torch.rand(1, 1, 64, 64)
+    network = models.squeezenet1_1().eval()
+    network.load_state_dict(state)
+    network.features[0].weight = torch.nn.Parameter(grey)
+    with torch.inference_mode():
+        expected = network.features(pixels).mean((2, 3)).numpy()
+    np.testing.assert_allclose(backbone.embed(pixels.expand(-1, 3, -1, -1)), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_maxvit_takes_a_checkpoint_though_tracing_finds_constants_in_it(tmp_path):
+    torch.manual_seed(0)
+    torch.save(models.maxvit_t().state_dict(), tmp_path / "maxvit.pth")
+    backbone = Backbone("maxvit_t", tmp_path / "maxvit.pth")
+    assert backbone.layers == ["classifier.4"]
+    assert not [key for key in weights_of(backbone.network) if "constant" in key]
 
 
 def test_a_deeper_network_is_not_taken_for_a_shallow_one(tmp_path):

@@ -147,7 +147,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(arguments, message, pictures, tmp
         (["extract", "x", "--out", "f", "--batch-size", "-3"], "a positive whole number, or auto"),
         (["extract", "x", "--out", "f", "--nonsense"], "No such option"),
         (["compare", "f", "--source", "day"], "--source and --target belong together"),
-        (["backbones", "f"], "to rank feature sets: ftransfer backbones --rank FEATURES"),
+        (["backbones", "f", "--json"], "to rank feature sets: ftransfer backbones --rank FEATURES"),
         (["backbones", "--rank"], "to rank feature sets: ftransfer backbones --rank FEATURES"),
     ],
 )
@@ -192,6 +192,8 @@ def test_a_stopped_fit_is_told_from_a_finished_one(tmp_path):
 def test_backbones_are_listed_with_their_weights():
     lines = run("backbones").output.splitlines()
     assert any(line.split() == ["resnet50", "IMAGENET1K_V1", "IMAGENET1K_V2"] for line in lines)
+    assert run("backbones", "resnet5*").output == "resnet50             IMAGENET1K_V1 IMAGENET1K_V2\n"
+    assert "no backbone matches f; those of timm match 'timm:*'" in run("backbones", "f").output
 
 
 def test_two_domains_are_compared_in_a_table_with_sentences(feature_set, monkeypatch):

@@ -13,8 +13,9 @@ import torch
 from ftransfer import Backbone, FtransferError
 from ftransfer.backbone import runtime as module
 from ftransfer.backbone.device import find_device
+from ftransfer.backbone.embedder import relative_difference
 from ftransfer.backbone.gpu import HOST, Gpu, compiled, gpu_arithmetic, grow_batch
-from ftransfer.backbone.runtime import TorchRuntime, lanes, relative_difference
+from ftransfer.backbone.runtime import TorchRuntime, lanes
 from ftransfer.extract.devices import name_devices
 
 CPU = torch.device("cpu")
@@ -246,7 +247,9 @@ def test_the_share_of_memory_is_what_a_batch_takes_of_what_is_free(gpu, monkeypa
         gpu.cuda.reserved = 5 * len(batch)
         return mean_colour(batch)
 
-    assert gpu.grow_batch(greedy, 4, images=10_000) == 256  # 512 would take 64 %
+    assert (
+        gpu.grow_batch(greedy, torch.zeros(4, 4, 3, dtype=torch.uint8), images=10_000) == 256
+    )  # 512 would take 64 %
 
 
 def test_out_of_memory_halves_the_pieces_repeats_the_batch_and_goes_on(gpu, small, monkeypatch):

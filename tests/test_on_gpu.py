@@ -13,9 +13,10 @@ from test_shortcuts import encoded, jpeg, with_orientation
 
 from ftransfer import Backbone, extract_features, find_images
 from ftransfer.backbone import runtime as module
+from ftransfer.backbone.embedder import relative_difference
 from ftransfer.backbone.fast_pixels import GpuDecoder, torchcodec_version
 from ftransfer.backbone.gpu import Gpu
-from ftransfer.backbone.runtime import TorchRuntime, lanes, relative_difference
+from ftransfer.backbone.runtime import TorchRuntime, lanes
 from ftransfer.extract.summary import Interrupted
 from ftransfer.images.jpeg import count_jpeg_pixels
 from ftransfer.images.pixels import decode

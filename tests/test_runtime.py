@@ -10,16 +10,15 @@ from PIL import Image
 
 from ftransfer import Backbone, FtransferError
 from ftransfer.backbone import runtime as module
+from ftransfer.backbone.embedder import fold_batch_norm, relative_difference
+from ftransfer.backbone.openvino_runtime import OpenVINORuntime
 from ftransfer.backbone.runtime import (
-    OpenVINORuntime,
     TorchRuntime,
     conversion_pays,
     fast_arithmetic,
-    fold_batch_norm,
     giga_operations,
     lanes,
     make_runtime,
-    relative_difference,
 )
 
 needs_openvino = pytest.mark.skipif(
@@ -35,7 +34,7 @@ def resnet():
 
 
 def without_openvino(monkeypatch):
-    monkeypatch.setattr(module, "_import_openvino", lambda: None)
+    monkeypatch.setattr(module, "import_openvino", lambda: None)
 
 
 def runtime_of(kind, backbone, monkeypatch, **options):

@@ -1,26 +1,36 @@
-"""The frozen CNN: weights, layers, pooling, preprocessing, device, fingerprint.
+"""The frozen network: weights, layers, pooling, preprocessing, device, fingerprint.
 
-The one home of torchvision's models. A backbone is a torchvision classification model cut off at the
-layers asked for; maps are pooled by their global average. The model is never trained here.
+A backbone is a network cut off before its classifier, or run whole, whose maps and tokens are pooled by their average.
+It is a model of torchvision or timm, or any module of a user. The network is never trained here.
 """
 
 import copy
-import warnings
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 import torch
-from PIL import Image, features
-from torch import nn
+from PIL import Image
 from torchvision import models
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
+from ftransfer.backbone.cut import Whole
 from ftransfer.backbone.device import find_device
 from ftransfer.backbone.fast_pixels import MODES, resize_and_crop_quickly, torchcodec_version
 from ftransfer.backbone.gpu import gpu_arithmetic
-from ftransfer.backbone.runtime import fast_arithmetic
-from ftransfer.backbone.weights import build, hash_weights, load_into, prefixes
+from ftransfer.backbone.openvino_runtime import conversion_fault
+from ftransfer.backbone.own import build_module, copied, run_file
+from ftransfer.backbone.preprocess import (
+    Transforms,
+    describe_decoder,
+    describe_preset,
+    made_picture,
+    resized_to,
+)
+from ftransfer.backbone.runtime import computes_in_bfloat16, fast_arithmetic
+from ftransfer.backbone.timm_models import PREFIX as TIMM
+from ftransfer.backbone.timm_models import build_timm
+from ftransfer.backbone.weights import Built, build, hash_weights, load_into, weights_of
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.images.pixels import resize_and_crop_image
 from ftransfer.images.readers import Preparation
@@ -35,42 +45,50 @@ TIERS = ("exact", "fast")
 
 
 def list_backbones() -> list[str]:
-    """Name every backbone: the embedded ``small_cnn`` and torchvision's classification models."""
+    """Name every backbone but timm's: the embedded ``small_cnn`` and torchvision's classification models."""
     return ["small_cnn", *models.list_models(module=models)]
 
 
 class Backbone:
-    """Turn images into embeddings with a frozen, pretrained CNN.
+    """Turn images into embeddings with a frozen, pretrained network.
 
     Parameters
     ----------
     name : str, default="resnet50"
-        ``small_cnn``, or any of ``torchvision.models.list_models(module=torchvision.models)``.
+        ``small_cnn``, any of ``torchvision.models.list_models(module=torchvision.models)``, or ``timm:NAME``, any
+        of ``timm.list_models()`` or ``timm.list_pretrained()``. For other networks see `from_module` and `from_file`.
     weights : str or path, default="DEFAULT"
         ``"DEFAULT"``, a name of the model's weights enum (``"IMAGENET1K_V1"``), a checkpoint file
         (``.pth``, ``.pt``, ``.safetensors``; read without unpickling code, widened to float32; images are
         preprocessed as for the published weights of the same file name, else as for DEFAULT), or
         ``"random"`` for an untrained model from a fixed seed.
     layers : sequence of str, optional
-        Nodes of the model's graph; several are concatenated. Default: the input of the classifier.
+        Nodes of the model's graph (of timm's: modules in it); several are concatenated. Default: the input of the
+        classifier.
     device : str, default="auto"
         ``"auto"`` takes the GPU where there is one.
     tier : {"exact", "fast"}, default="exact"
-        ``"exact"``: the pixels of torchvision's own preset, in float32. ``"fast"``: decoded and resized with
+        ``"exact"``: the pixels of the weights' own preset, in float32. ``"fast"``: decoded and resized with
         less work, in bfloat16 where the machine has it; another fingerprint. `compare_tiers` measures the drift.
+    image_size : int, optional
+        Side in pixels of the square that the network sees. Default: what the weights were trained for.
 
     Attributes
     ----------
     layers : list of str
     classifier : str
-        Name of the layer that scores classes, which an embedding leaves off.
+        Name of the layer that scores classes, which an embedding leaves off; empty where that is not known.
     widths : list of int
         Numbers per image that each layer gives, after pooling.
-    image_size : int
-        Side in pixels of the square that the network sees.
+    preset : ImageClassification or Transforms
+        The preprocessing.
     fingerprint : dict
         What shapes the numbers of an embedding, the weights named by the SHA-256 of their values. The library
         that computes is named in the fast tier only: in the exact one they agree to 1e-5.
+    probe : ndarray of float32, or None
+        The embedding of a fixed picture, where code of timm or of a user decides it, which has no hash.
+    notes : list of str
+        What was done to the weights of a file so that they fit, a sentence each.
     origin : str
         Where the weights came from, for people; two origins with equal values are one fingerprint.
     decodes_on_gpu : bool
@@ -83,64 +101,180 @@ class Backbone:
     """
 
     def __init__(
-        self, name="resnet50", weights="DEFAULT", layers: Sequence[str] = (), device="auto", tier="exact"
+        self,
+        name: str = "resnet50",
+        weights="DEFAULT",
+        layers: Sequence[str] = (),
+        device: str = "auto",
+        tier: str = "exact",
+        image_size: int | None = None,
     ):
-        if name not in list_backbones():
-            raise unknown("backbone", name, list_backbones(), plural="backbones")
+        if name.startswith(TIMM):
+            built = build_timm(name, str(weights), image_size)
+        elif name in list_backbones():
+            built = build(name, str(weights), image_size)
+        else:
+            raise _unknown_backbone(name)
+        self._make(built, layers, device, tier)
+
+    @classmethod
+    def from_module(
+        cls,
+        module: torch.nn.Module,
+        transforms: Callable,
+        *,
+        layer: str | Sequence[str] | None = None,
+        name: str | None = None,
+        device: str = "auto",
+        tier: str = "exact",
+    ) -> "Backbone":
+        """Make a backbone of any module and its preprocessing.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            Takes a batch (n, channels, height, width), float32. It is copied, and put into evaluation mode.
+        transforms : callable
+            Takes an RGB image of Pillow, upright; gives float32 (channels, height, width), of one shape for all
+            images. Resize, CenterCrop and Normalize of torchvision are recognised, and run as fast as its presets.
+        layer : str or sequence of str, optional
+            Names of modules in it whose outputs are the embedding. Default: what it returns. Maps (n, channels,
+            height, width) and tokens (n, tokens, width) are averaged.
+        name : str, optional
+            Default: that of the module's class. It is part of the fingerprint.
+        device, tier
+            As for `Backbone`.
+
+        Raises
+        ------
+        FtransferError
+            If the module does not turn what the transforms give into numbers, or has no such layer.
+
+        Examples
+        --------
+        >>> from torch import nn
+        >>> from torchvision.transforms import Compose, Resize, ToTensor
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        >>> Backbone.from_module(network, Compose([Resize((32, 32)), ToTensor()]), device="cpu").width
+        8
+        """
+        layers = [layer] if isinstance(layer, str) else list(layer or ())
+        backbone = cls.__new__(cls)
+        backbone._make(build_module(copied(module), transforms, name, "a module"), layers, device, tier)
+        return backbone
+
+    @classmethod
+    def from_file(
+        cls, file, *, weights="DEFAULT", layers: Sequence[str] = (), device: str = "auto", tier: str = "exact"
+    ) -> "Backbone":
+        """Run a Python file of yours, and make a backbone of its names ``model`` and ``transforms``; see `from_module`.
+
+        Parameters
+        ----------
+        file : str or path
+            It may name a ``layer``, or several, and a ``name`` besides.
+        weights : str or path, default="DEFAULT"
+            A checkpoint for the model. Default: the weights that the file gives it.
+        layers, device, tier
+            As for `Backbone`.
+        """
+        backbone = cls.__new__(cls)
+        backbone._make(*run_file(file, str(weights), layers), device, tier)
+        return backbone
+
+    def _make(self, built: Built, layers: Sequence[str], device: str, tier: str) -> None:
         if tier not in TIERS:
             raise unknown("tier", tier, TIERS)
-        self.name, self.tier, self.decodes_on_gpu = name, tier, False
+        self.name, self.tier, self.origin, self.decodes_on_gpu = built.name, tier, built.origin, False
+        self.notes: list[str] = []
         self.device = find_device(device)
-        model, state, preset, self.origin = build(name, str(weights))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # about nodes that differ between train and eval
-            nodes = [n for n in get_graph_node_names(model)[1] if n != "x"]
-            self.layers = list(layers) or [_classifier_input(model, nodes)]
-            self.classifier = nodes[_classifier(model, nodes)]
-            known = dict.fromkeys(
-                prefix for n in nodes for prefix in prefixes(n + ".")
-            )  # layer1 stands for its last node
-            for layer in self.layers:
-                if layer not in known:
-                    raise unknown(
-                        "layer", layer, sorted(known, key=lambda n: n.count(".")), plural=f"layers of {name}"
-                    )
-            extractor = create_feature_extractor(model, self.layers)
-        if state is not None:
-            load_into(extractor, model, state, name, self.origin)
-        self.network = extractor.float().eval().requires_grad_(False).to(self.device)
-        self.preset = preset
-        self.image_size = preset.crop_size[0]
-        self.widths = [e.shape[1] for e in self._outputs(torch.zeros(1, 3, self.image_size, self.image_size))]
+        network, self.layers, self.classifier = built.cut(built.model, layers, built.name)
+        if built.state is not None:
+            self.notes = load_into(network, built.model, built.state, built.name, built.origin)
+        self.network = network.float().eval().requires_grad_(False).to(self.device)
+        self.preset = built.preset
+        outputs = self._try(built.has_probe)
+        self.widths = [output.shape[1] for output in outputs]
+        self.probe = torch.cat(outputs, dim=1)[0].cpu().numpy() if built.has_probe else None
         self.fingerprint = {
             "format": 1,
-            "backbone": name,
-            "weights": hash_weights(extractor),
+            "backbone": self.name,
+            **built.fingerprint,
+            "weights": hash_weights(network),
             "layers": [{"name": n, "width": w} for n, w in zip(self.layers, self.widths, strict=True)],
             "pooling": "global average",
-            "preprocessing": {
-                "orientation": "exif",
-                "colour": "RGB",
-                "resize": preset.resize_size[0],
-                "crop": preset.crop_size[0],
-                "interpolation": preset.interpolation.value,
-                "antialias": preset.antialias,
-                "mean": list(preset.mean),
-                "std": list(preset.std),
-            },
+            "preprocessing": describe_preset(self.preset),
             "decoder": describe_decoder(),
             "tier": tier,
             "dtype": "float32",
         }
         if tier == "fast":
-            self.fingerprint["preprocessing"]["shortcuts"] = "scaled decoding, resize of uint8"
-            self.fingerprint["runtime"], self.fingerprint["dtype"] = fast_arithmetic(self.device)
-            if self.device.type == "cuda" and self.takes_shortcuts and (version := torchcodec_version()):
-                self.decodes_on_gpu = True
-                self.fingerprint["preprocessing"]["shortcuts"] += (
-                    ", JPEG decoded by the GPU and resized in half precision"
-                )
-                self.fingerprint["decoder"] += f", torchcodec {version}"
+            self._take_shortcuts(built.has_probe)
+
+    def _try(self, on_picture: bool) -> list[torch.Tensor]:
+        """Embed the picture that is the same everywhere, or a black one: what the layers give of it."""
+        shape, image_type = self.input_shape, self.input_type
+        try:
+            batch = self.preprocess(made_picture()) if on_picture else torch.zeros(3, *shape[:2])
+            outputs = self._outputs(batch[None])
+        except FtransferError:
+            raise
+        except Exception as error:  # whatever a network raises of images that it was not made for
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            what = f"{shape[0]} x {shape[1]} pixels" if image_type == np.uint8 else f"shape {shape}"
+            raise FtransferError(
+                f"{self.name} does not compute images of {what}: {type(error).__name__}: {reason[:200]}"
+            ) from error
+        if on_picture and not all(torch.isfinite(output).all() for output in outputs):
+            raise FtransferError(f"{self.name} gives numbers that are not finite for a plain picture")
+        return outputs
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the weights that shape an embedding, by the names of the model."""
+        return weights_of(self.network)
+
+    def note_weights(self) -> None:
+        """Name the weights anew in the fingerprint, and embed the probe anew: they have been changed."""
+        self.fingerprint["weights"] = hash_weights(self.network)
+        if self.probe is not None:
+            self.probe = torch.cat(self._try(True), dim=1)[0].cpu().numpy()
+
+    def _take_shortcuts(self, is_foreign: bool) -> None:
+        """Note in the fingerprint what the fast tier does otherwise on this machine."""
+        known = self.fingerprint
+        known["runtime"], known["dtype"] = fast_arithmetic(self.device)
+        if is_foreign and known["runtime"] == "openvino" and (fault := conversion_fault(self)):
+            print(f"{fault}; PyTorch computes", file=sys.stderr)
+            known["runtime"], known["dtype"] = fast_arithmetic(self.device, openvino=False)
+        half = is_foreign and (known["runtime"], known["dtype"]) == ("torch", "bfloat16")
+        if half and not computes_in_bfloat16(self):
+            print(f"{self.name} does not compute in bfloat16; float32 is taken", file=sys.stderr)
+            known["dtype"] = "float32"
+        if isinstance(self.preset, Transforms):
+            return
+        known["preprocessing"]["shortcuts"] = "scaled decoding, resize of uint8"
+        if self.device.type == "cuda" and self.takes_shortcuts and (version := torchcodec_version()):
+            self.decodes_on_gpu = True
+            known["preprocessing"]["shortcuts"] += ", JPEG decoded by the GPU and resized in half precision"
+            known["decoder"] += f", torchcodec {version}"
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square that the network sees; its height, where a user's transforms give none."""
+        return self.input_shape[-2]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of an image on its way to the network: (side, side, 3) of a preset, else what the transforms give."""
+        preset = self.preset
+        return (
+            preset.shape if isinstance(preset, Transforms) else (preset.crop_size[0], preset.crop_size[0], 3)
+        )
+
+    @property
+    def input_type(self) -> type:
+        """Type of its numbers: uint8 of a preset, still to be normalised; float32 where a user's transforms do that."""
+        return np.float32 if isinstance(self.preset, Transforms) else np.uint8
 
     @property
     def width(self) -> int:
@@ -163,31 +297,36 @@ class Backbone:
     @property
     def reduce_to(self) -> int | None:
         """Shorter side, in pixels, down to which an image may be decoded; None for all of its pixels."""
-        return 2 * self.preset.resize_size[0] if self.tier == "fast" else None
+        if self.tier == "exact" or isinstance(self.preset, Transforms):
+            return None
+        return 2 * self.preset.resize_size[0]
 
     @property
     def takes_shortcuts(self) -> bool:
         """Whether `pixels` are resized with less work than torchvision's preset takes."""
-        return self.tier == "fast" and self.preset.interpolation in MODES
+        known = not isinstance(self.preset, Transforms)
+        return self.tier == "fast" and known and self.preset.interpolation in MODES
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """Resize and crop one RGB image as the tier says: uint8 (side, side, 3), still to be normalised."""
-        return self._resize_and_crop()(image)
+        """Prepare one RGB image as the tier says, of `input_shape` and `input_type`."""
+        return self._make_pixels()(image)
 
     def preparation(self, views: dict | None = None) -> Preparation:
         """How the bytes of an image become pixels, without the network: it can be sent to another process."""
         on_gpu = self.decodes_on_gpu and not views
-        return Preparation(self._resize_and_crop(), self.reduce_to, views, on_gpu)
+        return Preparation(self._make_pixels(), self.reduce_to, views, on_gpu)
 
-    def _resize_and_crop(self):
+    def _make_pixels(self) -> Callable:
         preset = self.preset
-        size, crop = preset.resize_size[0], preset.crop_size[0]
+        if isinstance(preset, Transforms):
+            return preset.pixels
+        size, crop = resized_to(preset), preset.crop_size[0]
         if self.takes_shortcuts:
             return partial(resize_and_crop_quickly, size, crop, MODES[preset.interpolation])
         return partial(resize_and_crop_image, size, crop, Image.Resampling[preset.interpolation.name])
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """Resize, crop and normalise one RGB image as the weights want it: float32 (3, side, side).
+        """Resize, crop and normalise one RGB image as the weights want it: float32 (channels, height, width).
 
         This is the exact tier's, whatever the backbone's; with `embed` it is what every runtime is held to.
         """
@@ -198,7 +337,7 @@ class Backbone:
 
         Parameters
         ----------
-        batch : tensor of shape (n, 3, side, side), float32
+        batch : tensor of shape (n, channels, height, width), float32
 
         Returns
         -------
@@ -219,25 +358,43 @@ class Backbone:
                 f"layer {layer} of {self.name} gives {shape}, neither a vector, tokens nor a map"
             )
         if output.ndim == 4:
-            # torchvision's swin transformers alone keep the channels last inside
-            channels_last = self.name.startswith("swin") and layer.split(".")[0] in ("features", "norm")
-            return output.mean(dim=(1, 2) if channels_last else (2, 3))
+            return output.mean(dim=(1, 2) if self._keeps_channels_last(layer) else (2, 3))
         return output.mean(dim=1) if output.ndim == 3 else output
 
-
-def _classifier_input(model: nn.Module, nodes: list[str]) -> str:
-    return nodes[_classifier(model, nodes) - 1]
-
-
-def _classifier(model: nn.Module, nodes: list[str]) -> int:
-    """Place the last layer with weights among the nodes: it is the classifier."""
-    modules = dict(model.named_modules())
-    return max(i for i, n in enumerate(nodes) if isinstance(modules.get(n), nn.Linear | nn.Conv2d))
+    def _keeps_channels_last(self, layer: str) -> bool:
+        if isinstance(self.network, Whole):
+            return getattr(self.network.module, "output_fmt", "") == "NHWC"  # timm's swin transformers
+        return self.name.startswith("swin") and layer.split(".")[0] in ("features", "norm")
 
 
-def describe_decoder() -> str:
-    """Name the decoder as far as it decides pixels: patch releases do not."""
-    import PIL
+def open_backbone(
+    name: str,
+    weights="DEFAULT",
+    layers: Sequence[str] = (),
+    device: str = "auto",
+    tier: str = "exact",
+    image_size: int | None = None,
+) -> Backbone:
+    """Make the backbone that a user names; ``FILE.py`` is run, as it is for that name alone.
 
-    release = ".".join(PIL.__version__.split(".")[:2])
-    return f"pillow {release}, libjpeg-turbo {features.version('libjpeg_turbo')}, torchvision preset"
+    Parameters
+    ----------
+    name, weights, layers, device, tier, image_size : as for `Backbone` and `Backbone.from_file`
+    """
+    if not name.endswith(".py"):
+        return Backbone(name, weights, layers, device, tier, image_size)
+    if image_size is not None:
+        raise FtransferError(
+            f"the transforms of {name} say how large images are; there is no other --image-size"
+        )
+    return Backbone.from_file(name, weights=weights, layers=layers, device=device, tier=tier)
+
+
+def _unknown_backbone(name: str) -> FtransferError:
+    if name.endswith(".py"):
+        return FtransferError(
+            f"{name} is a file: Backbone.from_file({name!r}) runs it, or ftransfer --backbone {name}"
+        )
+    if name.startswith("timm/"):
+        return FtransferError(f"no backbone '{name}'; did you mean '{TIMM}{name[5:]}'?")
+    return unknown("backbone", name, list_backbones(), plural="timm:NAME, FILE.py, and other backbones")

@@ -10,7 +10,6 @@ from torch import nn
 
 from ftransfer.backbone.backbone import Backbone
 from ftransfer.backbone.decoded import Pixels
-from ftransfer.backbone.weights import hash_weights
 from ftransfer.errors import FtransferError
 
 BATCH = 64
@@ -118,7 +117,7 @@ def adapt_batch_norm(
             if change < tolerance:
                 break
     network.eval()
-    backbone.fingerprint["weights"] = hash_weights(network)
+    backbone.note_weights()
     return {
         "layers": len(layers),
         "images": len(rows),

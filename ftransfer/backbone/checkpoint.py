@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from ftransfer.backbone.names import unwrap
 from ftransfer.errors import FtransferError
 from ftransfer.storage.places import local
 from ftransfer.storage.writing import write_whole, writing
@@ -30,16 +31,9 @@ def read_checkpoint(file: Path) -> dict[str, torch.Tensor]:
         raise FtransferError(
             f"{file} cannot be read as a checkpoint of plain tensors (.pth, .pt or .safetensors): {first[:200]}"
         ) from error
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if (
-        not isinstance(state, dict)
-        or not state
-        or not all(isinstance(v, torch.Tensor) for v in state.values())
-    ):
+    state, _ = unwrap(state)
+    if not state:
         raise FtransferError(f"{file} holds no state dict (names of layers with their tensors)")
-    state = {key.removeprefix("module."): value for key, value in state.items()}
     # torchvision's published densenet files name their layers as an older release did
     old = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
     return {old.sub(r"\1\2", key): value for key, value in state.items()}
@@ -74,7 +68,7 @@ def save_backbone(backbone: "Backbone", out: str | Path, **about: object) -> Non
         What the checkpoint says of itself, see `read_about`.
     """
     out = checkpoint_path(out)
-    state = {k: v.detach().cpu().contiguous() for k, v in backbone.network.state_dict().items()}
+    state = {k: v.detach().cpu().contiguous() for k, v in backbone.weights().items()}
     with writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, checkpoint(backbone.name, state, **about))

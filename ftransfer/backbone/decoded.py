@@ -24,21 +24,23 @@ class Pixels:
     backbone : Backbone
         Its preprocessing is applied.
     folder : Path
-        Where the file lies: side x side x 3 bytes an image.
+        Where the file lies: side x side x 3 bytes an image, four times as many where a user's transforms prepare it.
     progress : callable
         Called with the number of images decoded since the last call.
 
     Attributes
     ----------
-    values : tensor of shape (n, 3, side, side), uint8
+    values : tensor of shape (n, 3, side, side), uint8; or (n, channels, height, width), float32
     readable : ndarray of bool
     unreadable : list of (path, reason)
     """
 
     def __init__(self, table, backbone, folder, progress=lambda n: None):
         self.backbone = backbone
-        side = backbone.image_size
-        self.values = on_disk((len(table), 3, side, side), torch.uint8, folder)
+        self._is_ready = backbone.input_type is np.float32  # normalised already
+        shape = backbone.input_shape
+        shape = shape if self._is_ready else (shape[2], *shape[:2])
+        self.values = on_disk((len(table), *shape), torch.float32 if self._is_ready else torch.uint8, folder)
         self.readable, self.unreadable = np.ones(len(table), dtype=bool), []
         with ThreadPoolExecutor(joblib.cpu_count()) as pool:
             for row, error in enumerate(
@@ -54,7 +56,8 @@ class Pixels:
     def _read(self, row, root, path):
         try:
             with decoded(read_bytes(root, path)) as image:
-                self.values.numpy()[row] = self.backbone.pixels(image).transpose(2, 0, 1)
+                pixels = self.backbone.pixels(image)
+                self.values.numpy()[row] = pixels if self._is_ready else pixels.transpose(2, 0, 1)
         except Unreachable:
             raise
         except UNREADABLE as error:
@@ -65,6 +68,8 @@ class Pixels:
         self, rows, change: Callable[[torch.Tensor], torch.Tensor] = lambda images: images
     ) -> torch.Tensor:
         """Normalise some images, after `change` has augmented them, RGB in [0, 1]: float32 (n, 3, side, side)."""
+        if self._is_ready:
+            return self.values[rows]
         images = change(F.convert_image_dtype(self.values[rows], torch.float32))
         preset = self.backbone.preset
         return F.normalize(images, list(preset.mean), list(preset.std))

@@ -108,7 +108,7 @@ class Gpu:
             ready.record()
         return rows, ready
 
-    def record(self, network: Callable, shape: tuple[int, ...]) -> Callable:
+    def record(self, network: Callable, shape: tuple[int, ...], dtype: torch.dtype = torch.uint8) -> Callable:
         """Record what a network does to batches of one shape, as a CUDA graph; where that fails, give it back as it is.
 
         It is then started by one call. Eager mode makes a hundred and more for a batch, each of which may wait until
@@ -117,20 +117,22 @@ class Gpu:
         Parameters
         ----------
         network : callable
-            From a uint8 tensor to features.
+            From a tensor of pixels to features.
         shape : tuple of int
             That of all batches.
+        dtype : torch.dtype
+            Of the pixels.
         """
         try:
-            return _launcher().submit(self._record, network, shape).result()
+            return _launcher().submit(self._record, network, shape, dtype).result()
         except RuntimeError:  # the memory does not hold it twice, or an operation asks the GPU and waits
             self.cuda.empty_cache()
             return network
 
-    def _record(self, network: Callable, shape: tuple[int, ...]) -> Callable:
+    def _record(self, network: Callable, shape: tuple[int, ...], dtype: torch.dtype) -> Callable:
         graph = self.cuda.CUDAGraph()
         with torch.inference_mode(), self.cuda.stream(self._computing):
-            held = torch.zeros(shape, dtype=torch.uint8, device=self.device)
+            held = torch.zeros(shape, dtype=dtype, device=self.device)
             for _ in range(3):  # warms up
                 network(held)
             with self.cuda.graph(graph, stream=self._computing, capture_error_mode="thread_local"):
@@ -143,13 +145,13 @@ class Gpu:
 
         return replay
 
-    def grow_batch(self, network: Callable, side: int, images: int) -> int:
-        """Measure how many images of side x side pixels to compute at once; at most twice as many as there are."""
-        return grow_batch(partial(self.measure, network, side), images)
+    def grow_batch(self, network: Callable, image: torch.Tensor, images: int) -> int:
+        """Measure how many images like this one to compute at once; at most twice as many as there are."""
+        return grow_batch(partial(self.measure, network, image), images)
 
-    def measure(self, network: Callable, side: int, n: int) -> tuple[float, float]:
+    def measure(self, network: Callable, image: torch.Tensor, n: int) -> tuple[float, float]:
         """Run batches of n images; return seconds an image, and the share of the free memory that it took."""
-        pixels = self.pinned((n, side, side, 3)).numpy()
+        pixels = self.pinned((n, *image.shape), image.dtype).numpy()
         self.cuda.empty_cache()  # what is cached counts as taken
         free, _ = self.cuda.mem_get_info(self.device)
         self.cuda.reset_peak_memory_stats(self.device)

@@ -7,19 +7,18 @@ shape, and a row does not depend on what else is in its batch, on the lane or on
 """
 
 import copy
-import warnings
+import math
+import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
-from queue import SimpleQueue
 
 import joblib
 import numpy as np
 import torch
-from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
+from ftransfer.backbone.embedder import Embedder, fold_batch_norm, one_torch_thread
 from ftransfer.backbone.fast_pixels import GpuDecoder
 from ftransfer.backbone.gpu import (
     Gpu,
@@ -29,6 +28,7 @@ from ftransfer.backbone.gpu import (
     gpu_arithmetic,
     unless_full,
 )
+from ftransfer.backbone.openvino_runtime import OpenVINORuntime, import_openvino
 from ftransfer.errors import FtransferError
 from ftransfer.images.jpeg import Encoded
 
@@ -43,19 +43,19 @@ CPU_BATCH_PIXELS = 8 * 224 * 224  # larger batches gain nothing on a core, and w
 OTHER_BATCH = 32  # on what is neither a CPU nor a GPU of CUDA
 
 
-def fast_arithmetic(device: torch.device) -> tuple[str, str]:
+def fast_arithmetic(device: torch.device, openvino: bool = True) -> tuple[str, str]:
     """Name the library and the number format that the fast tier computes with on this machine.
 
     They are part of the fingerprint: bfloat16 by another library rounds differently, by as much as it differs from
-    float32. Where the processor has no bfloat16, float32 is faster.
+    float32. Where the processor has no bfloat16, float32 is faster. `openvino` says whether it may be that library.
     """
     if device.type == "cuda":
         with torch.cuda.device(device):
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         return "torch", "bfloat16" if native else "float32"
-    openvino = _import_openvino() if device.type == "cpu" else None
-    if openvino is not None:
-        native = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    library = import_openvino() if device.type == "cpu" and openvino else None
+    if library is not None:
+        native = "BF16" in library.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return "openvino", "bfloat16" if native else "float32"
     native = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return "torch", "bfloat16" if native else "float32"
@@ -85,17 +85,20 @@ def make_runtime(backbone, images: int, batch_size: int | str = "auto") -> "Runt
     """
     if backbone.device.type == "cpu":
         if batch_size == "auto":
-            batch_size = max(1, min(64, CPU_BATCH_PIXELS // backbone.image_size**2))
+            batch_size = max(1, min(64, 3 * CPU_BATCH_PIXELS // math.prod(backbone.input_shape)))
         runtime = backbone.fingerprint.get("runtime")
         if runtime == "openvino":
             return OpenVINORuntime(backbone, batch_size)
-        if runtime is None and _import_openvino() is not None and conversion_pays(backbone, images):
+        if runtime is None and import_openvino() is not None and conversion_pays(backbone, images):
             try:
                 runtime = OpenVINORuntime(backbone, batch_size)
-                if runtime.difference() <= TOLERANCE:
+                difference = runtime.difference()
+                if difference <= TOLERANCE:
                     return runtime
-            except FtransferError:
-                pass  # a network that OpenVINO does not know, PyTorch computes
+                fault = f"OpenVINO computes {backbone.name} with a relative difference of {difference:.1e}"
+            except FtransferError as error:
+                fault = str(error)
+            print(f"{fault}; PyTorch computes", file=sys.stderr)
     return TorchRuntime(backbone, batch_size, images)
 
 
@@ -112,73 +115,10 @@ def conversion_pays(backbone, images: int) -> bool:
 
 def giga_operations(backbone) -> float:
     """Count what an image costs: billions of operations, a multiplication with its addition being two."""
-    side = backbone.image_size
+    pixels = torch.from_numpy(np.zeros((1, *backbone.input_shape), backbone.input_type))
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        Embedder(backbone)(torch.zeros((1, side, side, 3), dtype=torch.uint8, device=backbone.device))
+        Embedder(backbone)(pixels.to(backbone.device))
     return counter.get_total_flops() / 1e9
-
-
-def _import_openvino():
-    try:
-        import openvino
-    except ImportError:
-        return None
-    return openvino
-
-
-class Embedder(nn.Module):
-    """The whole way from pixels to embeddings: normalise, run the network, pool.
-
-    Parameters
-    ----------
-    backbone : Backbone
-    network : Module, optional
-        What stands for the backbone's network, in any floating type.
-    """
-
-    def __init__(self, backbone, network: nn.Module | None = None):
-        super().__init__()
-        self.network = backbone.network if network is None else network
-        self.pool = backbone.pool
-        self.dtype = next((p.dtype for p in self.network.parameters()), torch.float32)
-        for name in ("mean", "std"):
-            values = torch.tensor(getattr(backbone.preset, name), device=backbone.device).view(1, 3, 1, 1)
-            self.register_buffer(name, values)
-        self.layout = torch.channels_last  # that of images in memory; `arrange` gives it to the weights, too
-
-    def arrange(self, layout: torch.memory_format) -> None:
-        """Keep images and weights in memory with the channels last, or first."""
-        self.layout = layout
-        self.network.to(memory_format=layout)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Map uint8 (n, side, side, 3) to float32 (n, width)."""
-        x = pixels.permute(0, 3, 1, 2).to(torch.float32) / 255  # in memory the channels stay last
-        outputs = self.network(((x - self.mean) / self.std).to(self.dtype, memory_format=self.layout))
-        return torch.cat([self.pool(layer, output.float()) for layer, output in outputs.items()], dim=1)
-
-
-def fold_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
-    """Copy a network in evaluation mode, with each batch norm taken into the convolution before it."""
-    folded = fx.GraphModule(copy.deepcopy(network), copy.deepcopy(network.graph)).eval()
-    modules = dict(folded.named_modules())
-    for node in list(folded.graph.nodes):
-        if node.op != "call_module" or type(modules[node.target]) is not nn.BatchNorm2d:
-            continue
-        before = node.args[0]
-        if (
-            before.op != "call_module"
-            or type(modules[before.target]) is not nn.Conv2d
-            or len(before.users) > 1
-        ):
-            continue
-        fused = fuse_conv_bn_eval(modules[before.target].eval(), modules[node.target].eval())
-        folded.set_submodule(before.target, fused)
-        node.replace_all_uses_with(before)
-        folded.graph.erase_node(node)
-    folded.delete_all_unused_submodules()
-    folded.recompile()
-    return folded.eval()
 
 
 class TorchRuntime:
@@ -208,7 +148,11 @@ class TorchRuntime:
     """
 
     def __init__(self, backbone, batch_size: int | str, images: int = 1, gpu: Gpu | None = None):
-        self.device, self.image_size = backbone.device, backbone.image_size
+        self.device, self.image_shape, self.image_type = (
+            backbone.device,
+            backbone.input_shape,
+            backbone.input_type,
+        )
         self.exact = backbone.tier == "exact"
         dtype = getattr(torch, backbone.fingerprint["dtype"])
         self.embedder = self._network = Embedder(backbone, fold_batch_norm(backbone.network).to(dtype))
@@ -225,31 +169,37 @@ class TorchRuntime:
             if batch_size == "auto":
                 batch_size = OTHER_BATCH
                 if self.gpu:
-                    batch_size = self.gpu.grow_batch(self.embedder, self.image_size, images)
+                    batch_size = self.gpu.grow_batch(self.embedder, self._image, images)
             self.batch_size = batch_size
             self.pieces = Pieces(batch_size, self._drop_recorded)
-            self._shape = (batch_size, self.image_size, self.image_size, 3)
+            self._shape = (batch_size, *self.image_shape)
             if self.gpu and not self.exact and self._compiling_pays(images):
                 self._network = compiled(self.embedder, self.gpu.run, self.buffer())
                 self.record["compiled"] = self._network is not self.embedder
             if self.gpu and self._network is self.embedder:
-                self._network = self.gpu.record(self.embedder, self._shape)
+                self._network = self.gpu.record(self.embedder, self._shape, self._image.dtype)
 
     def _compiling_pays(self, images: int) -> bool:
-        measure = partial(self.gpu.measure, self.embedder, self.image_size)
+        measure = partial(self.gpu.measure, self.embedder, self._image)
         seconds, _ = unless_full(measure, self.batch_size)
         return seconds is not None and compiling_pays(images, seconds)
 
     def buffer(self) -> np.ndarray:
         """Make room for the pixels of a batch, from where the GPU can fetch them by itself."""
-        return self.gpu.pinned(self._shape).numpy() if self.gpu else np.zeros(self._shape, np.uint8)
+        if self.gpu:
+            return self.gpu.pinned(self._shape, self._image.dtype).numpy()
+        return np.zeros(self._shape, self.image_type)
+
+    @property
+    def _image(self) -> torch.Tensor:
+        return torch.from_numpy(np.zeros(self.image_shape, self.image_type))
 
     def __call__(self, pixels: np.ndarray, files: dict[int, Encoded] | None = None) -> np.ndarray:
         """Embed a batch.
 
         Parameters
         ----------
-        pixels : ndarray of shape (n, side, side, 3), uint8
+        pixels : ndarray of shape (n, side, side, 3), uint8, or (n, channels, height, width), float32
         files : dict, optional
             Where the GPU decodes: files by their rows, in which there are no pixels.
 
@@ -281,102 +231,18 @@ class TorchRuntime:
         return gpu_arithmetic(self.device, self.exact)
 
 
-class OpenVINORuntime:
-    """Compute with OpenVINO on the CPU, one stream of one thread for each lane; attributes as `TorchRuntime`.
-
-    The network is handed over by OpenVINO's own front end for PyTorch, since ``openvino.convert_model`` reports
-    its use over the network.
-
-    Raises
-    ------
-    FtransferError
-        If the network cannot be converted.
-    """
-
-    def __init__(self, backbone, batch_size: int):
-        self.batch_size, self.image_size = batch_size, backbone.image_size
-        self.lanes = joblib.cpu_count()
-        self.embedder = Embedder(backbone).eval()
-        self.record = {"runtime": f"openvino {_import_openvino().__version__.split('-')[0]}", "device": "cpu"}
-        precision = {"bfloat16": "bf16", "float32": "f32"}[backbone.fingerprint["dtype"]]
-        with one_torch_thread():
-            compiled = self._compile(backbone, precision)
-        self._requests = SimpleQueue()
-        for _ in range(self.lanes):
-            self._requests.put(compiled.create_infer_request())
-
-    def _compile(self, backbone, precision: str):
-        import openvino
-        from openvino.frontend import FrontEndManager
-        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-        try:
-            with warnings.catch_warnings():
-                # tracing warns of itself, and of shapes that it takes for fixed
-                warnings.simplefilter("ignore")
-                example = torch.from_numpy(self.buffer()[:1])
-                traced = torch.jit.trace(self.embedder, example, check_trace=False)
-                decoder = TorchScriptPythonDecoder(traced)
-                front_end = FrontEndManager().load_by_framework("pytorch")
-                loaded = front_end.load(decoder)
-                model = front_end.convert(loaded)
-            model.reshape([self.batch_size, self.image_size, self.image_size, 3])
-            options = {
-                "INFERENCE_PRECISION_HINT": precision,
-                "NUM_STREAMS": self.lanes,
-                "INFERENCE_NUM_THREADS": self.lanes,
-                "ENABLE_CPU_PINNING": False,  # the threads that decode want the cores, too
-            }
-            return openvino.Core().compile_model(model, "CPU", options)
-        except Exception as error:  # whatever an unknown operation raises in torch or OpenVINO
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise FtransferError(
-                f"OpenVINO cannot convert {backbone.name}: {reason[:200]}; use --tier exact"
-            ) from error
-
-    def buffer(self) -> np.ndarray:
-        """Make room for the pixels of a batch."""
-        return np.zeros((self.batch_size, self.image_size, self.image_size, 3), np.uint8)
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Embed a batch, as `TorchRuntime` does."""
-        request = self._requests.get()
-        try:
-            return request.infer({0: pixels}, share_inputs=True)[0].copy()
-        finally:
-            self._requests.put(request)
-
-    def difference(self) -> float:
-        """Return the largest relative difference from PyTorch, of two rows of a made-up batch."""
-        pixels = np.random.default_rng(0).integers(0, 256, self.buffer().shape, np.uint8)
-        with one_torch_thread(), torch.inference_mode():
-            expected = self.embedder(torch.from_numpy(pixels[:2])).numpy()
-        return relative_difference(self(pixels)[:2], expected)
-
-    def precisely(self):
-        """Set nothing: all is set in the compiled network."""
-        return nullcontext()
-
-
 Runtime = TorchRuntime | OpenVINORuntime
 
 
-def relative_difference(rows: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest |row - expected| / |expected| of the rows, in Euclidean norms; infinite if not finite."""
-    norms = np.linalg.norm(expected, axis=1)
-    worst = (np.linalg.norm(rows - expected, axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)).max()
-    return float(worst) if np.isfinite(worst) else float("inf")
-
-
-@contextmanager
-def one_torch_thread():
-    """Let torch compute on one thread meanwhile."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def computes_in_bfloat16(backbone) -> bool:
+    """Whether PyTorch can compute a network in bfloat16: one of a user may make float32 of its own."""
+    network = copy.deepcopy(backbone.network).to(torch.bfloat16)
+    pixels = torch.from_numpy(np.zeros((1, *backbone.input_shape), backbone.input_type)).to(backbone.device)
     try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            return bool(torch.isfinite(Embedder(backbone, network)(pixels)).all())
+    except Exception:  # whatever it raises
+        return False
 
 
 @contextmanager
@@ -391,11 +257,7 @@ def one_torch_thread_each(workers: int, name: str):
     """Open threads in which torch computes on one thread; what they have not begun in the end is not done."""
     with one_torch_thread():
         pool = ThreadPoolExecutor(workers, name, torch.set_num_threads, (1,))
-        wait = True
         try:
             yield pool
-        except KeyboardInterrupt:
-            wait = False  # what they have begun may take a minute, and is not wanted any more
-            raise
         finally:
-            pool.shutdown(wait, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)

@@ -1,6 +1,9 @@
 """The weights of a backbone: built, downloaded or read from a file, and named by their hash."""
 
 import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
 
@@ -10,14 +13,48 @@ from torchvision import models
 from torchvision.transforms._presets import ImageClassification
 
 from ftransfer.backbone.checkpoint import read_checkpoint
+from ftransfer.backbone.cut import Whole, cut_graph, prefixes
+from ftransfer.backbone.names import fit_names
+from ftransfer.backbone.preprocess import Preset, with_image_size
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.shipped import shipped_folder
 
 # ---------------------------------------------------------------- building and loading
 
 
-def build(name: str, weights: str):
-    """Return the model, the state dict still to be loaded (or None), the preprocessing, the origin."""
+@dataclass
+class Built:
+    """A model, before it is cut off at the layers asked for.
+
+    Attributes
+    ----------
+    name : str
+    model : Module
+    preset : Preset
+    origin : str
+        Where the weights came from, for people.
+    cut : callable
+        Takes model, layers and name; gives the network, the layers and the name of the classifier.
+    state : dict, optional
+        Weights that are still to be loaded.
+    fingerprint : dict
+        What else tells the model from others.
+    has_probe : bool
+        Whether code outside of this package and torchvision decides the embedding.
+    """
+
+    name: str
+    model: nn.Module
+    preset: Preset
+    origin: str
+    cut: Callable[[nn.Module, Sequence[str], str], tuple[nn.Module, list[str], str]]
+    state: dict | None = None
+    fingerprint: dict = field(default_factory=dict)
+    has_probe: bool = False
+
+
+def build(name: str, weights: str, image_size: int | None = None) -> Built:
+    """Build ``small_cnn`` or a model of torchvision; `image_size` is the side that it sees, in pixels."""
     if name == "small_cnn":
         from ftransfer.backbone import small_cnn
 
@@ -28,23 +65,28 @@ def build(name: str, weights: str):
         choices = list(models.get_model_weights(name))
         preset = models.get_model_weights(name).DEFAULT.transforms()
         make = _torchvision_maker(name)
+
+    def built(model, preset, origin, state=None):
+        preset = preset if image_size is None else with_image_size(preset, image_size)
+        return Built(name, model.eval(), preset, origin, cut_graph, state)
+
     if weights == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return make().eval(), None, preset, "random, seed 0"
+            return built(make(), preset, "random, seed 0")
     file = Path(weights).expanduser()
     if name == "small_cnn" and weights == "DEFAULT":
         file = shipped_folder("data") / "small_cnn.safetensors"
     elif weights in {"DEFAULT", *(w.name for w in choices)}:
         chosen = models.get_model_weights(name).DEFAULT if weights == "DEFAULT" else None
         chosen = chosen or next(w for w in choices if w.name == weights)
-        return _download(name, chosen), None, chosen.transforms(), str(chosen)
+        return built(_download(name, chosen), chosen.transforms(), str(chosen))
     if not file.is_file():
         names = ["DEFAULT", *(w.name for w in choices), "random"]
         raise unknown("weights", weights, names, plural=f"{file} is no file, and weights of {name}")
     # a published file that lies under its own name brings its own preprocessing
     preset = next((w.transforms() for w in choices if w.url.endswith("/" + file.name)), preset)
-    return make().eval(), read_checkpoint(file), preset, file.name
+    return built(make(), preset, file.name, read_checkpoint(file))
 
 
 def _torchvision_maker(name: str):
@@ -67,16 +109,18 @@ def _download(name: str, weights) -> nn.Module:
         ) from error
 
 
-def load_into(extractor: nn.Module, model: nn.Module, state: dict, name: str, origin: str) -> None:
-    """Load what the extractor needs; a classifier of other classes above it does not matter."""
-    wanted, full = extractor.state_dict(), model.state_dict()
+def load_into(network: nn.Module, model: nn.Module, state: dict, name: str, origin: str) -> list[str]:
+    """Load what the network needs of a model; a classifier of other classes above it does not matter.
+
+    Returns
+    -------
+    list of str
+        What was done to the weights for it, a sentence each.
+    """
+    wanted, full = weights_of(network), model.state_dict()
+    state, notes = fit_names(wanted, state)
     used = {prefix for key in wanted for prefix in prefixes(key)}
-    wrong = [f"{k} is missing" for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
-    wrong += [
-        f"{k} is {_shape(state[k])}, not {_shape(v)}"
-        for k, v in wanted.items()
-        if k in state and state[k].shape != v.shape
-    ]
+    wrong = misfits(wanted, state)
     modules = {n for n, _ in model.named_modules() if n}
     for key in state.keys() - full.keys():
         parents = [p for p in prefixes(key) if p in modules]
@@ -87,12 +131,33 @@ def load_into(extractor: nn.Module, model: nn.Module, state: dict, name: str, or
         raise FtransferError(
             f"the weights in {origin} do not fit {name}: {'; '.join(sorted(wrong)[:4])}{more}"
         )
-    extractor.load_state_dict({k: state[k] for k in wanted if k in state}, strict=False)
+    fitting = {k: state[k] for k in wanted if k in state}
+    if isinstance(network, Whole):
+        network.load_weights(fitting)
+    else:
+        network.load_state_dict(fitting, strict=False)
+    return notes
 
 
-def prefixes(key: str) -> list[str]:
-    parts = key.split(".")[:-1]
-    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+def misfits(wanted: dict, state: dict) -> list[str]:
+    """Say which weights are missing from a state dict, or of another shape there."""
+    wrong = [f"{k} is missing" for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
+    return wrong + [
+        f"{k} is {_shape(state[k])}, not {_shape(v)}"
+        for k, v in wanted.items()
+        if k in state and state[k].shape != v.shape
+    ]
+
+
+def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the state dict of a cut or whole network, by the names of the model that it is of.
+
+    Constants that tracing found are left out: they are of the code, and in no checkpoint.
+    """
+    if isinstance(network, Whole):
+        return network.weights()
+    state = network.state_dict()
+    return {key: value for key, value in state.items() if not re.fullmatch(r"_tensor_constant\d+", key)}
 
 
 def _shape(tensor: torch.Tensor) -> str:
@@ -102,7 +167,7 @@ def _shape(tensor: torch.Tensor) -> str:
 def hash_weights(network: nn.Module) -> str:
     """Name the weights of a network, and its batch-norm statistics, by the hash of their values."""
     digest = hashlib.sha256()
-    for key, value in sorted(network.state_dict().items()):
+    for key, value in sorted(weights_of(network).items()):
         if not key.endswith("num_batches_tracked"):
             value = value.detach().cpu().contiguous()
             digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())

@@ -1,15 +1,19 @@
 """ftransfer backbones."""
 
 import json
+from fnmatch import fnmatch
 
 import click
 
 from ftransfer.cli import complete
 from ftransfer.cli.progress import progress_bar
+from ftransfer.errors import FtransferError
 
 
 @click.command()
-@click.argument("features", shell_complete=complete.folders, nargs=-1)
+@click.argument(
+    "patterns_or_features", shell_complete=complete.folders, nargs=-1, metavar="[PATTERN...] or FEATURES..."
+)
 @click.option("--rank", is_flag=True, help="Rank FEATURES, feature sets of the same images.")
 @click.option(
     "--source",
@@ -17,30 +21,47 @@ from ftransfer.cli.progress import progress_bar
     help="With --rank: the domain whose labels count.  [default: the only one with labels]",
 )
 @click.option("--json", "as_json", is_flag=True, help="With --rank: print the table as JSON.")
-def backbones(features, rank, source, as_json):
+def backbones(patterns_or_features, rank, source, as_json):
     """List the backbones that extract can run, or rank feature sets for a task.
+
+    A PATTERN such as 'vit*' or 'timm:*dinov2*' lists those that match it, of timm too, where it is installed.
 
     With --rank, the backbones and layers of FEATURES are ranked by how well they explain the source's labels (LogME,
     the H-score with a shrunk covariance). LEEP and NCE need logits: a layer named fc, classifier or head, which
     `ftransfer extract --layer` gives. No label of a target is looked at.
     """
-    if rank != bool(features) or (not rank and (source or as_json)):
+    if (rank and not patterns_or_features) or (not rank and (source or as_json)):
         raise click.UsageError(
             "to rank feature sets: ftransfer backbones --rank FEATURES... [--source DOMAIN]; nothing else is taken"
         )
-    click.echo(_rank(features, source, as_json) if rank else _list())
+    if rank:
+        click.echo(_rank(patterns_or_features, source, as_json))
+    else:
+        click.echo(_list(patterns_or_features))
 
 
-def _list() -> str:
+def _list(patterns) -> str:
     from torchvision.models import get_model_weights
 
     from ftransfer.backbone.backbone import PHOTO_HINT, list_backbones
+    from ftransfer.backbone.timm_models import PREFIX, list_timm
 
-    click.echo(f"note: {PHOTO_HINT}", err=True)
     lines = []
     for name in list_backbones():
-        weights = ["DEFAULT"] if name == "small_cnn" else [w.name for w in get_model_weights(name)]
-        lines.append(f"{name:<20} {' '.join(weights)}")
+        if not patterns or any(fnmatch(name, pattern) for pattern in patterns):
+            weights = ["DEFAULT"] if name == "small_cnn" else [w.name for w in get_model_weights(name)]
+            lines.append(f"{name:<20} {' '.join(weights)}")
+    for pattern in patterns:
+        lines += list_timm(pattern) if pattern.startswith(PREFIX) else []
+    if not lines:
+        raise FtransferError(
+            f"no backbone matches {' or '.join(patterns)}; those of timm match '{PREFIX}*'; feature sets are ranked by "
+            f"--rank"
+        )
+    if not patterns:
+        click.echo(f"note: {PHOTO_HINT}", err=True)
+        lines += [f"{PREFIX}NAME            any model of timm: ftransfer backbones '{PREFIX}*dinov2*'"]
+        lines += ["FILE.py              any network of yours: a file that makes model and transforms"]
     return "\n".join(lines)
 
 

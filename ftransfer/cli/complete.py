@@ -42,12 +42,13 @@ def recipes(context, parameter, incomplete):
 
 
 def backbones(context, parameter, incomplete):
-    """Complete a backbone, read from the source of torchvision's models: an import takes seconds."""
+    """Complete a backbone, read from the source of torchvision's models: an import takes seconds; or a file."""
     torchvision = find_spec("torchvision")
     sources = Path(torchvision.origin).parent.glob("models/*.py") if torchvision else []
     registered = re.compile(r"^@register_model\(\)\n.*?^def (\w+)", re.S | re.M)
     names = {name for file in sources for name in registered.findall(file.read_text("utf-8"))}
-    return [name for name in sorted({"small_cnn", *names}) if name.startswith(incomplete)]
+    found = [name for name in sorted({"small_cnn", *names}) if name.startswith(incomplete)]
+    return found or paths(context, parameter, incomplete)
 
 
 def domains(context, parameter, incomplete):

@@ -47,8 +47,9 @@ class BatchSize(click.ParamType):
     "--layer",
     "layers",
     multiple=True,
-    help="Node of the graph; may be repeated.  [default: classifier's input]",
+    help="Node of the graph, or module; may be repeated.  [default: classifier's input]",
 )
+@options.image_size
 @click.option(
     "--adapt-bn",
     shell_complete=complete.domains,
@@ -99,6 +100,7 @@ def extract(
     backbone,
     weights,
     layers,
+    image_size,
     adapt_bn,
     device,
     tier,
@@ -113,7 +115,7 @@ def extract(
     dry_run,
     as_json,
 ):
-    """Turn IMAGES into the feature set OUT with a frozen CNN.
+    """Turn IMAGES into the feature set OUT with a frozen network.
 
     IMAGES is a folder <root>/<domain>/<class>/*, a folder <root>/<class>/* with --domain, a .csv or
     .parquet table with the columns path, label, domain, or a data set of torchvision such as
@@ -125,10 +127,9 @@ def extract(
         from ftransfer.cluster import check_address, extract_on_cluster
 
         check_address(cluster)  # a typo is said before a network is loaded
-    from ftransfer.backbone.backbone import PHOTO_HINT, Backbone
+    from ftransfer.backbone.backbone import open_backbone
     from ftransfer.extract.devices import name_devices
     from ftransfer.extract.extract import extract_features
-    from ftransfer.images.read import looks_like_photographs
 
     made = choose_views(views, augment, rules_from)
     table = list_images(images, label_columns, domain=domain, labels=labels, allow_outside=allow_outside)
@@ -137,9 +138,8 @@ def extract(
         if device != "auto":
             raise click.UsageError("--adapt-bn takes one device")
         devices = devices[:1]
-    network = Backbone(backbone, weights, layers, devices[0], tier)
-    if not network.sees_photographs and looks_like_photographs(table):
-        say_warning(PHOTO_HINT)
+    network = open_backbone(backbone, weights, layers, devices[0], tier, image_size)
+    say_notes(network, table)
     if dry_run:
         plan = make_plan(table, out, network, made)
         click.echo(json.dumps({"out": str(out), **asdict(plan)}) if as_json else f"{out}: {plan}")
@@ -153,7 +153,7 @@ def extract(
     elif len(devices) > 1:
         extract_features = partial(extract_features, devices=devices)
     where = cluster or (", ".join(devices) if len(devices) > 1 else network.device)
-    with progress_bar(len(table), " images", f"{backbone} on {where}") as bar:
+    with progress_bar(len(table), " images", f"{network.name} on {where}") as bar:
         features = extract_features(
             table,
             out,
@@ -169,6 +169,17 @@ def extract(
         click.echo(json.dumps({"out": str(out), **asdict(features.summary)}))
     else:
         click.echo(describe(features, out))
+
+
+def say_notes(network, table) -> None:
+    """Say what was done to the weights of a file, and that small_cnn never saw a photograph."""
+    from ftransfer.backbone.backbone import PHOTO_HINT
+    from ftransfer.images.read import looks_like_photographs
+
+    for note in network.notes:
+        click.echo(f"note: {note}", err=True)
+    if not network.sees_photographs and looks_like_photographs(table):
+        say_warning(PHOTO_HINT)
 
 
 def refuse_beside_adapting(dry_run: bool, cluster: str | None) -> None:

@@ -9,7 +9,13 @@ backbone = click.option(
     shell_complete=complete.backbones,
     default="resnet50",
     show_default=True,
-    help="See ftransfer backbones.",
+    help="A name, timm:NAME or FILE.py, see ftransfer backbones.",
+)
+image_size = click.option(
+    "--image-size",
+    type=click.IntRange(8),
+    metavar="PIXELS",
+    help="Side that the network sees.  [default: what its weights were trained for]",
 )
 allow_outside = click.option(
     "--allow-outside", is_flag=True, help="Let a table name images outside its folder."

@@ -34,6 +34,7 @@ from ftransfer.extract.plan import pending_rows
 from ftransfer.extract.running import Options, Running
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.manifest import fill_in
+from ftransfer.features.probe import keep_probe
 from ftransfer.images.read import full_path
 from ftransfer.storage.places import place
 from ftransfer.storage.writing import write_whole
@@ -119,6 +120,7 @@ def extract_on_cluster(
         folder = place(out).resolve()  # a worker has a working folder of its own
         features = FeatureSet.create(folder, backbone.fingerprint | ({"views": views} if views else {}))
         features.write_origin(backbone.origin)
+        keep_probe(features, backbone.probe)
         manifest, replaced = features.list_rows(lambda old: pending_rows(old, images))
         before = features.done()
         known = manifest["sha256"].isin(before)

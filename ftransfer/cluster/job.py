@@ -73,7 +73,7 @@ class Job:
         FtransferError
             If it does not see the folders, or would decode otherwise.
         """
-        from ftransfer.backbone.backbone import describe_decoder
+        from ftransfer.backbone.preprocess import describe_decoder
         from ftransfer.backbone.runtime import fast_arithmetic
 
         address = distributed.get_worker().address

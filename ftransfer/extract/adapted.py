@@ -53,7 +53,7 @@ def extract_adapted(
     for domain in domains:
         if domain not in set(images["domain"]):
             raise unknown("domain", domain, images["domain"].unique())
-    network, fingerprint = backbone.network, dict(backbone.fingerprint)
+    network, fingerprint, probe = backbone.network, dict(backbone.fingerprint), backbone.probe
     plain = {k: v.clone() for k, v in network.state_dict().items()}
     states, names = {}, {}
     for domain in dict.fromkeys(domains):
@@ -61,6 +61,7 @@ def extract_adapted(
         adapt_batch_norm(images[images["domain"] == domain], backbone)
         states[domain] = {k: v.clone() for k, v in network.state_dict().items() if "running_" in k}
         names[domain] = backbone.fingerprint["weights"]
+    backbone.probe = probe  # of the network as it came
     backbone.fingerprint |= fingerprint | {"batch_norm": dict(sorted(names.items()))}
     computed = 0
     for domain, own in images.groupby("domain", sort=False):

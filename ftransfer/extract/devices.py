@@ -11,6 +11,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
 
+import cloudpickle
 import pandas as pd
 import torch
 
@@ -71,8 +72,9 @@ def embed_on_devices(
     told, stop = context.SimpleQueue(), context.Event()
     workers = max(1, (running.workers or count_readers(rows)) // len(devices))
     images = len(rows) * features.n_views
-    job = pickle.dumps(
-        (features.folder, backbone.on("cpu"), images, running.batch_size, workers, running.strict)
+    job = _packed(
+        (features.folder, backbone.on("cpu"), images, running.batch_size, workers, running.strict),
+        backbone.name,
     )
     pool, shards = ProcessPoolExecutor(len(devices), context, _begin, (told, stop)), []
     try:
@@ -89,6 +91,17 @@ def embed_on_devices(
         errors = [_keep(shard, rows, summary) for shard in shards]
     for error in filter(None, errors):
         raise error
+
+
+def _packed(job: tuple, name: str) -> bytes:
+    """Pickle what a process needs, by value where a user's script defines it."""
+    try:
+        return cloudpickle.dumps(job)
+    except Exception as error:  # what a user's module holds may be anything
+        raise FtransferError(
+            f"{name} cannot be sent to another process ({type(error).__name__}: {str(error)[:200]}); "
+            f"compute on one device: --device cuda:0"
+        ) from error
 
 
 @contextmanager

@@ -6,6 +6,7 @@ not depend on how many images there are, but for their rows in the manifest.
 """
 
 import json
+import pickle
 import sys
 import time
 from collections import deque
@@ -32,7 +33,15 @@ from ftransfer.features.manifest import FIELDS
 from ftransfer.images.jpeg import Encoded
 from ftransfer.images.pixels import UNREADABLE
 from ftransfer.images.read import full_path
-from ftransfer.images.readers import AT_ONCE, Found, open_processes, processes_pay, read_image, reason_of
+from ftransfer.images.readers import (
+    AT_ONCE,
+    Found,
+    Preparation,
+    open_processes,
+    processes_pay,
+    read_image,
+    reason_of,
+)
 from ftransfer.storage.places import is_remote
 from ftransfer.storage.reading import read_text
 from ftransfer.storage.writing import write_whole
@@ -104,7 +113,8 @@ class _Run:
         with ThreadPoolExecutor(1, "writer") as self.writer:
             try:
                 with ExitStack() as self.stack:
-                    if processes_pay(self.backbone.device, len(todo), set(self.columns["root"])):
+                    pay = processes_pay(self.backbone.device, len(todo), set(self.columns["root"]))
+                    if pay and _can_be_sent(self.prepare):
                         processes = open_processes(workers, self.prepare, self.done)
                         self.processes = self.stack.enter_context(processes)
                         self.ahead = 4 * AT_ONCE * workers
@@ -138,7 +148,6 @@ class _Run:
                 self._land()
         except BaseException as error:
             self._rescue(hurry=isinstance(error, KeyboardInterrupt))
-            self._write()  # before what is waited for further out
             raise
 
     def _is_done(self, row: int, sha256) -> bool:
@@ -332,6 +341,17 @@ def _columns(manifest: pd.DataFrame) -> dict:
     columns["status"] = np.array([sys.intern(status) for status in manifest["status"]], dtype=object)
     columns["error"] = manifest["error"].to_numpy(dtype=object, copy=True)
     return columns | {name: manifest[name].to_numpy(np.int64, na_value=MISSING) for name in NUMBERS}
+
+
+def _can_be_sent(prepare: Preparation) -> bool:
+    """Whether other processes can prepare images; else threads do, and a line says so."""
+    try:
+        pickle.dumps(prepare.pixels)
+    except Exception as error:  # what a user's transforms hold may be anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        print(f"the transforms cannot be sent to processes ({reason[:200]}); threads read", file=sys.stderr)
+        return False
+    return True
 
 
 def _weigh(views: list | None) -> int:

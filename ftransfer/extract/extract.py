@@ -15,6 +15,7 @@ from ftransfer.extract.plan import pending_rows
 from ftransfer.extract.running import Options, Running
 from ftransfer.extract.summary import Summary, conclude, interrupted
 from ftransfer.features.feature_set import FeatureSet
+from ftransfer.features.probe import keep_probe
 
 
 def extract_features(
@@ -57,6 +58,7 @@ def extract_features(
     started, how = time.monotonic(), Running(**running)
     features = FeatureSet.create(out, backbone.fingerprint | ({"views": views} if views else {}))
     features.write_origin(backbone.origin)
+    keep_probe(features, backbone.probe)
     manifest, replaced = features.list_rows(lambda old: pending_rows(old, images))
     summary = Summary(len(manifest), replaced=replaced)
     try:

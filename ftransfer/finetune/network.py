@@ -10,7 +10,8 @@ from torch import fx, nn
 
 from ftransfer.backbone.backbone import Backbone
 from ftransfer.backbone.checkpoint import read_about
-from ftransfer.errors import unknown
+from ftransfer.backbone.cut import Whole
+from ftransfer.errors import FtransferError, unknown
 
 
 class Network:
@@ -50,6 +51,11 @@ class Network:
         device: str = "auto",
     ) -> None:
         source = Backbone(name, weights, device=device)
+        if isinstance(source.network, Whole):
+            raise FtransferError(
+                f"ftransfer finetune trains small_cnn and torchvision's models; train {name} elsewhere: "
+                f"then ftransfer extract --backbone {name} --weights FILE"
+            )
         # what `extract --weights FILE` will hold the checkpoint for, whatever it started from
         self.backbone = Backbone(name, "random", device=device)
         self.device, self.classes = source.device, classes

@@ -102,23 +102,30 @@ def _eight_bits(image: Image.Image, kind: str) -> Image.Image:
     return image
 
 
-def plan_crop(sides: Sequence[int], size: int, crop: int) -> tuple[list[int], list[int]]:
+def plan_crop(sides: Sequence[int], size: int | tuple[int, int], crop: int) -> tuple[list[int], list[int]]:
     """Say how long the sides of an image become, the shorter one `size`, and where along them the crop begins.
 
-    >>> plan_crop((480, 640), 232, 224)
-    ([232, 309], [4, 42])
+    Two sizes are those of both sides, whatever the proportion.
+
+    >>> plan_crop((480, 640), 232, 224), plan_crop((480, 640), (256, 256), 224)
+    (([232, 309], [4, 42]), ([256, 256], [16, 16]))
     """
-    resized = [int(size * side / min(sides)) for side in sides]
+    both = isinstance(size, tuple)
+    resized = list(size) if both else [int(size * side / min(sides)) for side in sides]
     return resized, [round((side - crop) / 2) for side in resized]
 
 
-def resize_and_crop_image(size: int, crop: int, resample: Image.Resampling, image: Image.Image) -> np.ndarray:
+def resize_and_crop_image(
+    size: int | tuple[int, int], crop: int, resample: Image.Resampling, image: Image.Image
+) -> np.ndarray:
     """Resize an RGB image to a shorter side of `size`, and crop the middle: just what torchvision's presets do.
 
     Parameters
     ----------
-    size, crop : int
-        Sides in pixels; the crop is no larger.
+    size : int, or two of them
+        The shorter side in pixels, or both.
+    crop : int
+        Side in pixels, no larger.
     resample : Resampling
     image : Image, RGB
 

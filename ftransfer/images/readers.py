@@ -41,7 +41,7 @@ class Preparation:
     Attributes
     ----------
     pixels : callable
-        Takes an upright RGB image, gives uint8 (side, side, 3).
+        Takes an upright RGB image, gives uint8 (side, side, 3), or float32 (channels, height, width).
     reduce_to : int, optional
         As for `ftransfer.images.pixels.decode`.
     views : dict, optional
@@ -276,27 +276,29 @@ class _Late:
 
 
 def _unpack(view: tuple, room: np.ndarray) -> np.ndarray | Encoded:
-    values, shape, count = view
+    values, shape, kind, count = view
     if isinstance(values, int):  # where they are in the room
-        values = room[values : values + math.prod(shape)].reshape(shape)
+        size = math.prod(shape) * np.dtype(kind).itemsize
+        values = room[values : values + size].view(kind).reshape(shape)
     return values if count is None else Encoded(values, count)
 
 
 def _pack(found: list[Found], room: np.ndarray) -> tuple[list[Found], int]:
     """Move views into the room as long as there is some, and say how much of it is used.
 
-    A view becomes a place in the room, or else its values; its shape; of a file, its pixels.
+    A view becomes a place in the room, or else its values; its shape and type; of a file, its pixels.
     """
     packed, at = [], 0
     for sha256, size, mtime, views, error in found:
         moved = []
         for view in views or ():
             values, count = (view.content, view.pixels) if isinstance(view, Encoded) else (view, None)
-            if at + values.size <= len(room):
-                room[at : at + values.size] = values.ravel()
-                moved.append((at, values.shape, count))
-                at += values.size
+            about = (values.shape, values.dtype.str, count)
+            if at + values.nbytes <= len(room):
+                room[at : at + values.nbytes] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+                moved.append((at, *about))
+                at += -(-values.nbytes // 8) * 8  # aligned for whatever comes next
             else:
-                moved.append((values, values.shape, count))
+                moved.append((values, *about))
         packed.append((sha256, size, mtime, views and moved, error))
     return packed, at
