@@ -34,6 +34,7 @@ _HOMES = {
     "JoinedFeatures": "features.joined",
     "open_features": "features.joined",
     "import_features": "features.imports",
+    "import_named_features": "features.imports",
     "export_features": "features.exports",
     "extract_features": "extract.extract",
     "plan_extraction": "extract.plan",

@@ -6,7 +6,6 @@ from keyword import iskeyword
 import click
 
 from ftransfer import __version__
-from ftransfer.cli.interrupt import leaving_on_interrupt
 from ftransfer.errors import FtransferError, unknown
 
 COMMANDS = {
@@ -26,10 +25,6 @@ COMMANDS = {
 
 class Commands(click.Group):
     """Load a command when it is called, and turn mistakes that a user can mend into one line."""
-
-    def __call__(self, *args, **options):
-        with leaving_on_interrupt():  # as the program alone: who calls `main` from Python lives on
-            return super().__call__(*args, **options)
 
     def list_commands(self, ctx):
         return list(COMMANDS)

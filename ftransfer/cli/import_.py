@@ -1,6 +1,7 @@
 """ftransfer import."""
 
 import json
+from functools import partial
 
 import click
 
@@ -10,6 +11,11 @@ from ftransfer.cli import complete
 @click.command("import")
 @click.argument("tables", shell_complete=complete.paths, nargs=-1, required=True, metavar="TABLE...")
 @click.option("--out", shell_complete=complete.folders, required=True, help="Folder of the feature set.")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="What embedded the rows, such as minilm-l6: more rows of it go on with OUT, and a model labels them.",
+)
 @click.option("--domain", help="Domain of all rows.  [default: column domain, else each file's name]")
 @click.option(
     "--labels",
@@ -45,6 +51,7 @@ from ftransfer.cli import complete
 def import_(
     tables,
     out,
+    name,
     domain,
     labels,
     label_columns,
@@ -61,12 +68,13 @@ def import_(
     column of lists or a column a number. Columns are matched by name. A column of numbers that may be a row number, a
     key or a label is refused until --features, --ignore or --label-column says what it is.
     """
-    from ftransfer.features.imports import import_features
+    from ftransfer.features.imports import import_features, import_named_features
     from ftransfer.features.manifest import LABELS
 
     columns = {"label": next(iter(label_columns), None), "domain": domain_column, "path": path_column}
     columns |= {LABELS + name: name for name in label_columns}
-    feature_set, new = import_features(
+    import_tables = partial(import_named_features, name=name) if name is not None else import_features
+    feature_set, new = import_tables(
         tables,
         out,
         domain=domain,

@@ -31,41 +31,73 @@ from ftransfer.storage.places import place
     shell_complete=complete.domains,
     help="Of a feature set with several domains, label this one only.",
 )
+@click.option(
+    "--backbone",
+    shell_complete=complete.paths,
+    metavar="FILE.py",
+    help="The file again that the features were made by, where they were made by one.",
+)
+@click.option(
+    "--accuracy",
+    "count",
+    is_flag=True,
+    help="IMAGES_OR_FEATURES has labels, as for extract: say how many of those written are right.",
+)
 @options.device()
 @options.allow_outside
 @click.option("--trust", multiple=True, metavar="TYPE", help="A type that the model file may hold besides.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def predict(run, images_or_features, out, weights, features, domain, device, allow_outside, trust, as_json):
+def predict(
+    run,
+    images_or_features,
+    out,
+    weights,
+    features,
+    domain,
+    backbone,
+    count,
+    device,
+    allow_outside,
+    trust,
+    as_json,
+):
     """Label IMAGES_OR_FEATURES with the model of RUN.
 
-    RUN is a run folder of ftransfer fit, or its model.skops; of several columns of labels, all are written.
-    IMAGES_OR_FEATURES is what extract takes (a folder of images however deep, a table, a data set of torchvision) or
-    one image; or a feature set. The images should be like those of the run's target. Stopped and started again, it
-    goes on where it was.
+    RUN is a run folder of ftransfer fit, or its model.skops, or a checkpoint of ftransfer finetune, whose own head
+    labels; of several columns of labels, all are written. IMAGES_OR_FEATURES is what extract takes (a folder of images
+    however deep, a table, a data set of torchvision) or one image; or a feature set; or a table of embeddings, where
+    RUN is of some that were imported by name. It should be like those of the run's target. Stopped and started again,
+    it goes on where it was.
     """
+    from ftransfer.model.checkpoint import is_checkpoint, models_of_checkpoint
     from ftransfer.model.model import load_models
-    from ftransfer.model.new_images import DOMAIN, check_fingerprint
+    from ftransfer.model.new_images import DOMAIN, check_features
     from ftransfer.model.predict import write_predictions
 
     out = place(out)
-    models = load_models(run, trusted=trust)
+    if is_checkpoint(run):
+        models, weights = models_of_checkpoint(run), weights or run
+    else:
+        models = load_models(run, trusted=trust)
     model = next(iter(models.values()))  # of several columns of labels: all take the same features
-    if (place(images_or_features) / "fingerprint.json").is_file():
+    given, folder = images_or_features, features or out.with_name(f"{out.stem}.features")
+    if (place(given) / "fingerprint.json").is_file():
         from ftransfer.features.feature_set import FeatureSet
 
-        feature_set = FeatureSet(images_or_features)
+        feature_set = FeatureSet(given)
+    elif model.fingerprint.get("backbone") == "imported":
+        from ftransfer.model.new_rows import import_new_rows
+
+        feature_set, domain = import_new_rows(model, given, folder), DOMAIN
     else:
-        folder = features or out.with_name(f"{out.stem}.features")
-        feature_set = _extract(model, images_or_features, folder, weights, device, allow_outside)
-        domain = DOMAIN
-    note = check_fingerprint(
-        model.fingerprint_like(feature_set.fingerprint), feature_set.fingerprint, str(feature_set.folder)
-    )
-    if note:
+        table = {"allow_outside": allow_outside, "labelled": count}
+        feature_set = _extract(model, given, folder, device, table, weights=weights, named=backbone)
+        domain = domain if count else DOMAIN
+    if note := check_features(model, feature_set):
         click.echo(f"note: {note}", err=True)
     try:
         with progress_bar(len(feature_set.manifest), " labels", "predict") as bar:
-            did = write_predictions(models, feature_set, out, domain=domain, progress=bar.update)
+            did = write_predictions(models, feature_set, out, domain=domain, count=count, progress=bar.update)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"interrupted: {out} is as it was, and the features are in {feature_set.folder}; "
@@ -75,19 +107,32 @@ def predict(run, images_or_features, out, weights, features, domain, device, all
         click.echo(json.dumps({"out": str(out), "features": str(feature_set.folder), **asdict(did)}))
     else:
         click.echo(describe(did, out))
+        if count:
+            click.echo(describe_accuracy(did.accuracy))
 
 
-def _extract(model, images, folder, weights, device, allow_outside):
+def _extract(model, images, folder, device, table, **backbone):
     from ftransfer.extract.devices import name_devices
     from ftransfer.extract.extract import extract_features
-    from ftransfer.model.new_images import find_backbone, find_new_images
+    from ftransfer.model.new_images import find_model_backbone, find_new_images
 
-    table = find_new_images(images, allow_outside=allow_outside)
+    table = find_new_images(images, **table)
     devices = name_devices(device, len(table))
-    backbone = find_backbone(model.fingerprint_of_new, model.origin, weights, devices[0], model.statistics)
+    backbone = find_model_backbone(model, device=devices[0], **backbone)
     where = ", ".join(devices) if len(devices) > 1 else backbone.device
     with progress_bar(len(table), " images", f"{backbone.name} on {where}") as bar:
         return extract_features(table, folder, backbone, devices=devices, progress=bar.update)
+
+
+def describe_accuracy(accuracy: dict) -> str:
+    """Say how many labels are right, in all and by domain."""
+    counts = list(accuracy.values())
+    right, of = sum(c["right"] for c in counts), sum(c["of"] for c in counts)
+    if not of:
+        return "accuracy: none of the images has a label to compare with"
+    lines = [f"accuracy: {right / of:.1%} of {of} images with a label"]
+    each = accuracy.items() if len(accuracy) > 1 else ()
+    return "\n".join(lines + [f"  {name}: {c['right'] / c['of']:.1%} of {c['of']}" for name, c in each])
 
 
 def describe(did, out) -> str:

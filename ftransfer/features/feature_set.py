@@ -6,9 +6,8 @@ A feature set is a folder::
     parts/*.arrow      Arrow IPC: SHA-256 of an image's bytes + its embedding; whole or not at all
     manifest.parquet   root, path, sha256, label, domain, group, status, error, size, mtime
 
-Rows are found by content. The manifest may change without an embedding being computed again. Several processes
-may write at once: each change is made under the folder's lock. In a store, which has no locks, the manifest is
-put only if it has not changed since it was read (`ftransfer.storage.writing.exchange`).
+Rows are found by content. The manifest may change without an embedding being computed again. Several may write
+at once, each under the folder's lock; in a store, which has none, the manifest is put only where it is as it was read.
 """
 
 import io
@@ -192,13 +191,17 @@ class FeatureSet:
         """Replace the manifest, whole or not at all."""
         self._change_manifest(lambda old: table)
 
-    def list_rows(self, describe: Callable[[pd.DataFrame], pd.DataFrame]) -> tuple[pd.DataFrame, int]:
+    def list_rows(
+        self, describe: Callable[[pd.DataFrame], pd.DataFrame], *, by_domain: bool = True
+    ) -> tuple[pd.DataFrame, int]:
         """Begin a run: its rows take the place of those of the same root or domain.
 
         Parameters
         ----------
         describe : callable
             Takes the manifest as it is and returns the rows of the run.
+        by_domain : bool, default=True
+            Whether rows of the same domain give way, too.
 
         Returns
         -------
@@ -209,7 +212,7 @@ class FeatureSet:
         def change(old):
             rows = describe(old)
             same_root = old["root"].isin(rows["root"].unique())
-            same = same_root | old["domain"].isin(rows["domain"].unique())
+            same = same_root | (old["domain"].isin(rows["domain"].unique()) & by_domain)
             found[:] = rows, int((same & ~same_root).sum())
             return pd.concat([old[~same], rows], ignore_index=True)
 

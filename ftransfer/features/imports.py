@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,10 @@ from ftransfer.errors import FtransferError
 from ftransfer.features.columns import EMBEDDING, split_patterns
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.manifest import LABELS
+from ftransfer.features.probe import keep_lengths, row_lengths
 from ftransfer.features.tables import Table, read_features
 from ftransfer.storage.claims import refuse_bomb
-from ftransfer.storage.places import local
+from ftransfer.storage.places import local, place
 from ftransfer.storage.reading import refuse_irregular
 
 PART_ROWS = 8192
@@ -32,7 +34,7 @@ def import_features(
     ignore: Sequence[str] | str | None = None,
     missing: str = "refuse",
 ) -> tuple[FeatureSet, int]:
-    """Make a feature set of embeddings that were made elsewhere.
+    """Make a feature set of embeddings that were made elsewhere; see also `import_named_features`.
 
     Parameters
     ----------
@@ -69,47 +71,91 @@ def import_features(
         If a file cannot be read as said, its columns are not those of the others, what is a feature cannot be told, a
         number is missing, or `out` holds something else.
     """
-    if missing not in ("refuse", "drop-rows"):
+    how = _How(domain, labels, embedding_columns, columns or {}, ignore, missing)
+    return _import(files, out, how, None)
+
+
+def import_named_features(files: Sequence, out, name: str, **how: Any) -> tuple[FeatureSet, int]:
+    """Make a feature set of embeddings that were made elsewhere, or go on with one of that name.
+
+    The name is the identity of what embedded them: rows of further tables under it are added to the feature set, and a
+    model of it labels them. Their columns and their scale are checked.
+
+    Parameters
+    ----------
+    files, out
+        As for `import_features`.
+    name : str
+        Of the model that made the embeddings, such as ``minilm-l6``.
+    **how
+        ``domain``, ``labels``, ``embedding_columns``, ``columns``, ``ignore`` and ``missing`` of `import_features`.
+
+    Returns
+    -------
+    As `import_features`.
+
+    Raises
+    ------
+    FtransferError
+        As `import_features`; if `out` holds embeddings of another name, columns, width or scale.
+    """
+    if not name.strip() or name.startswith("sha256:"):
+        raise FtransferError(f"a name says what embedded the rows, such as minilm-l6; given {name!r}")
+    return _import(files, out, _How(**how), name)
+
+
+@dataclass(frozen=True)
+class _How:
+    """How tables are read; see `import_features`."""
+
+    domain: str | None = None
+    labels: Sequence = ()
+    embedding_columns: Sequence[str] | str | None = None
+    columns: dict[str, str | None] = field(default_factory=dict)
+    ignore: Sequence[str] | str | None = None
+    missing: str = "refuse"
+
+
+def _import(files: Sequence, out, how: _How, name: str | None) -> tuple[FeatureSet, int]:
+    if how.missing not in ("refuse", "drop-rows"):
         raise FtransferError(
-            f"missing numbers are 'refuse'd or their rows left out, 'drop-rows'; given {missing!r}"
+            f"missing numbers are 'refuse'd or their rows left out, 'drop-rows'; given {how.missing!r}"
         )
     files = [local(str(file), "a table to import") for file in files]
-    labels = [local(str(file), "a file of labels") for file in labels]
+    labels = [local(str(file), "a file of labels") for file in how.labels]
     if labels and len(labels) != len(files):
         raise FtransferError(f"{len(labels)} files of labels for {len(files)} tables; give one for each")
-    if labels and missing == "drop-rows":
+    if labels and how.missing == "drop-rows":
         raise FtransferError(
             "rows cannot be left out where labels are in files of their own; mend the numbers"
         )
-    wanted, left_out = split_patterns(embedding_columns), split_patterns(ignore)
-    tables = [read_features(file, columns or {}, wanted, left_out, missing == "drop-rows") for file in files]
-    tables = [
-        tables[0],
-        *(_in_order(files[0], tables[0], *each) for each in zip(files[1:], tables[1:], strict=True)),
-    ]
+    there = _columns_there(out, name)
+    wanted, left_out = split_patterns(how.embedding_columns), split_patterns(how.ignore)
+    tables = []
+    for file in files:
+        asked = wanted or _names_there(there, file)
+        tables.append(read_features(file, how.columns, asked, left_out, how.missing == "drop-rows"))
+    first_file, first = (Path(str(name)), there) if there else (files[0], tables[0])
+    tables = [_in_order(first_file, first, *each) for each in zip(files, tables, strict=True)]
     frames = []
     for i, (file, table) in enumerate(zip(files, tables, strict=True)):
         if labels:
             table.texts["label"] = without_minus_one(_read_label_file(labels[i], len(table.X)), labels[i])
-        frames.append(_manifest_rows(file, table, read_label(domain)))
+        frames.append(_manifest_rows(file, table, read_label(how.domain)))
         _refuse_two_of_one_hash(file, frames[-1], table.X)
-    # keys tell content only if all tables say which; those of a file without them are of the numbers themselves
-    fingerprint = {
-        "format": 1,
-        "backbone": "imported",
-        "weights": "sha256:" + _digest(files),
-        "layers": [{"name": "embedding", "width": tables[0].X.shape[1]}],
-        "columns": [table.columns for table in tables],
-        "rows": "content" if all("sha256" in table.texts for table in tables) else "numbers",
-        "dtype": "float32",
-    }
+    fingerprint = _make_fingerprint(files, tables, name)
+    if there:
+        fingerprint["rows"] = FeatureSet(out).fingerprint.get("rows")
     features = FeatureSet.create(out, fingerprint)
+    if name:
+        keep_lengths(features, row_lengths(np.concatenate([table.X for table in tables])))
     before = len(features.done())
     for frame, table in zip(frames, tables, strict=True):
         for start in range(0, len(frame), PART_ROWS):
             some = slice(start, start + PART_ROWS)
             features.write_part(frame["sha256"].tolist()[some], table.X[some])
-    features.list_rows(lambda old: pd.concat(frames, ignore_index=True))
+    # under a name, rows of another file are more of a domain, not in place of what is there
+    features.list_rows(lambda old: pd.concat(frames, ignore_index=True), by_domain=not name)
     features.imported = [note for each in zip(files, tables, strict=True) for note in _describe(*each)]
     return features, len(features.done()) - before
 
@@ -117,6 +163,42 @@ def import_features(
 def _is_nameless(names: list[str]) -> bool:
     """Whether a place is all that tells a number: of a list or an array, or as `export_features` names them."""
     return (len(names) == 1 and names[0] in EMBEDDING) or names == [f"e{i}" for i in range(len(names))]
+
+
+def _columns_there(out, name: str | None) -> Table | None:
+    """Return a table without rows whose columns are those of the feature set `out`; None if it is not there yet."""
+    if not name or not (place(out) / "fingerprint.json").is_file():
+        return None
+    features = FeatureSet(out)
+    names = features.fingerprint.get("columns")
+    if features.fingerprint.get("weights") != name or not all(isinstance(each, str) for each in names or ()):
+        return None  # which is refused, with the difference named
+    return Table(np.empty((0, features.width), np.float32), {}, names)
+
+
+def _names_there(there: Table | None, file: Path) -> list[str]:
+    """Name the columns to take of a file, where a feature set says which and the file has names."""
+    if there is None or _is_nameless(there.columns) or file.suffix.lower() in (".npy", ".npz"):
+        return []
+    return there.columns
+
+
+def _make_fingerprint(files: list[Path], tables: list[Table], name: str | None) -> dict:
+    names = tables[0].columns
+    of_name = (
+        ["embedding"] if _is_nameless(names) else names
+    )  # a place tells the former, whatever it is called
+    # keys tell content only if all tables say which; those of a file without them are of the numbers themselves
+    has_content = all("sha256" in table.texts for table in tables)
+    return {
+        "format": 1,
+        "backbone": "imported",
+        "weights": name or "sha256:" + _digest(files),
+        "layers": [{"name": "embedding", "width": tables[0].X.shape[1]}],
+        "columns": of_name if name else [table.columns for table in tables],
+        "rows": "content" if has_content else "numbers",
+        "dtype": "float32",
+    }
 
 
 def _in_order(first_file: Path, first: Table, file: Path, table: Table) -> Table:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ftransfer.errors import FtransferError
 from ftransfer.features.fingerprint import feature_width
+from ftransfer.features.probe import check_probe, read_probe
 from ftransfer.features.protocol import Features
 from ftransfer.features.statistics import read_statistics
 from ftransfer.model.confidence import Familiar, fit_temperature, probability
@@ -45,6 +46,8 @@ class Model:
         Name of the target domain.
     statistics : dict of str to ndarray, or None
         Batch-norm statistics of the target, where it was embedded by its own (``ftransfer extract --adapt-bn``).
+    probe : ndarray of float32, or None
+        What tells further features of this kind where no hash can, see `ftransfer.features.probe`.
 
     Examples
     --------
@@ -67,6 +70,7 @@ class Model:
     familiar: Familiar | None = None
     target: str = ""
     statistics: dict | None = None
+    probe: np.ndarray | None = None
 
     @classmethod
     def of(cls, pipeline, task, features: Features, chosen_by: dict) -> "Model":
@@ -91,7 +95,7 @@ class Model:
             temperature,
             familiar,
         )
-        return cls(*fitted, task.target, read_statistics(features, task.target))
+        return cls(*fitted, task.target, read_statistics(features, task.target), read_probe(features))
 
     @property
     def fingerprint_of_new(self) -> dict:
@@ -120,7 +124,7 @@ class Model:
             `ftransfer.find_images`; or images one by one.
         **backbone
             For images: ``weights``, a checkpoint file where the backbone's weights are not in
-            torchvision's cache, and ``device``.
+            torchvision's cache, ``device``, and ``backbone``, the `Backbone` or its file where it is one of yours.
 
         Returns
         -------
@@ -251,6 +255,8 @@ class Model:
             raise ValueError("its temperature is no positive number")
         if self.familiar is not None:
             self.familiar.check(self.width)
+        if self.probe is not None:
+            check_probe(self.probe)
         for values in (self.statistics or {}).values():
             if (
                 not isinstance(values, np.ndarray)

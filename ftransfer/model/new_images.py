@@ -12,18 +12,26 @@ from safetensors.numpy import load, save
 
 from ftransfer.errors import FtransferError
 from ftransfer.features.fingerprint import name_difference
+from ftransfer.features.probe import compare_lengths, compare_probes, read_probe
 from ftransfer.images.find import SUFFIXES, find_images
 from ftransfer.images.table import COLUMNS
 from ftransfer.storage.places import Remote, is_remote, place
 
 DOMAIN = "new"  # of images that a model labels
+MAX_SIDE = 4096  # pixels of an image, as far as a model file says how many
 
 
-def find_new_images(location, *, allow_outside=False) -> pd.DataFrame:
-    """List images without labels: a folder however deep, a table, a data set of torchvision, or one file."""
+def find_new_images(location, *, allow_outside=False, labelled=False) -> pd.DataFrame:
+    """List images: a folder however deep, a table, a data set of torchvision, or one file.
+
+    With `labelled` as `find_images` does it, with domains and labels; class folders alone are of one domain.
+    """
     path = place(str(location))
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         return _table([path])
+    if labelled:
+        one = path.is_dir() and not any(path.glob("*/*/*"))
+        return find_images(location, domain=DOMAIN if one else None, allow_outside=allow_outside)
     return find_images(location, domain=DOMAIN, labels=False, allow_outside=allow_outside)
 
 
@@ -34,7 +42,16 @@ def _table(paths) -> pd.DataFrame:
     return table[COLUMNS].astype(object)
 
 
-def find_backbone(fingerprint: dict, origin="", weights=None, device="auto", statistics=None):
+def find_backbone(
+    fingerprint: dict,
+    origin: str = "",
+    weights=None,
+    device: str = "auto",
+    statistics: dict | None = None,
+    *,
+    probe: np.ndarray | None = None,
+    named=None,
+):
     """Build the backbone that a fingerprint names, its weights found by the hash of their values.
 
     Parameters
@@ -49,6 +66,11 @@ def find_backbone(fingerprint: dict, origin="", weights=None, device="auto", sta
     device : str
     statistics : dict of str to ndarray, optional
         Batch-norm statistics of the images' domain, where the fingerprint names any.
+    probe : ndarray of float32, optional
+        What the backbone gave of the fixed picture when the features were made.
+    named : path or Backbone, optional
+        The user's own file or backbone again, where the features were made by a module: it is not run for its
+        being named in a model file.
 
     Raises
     ------
@@ -56,29 +78,55 @@ def find_backbone(fingerprint: dict, origin="", weights=None, device="auto", sta
         If no weights of that hash are found, the rest of the fingerprint differs, or the statistics are not
         those that it names.
     """
+    what, backbone = _build_named(fingerprint, origin, weights, device, named)
+    check_fingerprint({**fingerprint, "batch_norm": None}, backbone.fingerprint, what)
+    if probe is not None and backbone.probe is not None:
+        compare_probes(
+            probe, backbone.probe, f"the code of {backbone.name} is not what made the model's features"
+        )
+    return _adapted(backbone, fingerprint, statistics)
+
+
+def _build_named(fingerprint: dict, origin: str, weights, device: str, named):
+    """Build a backbone, and say what it is for an error that follows."""
     from ftransfer.backbone.backbone import Backbone, list_backbones
 
-    name, wanted = fingerprint.get("backbone"), fingerprint.get("weights")
-    if name not in list_backbones():
-        raise FtransferError(
-            f"the model's features were made by the backbone {str(name)[:100]}, unknown here"
-        )
+    name, wanted = str(fingerprint.get("backbone"))[:200], fingerprint.get("weights")
     layers, tried = [layer["name"] for layer in fingerprint["layers"]], []
-    for each in [weights] if weights else _candidates(name, origin):
-        backbone = Backbone(name, each, layers, device, fingerprint.get("tier", "exact"))
-        if backbone.fingerprint["weights"] == wanted:
-            check_fingerprint(
-                {**fingerprint, "batch_norm": None},
-                backbone.fingerprint,
-                f"a backbone with the weights {each}",
+    tier = fingerprint.get("tier", "exact")
+    if name.startswith("module:"):
+        if named is None:
+            raise FtransferError(
+                f"the model's features were made by {name} (class {fingerprint.get('class')}, {origin}), and no "
+                f"file is run because a model names it: name it yourself, --backbone FILE.py"
             )
-            return _adapted(backbone, fingerprint, statistics)
+        if not isinstance(named, Backbone):
+            named = Backbone.from_file(
+                named, weights=weights or "DEFAULT", layers=layers, device=device, tier=tier
+            )
+        return f"{named.name} of {named.origin}", named
+    if named is not None:
+        raise FtransferError(
+            f"the model's features were made by {name}, which is found by its name, without --backbone"
+        )
+    if not name.startswith("timm:") and name not in list_backbones():
+        raise FtransferError(f"the model's features were made by the backbone {name}, unknown here")
+    for each in [weights] if weights else _candidates(name, origin):
+        backbone = Backbone(name, each, layers, device, tier, _image_size(fingerprint))
+        if backbone.fingerprint["weights"] == wanted:
+            return f"a backbone with the weights {each}", backbone
         tried.append(f"{each} is {backbone.fingerprint['weights'][:19]}...")
     raise FtransferError(
         f"the model wants weights of {name} with the hash {str(wanted)[:19]}...{origin and f', from {origin}'}; "
         f"{'; '.join(tried) or 'none are in the cache'}; give the checkpoint that the features were made with: "
         f"--weights FILE"
     )
+
+
+def _image_size(fingerprint: dict) -> int | None:
+    """Return the side in pixels that a fingerprint names; it may come from a stranger."""
+    size = fingerprint.get("preprocessing", {}).get("crop")
+    return size if type(size) is int and 0 < size <= MAX_SIDE else None
 
 
 def _adapted(backbone, fingerprint: dict, statistics):
@@ -113,6 +161,8 @@ def _candidates(name: str, origin: str) -> list[str]:
     import torch.hub
     from torchvision.models import get_model_weights
 
+    if name.startswith("timm:"):
+        return ["random"] if origin.startswith("random") else ["DEFAULT"] if "published" in origin else []
     if name == "small_cnn":
         return ["random", "DEFAULT"] if origin.startswith("random") else ["DEFAULT", "random"]
     published = list(get_model_weights(name))
@@ -123,6 +173,24 @@ def _candidates(name: str, origin: str) -> list[str]:
     return list(dict.fromkeys([*named, *random, *cached]))
 
 
+def check_features(model, features) -> str:
+    """Refuse features that are not what a model takes: of another fingerprint, by changed code, of another scale.
+
+    Returns
+    -------
+    str
+        A note as of `check_fingerprint`.
+    """
+    given, what = features.fingerprint, str(features.folder)
+    note = check_fingerprint(model.fingerprint_like(given), given, what)
+    probe = read_probe(features) if model.probe is not None else None
+    if probe is not None and given.get("backbone") == "imported":
+        compare_lengths(model.probe, probe, what)
+    elif probe is not None:
+        compare_probes(model.probe, probe, f"{what} was made by other code than the model's features")
+    return note
+
+
 def check_fingerprint(wanted: dict, given: dict, what: str) -> str:
     """Refuse features of another fingerprint than the model's, with the difference named.
 
@@ -131,7 +199,9 @@ def check_fingerprint(wanted: dict, given: dict, what: str) -> str:
     str
         A note where only the decoder differs, which moves a pixel by a grey level or two; else empty.
     """
-    differs = fingerprint_difference({**given, "decoder": None}, {**wanted, "decoder": None})
+    # how rows are matched shapes no number
+    apart = {"decoder": None, "rows": None}
+    differs = fingerprint_difference(given | apart, wanted | apart)
     if differs:
         raise FtransferError(f"{what} is of another fingerprint than the model: {differs}")
     if given.get("decoder") == wanted.get("decoder"):
@@ -147,13 +217,14 @@ def fingerprint_difference(given: dict, wanted: dict) -> str:
     return name_difference(given, wanted, words=("there", "in the model"))
 
 
-def embed(model, images, *, weights=None, device="auto") -> np.ndarray:
+def embed(model, images, *, weights=None, device="auto", backbone=None) -> np.ndarray:
     """Embed images as the model's fingerprint says; see `Model.predict`."""
     from ftransfer.extract.extract import extract_features
 
-    statistics = model.statistics and save(model.statistics)
-    fingerprint = json.dumps(model.fingerprint_of_new)
-    backbone = _backbone(fingerprint, model.origin, weights and str(weights), device, statistics)
+    if backbone is not None:  # a user's own, which may have changed since
+        backbone = find_model_backbone(model, weights, device, backbone)
+    else:
+        backbone = _kept_backbone(model, weights and str(weights), device)
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(images, list):
             table = _table([_file(image, Path(folder), i) for i, image in enumerate(images)])
@@ -166,9 +237,31 @@ def embed(model, images, *, weights=None, device="auto") -> np.ndarray:
         return features.load(features.complete)
 
 
+def find_model_backbone(model, weights=None, device="auto", named=None):
+    """Build the backbone that embeds new images for a model; see `find_backbone`."""
+    options = {"probe": model.probe, "named": named}
+    return find_backbone(model.fingerprint_of_new, model.origin, weights, device, model.statistics, **options)
+
+
+def _kept_backbone(model, weights: str | None, device: str):
+    """Keep the backbone of the last call: images may come one at a time."""
+    statistics = model.statistics and save(model.statistics)
+    probe = None if model.probe is None else model.probe.tobytes()
+    return _backbone(json.dumps(model.fingerprint_of_new), model.origin, weights, device, statistics, probe)
+
+
 @lru_cache(maxsize=1)
-def _backbone(fingerprint: str, origin: str, weights: str | None, device: str, statistics: bytes | None):
-    return find_backbone(json.loads(fingerprint), origin, weights, device, statistics and load(statistics))
+def _backbone(
+    fingerprint: str,
+    origin: str,
+    weights: str | None,
+    device: str,
+    statistics: bytes | None,
+    probe: bytes | None,
+):
+    own = statistics and load(statistics)
+    probe = None if probe is None else np.frombuffer(probe, np.float32)
+    return find_backbone(json.loads(fingerprint), origin, weights, device, own, probe=probe)
 
 
 def _file(image, folder: Path, i: int):

@@ -8,7 +8,8 @@ import pandas as pd
 
 from ftransfer.errors import unknown
 from ftransfer.features.feature_set import FeatureSet
-from ftransfer.model.new_images import check_fingerprint
+from ftransfer.features.manifest import LABELS
+from ftransfer.model.new_images import check_features
 from ftransfer.storage.places import place
 from ftransfer.storage.writing import write_whole, writing
 
@@ -25,16 +26,26 @@ class Labelled:
         Rows written; those of images that could not be read; those that lie far from what was trained on.
     labels : dict of str to int
         How many images got each label.
+    accuracy : dict of str to dict
+        Of images whose labels are known: by domain, and by the column of labels where there are several, how many
+        labels are ``right``, and ``of`` how many.
     """
 
     images: int = 0
     failed: int = 0
     far: int = 0
     labels: dict[str, int] = field(default_factory=dict)
+    accuracy: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def write_predictions(
-    model, features: FeatureSet, out, *, domain=None, progress: Callable[[int], None] = lambda n: None
+    model,
+    features: FeatureSet,
+    out,
+    *,
+    domain: str | None = None,
+    count: bool = False,
+    progress: Callable[[int], None] = lambda n: None,
 ) -> Labelled:
     """Label every image of a feature set, part by part, into a CSV file that appears whole or not at all.
 
@@ -49,6 +60,8 @@ def write_predictions(
         models, the columns of each: ``NAME, NAME probability, NAME distance, NAME far``.
     domain : str, optional
         Take the images of this domain only.
+    count : bool, default=False
+        Whether to compare the labels with those of the feature set, where an image has one.
     progress : callable
         Called with the number of images written since the last call.
 
@@ -59,9 +72,7 @@ def write_predictions(
     """
     models = model if isinstance(model, dict) else {"": model}
     for each in models.values():
-        check_fingerprint(
-            each.fingerprint_like(features.fingerprint), features.fingerprint, str(features.folder)
-        )
+        check_features(each, features)
     manifest = features.complete
     if domain is not None:
         domains = sorted(manifest["domain"].unique())
@@ -74,13 +85,15 @@ def write_predictions(
         for start in range(0, len(manifest), CHUNK):
             rows = manifest.iloc[start : start + CHUNK]
             table = _describe(models, features, rows)
+            if count:
+                _count(models, rows, table, did.accuracy)
             did.images += len(table)
             did.failed += int((rows["status"] != "ok").sum())
             did.far += int((table[[n for n in table if n.split(" ")[-1] == "far"]] == 1).any(axis=1).sum())
             for name in models:
-                for label, count in table[name or "label"].value_counts().items():
+                for label, n in table[name or "label"].value_counts().items():
                     label = f"{name} {label}".strip()
-                    did.labels[label] = did.labels.get(label, 0) + count
+                    did.labels[label] = did.labels.get(label, 0) + n
             yield table.to_csv(index=False, header=start == 0).encode("utf-8", "backslashreplace")
             progress(len(table))
 
@@ -101,6 +114,19 @@ def _describe(models, features: FeatureSet, rows: pd.DataFrame) -> pd.DataFrame:
         told = told.astype({"far": "Int64"})
         table = table.join(told.rename(columns=lambda n, name=name: _column(name, n)))
     return table.assign(error=rows["error"].to_numpy())
+
+
+def _count(models, rows: pd.DataFrame, table: pd.DataFrame, accuracy: dict) -> None:
+    """Add how many labels of some rows are right to `accuracy`."""
+    for name in models:
+        column = LABELS + name if name and LABELS + name in rows else "label"
+        given, found = rows[column].to_numpy(object), table[name or "label"].to_numpy(object)
+        known = rows[column].notna().to_numpy() & (rows["status"] == "ok").to_numpy()
+        for domain in rows["domain"][known].unique():
+            here = known & (rows["domain"] == domain).to_numpy()
+            counted = accuracy.setdefault(f"{domain}, {name}" if name else domain, {"right": 0, "of": 0})
+            counted["right"] += int((given[here] == found[here]).sum())
+            counted["of"] += int(here.sum())
 
 
 def _column(name: str, told: str) -> str:
