@@ -35,6 +35,11 @@ def compare(features, source, target, max_rows, as_json):
     feature_set = FeatureSet(features)
     names = [source, target] if source else None
     n = len(names or feature_set.complete["domain"].unique())
+    if n > 10:
+        click.echo(
+            f"{n * (n - 1) // 2} pairs of {n} domains take about a second each; --source and --target compare two",
+            err=True,
+        )
     with progress_bar(n * (n - 1) // 2, " pairs", "compare") as bar:
         comparison = compare_all(feature_set, names, max_rows=max_rows, progress=bar.update)
     click.echo(json.dumps(_as_dict(comparison)) if as_json else describe(comparison))

@@ -12,22 +12,20 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ftransfer.compare import distances
+from ftransfer.compare.halves import (
+    CLASSIFIERS,
+    FEWEST_ROWS,
+    Domain,
+    all_distances,
+    check_labels,
+    check_rows,
+    divide,
+)
 from ftransfer.compare.label_shift import estimate_class_shares
 from ftransfer.errors import FtransferError
 
-FEWEST_ROWS = 8  # of a domain or class: halves of four
-HALVES = 10  # of both domains, for the interval; half as many of each domain, for the yardstick
 T_95 = 2.262  # of Student's distribution with HALVES - 1 degrees of freedom
 COLUMNS = ["measure", "value", "low", "high", "yardstick", "meaning"]
-
-_DISTANCES = {
-    "mean shift": distances.mean_shift,
-    "spread ratio": distances.spread_ratio,
-    "shape": distances.shape_distance,
-    "CORAL distance": distances.coral_distance,
-    "Frechet distance": distances.frechet_distance,
-    "principal angles": lambda A, B: float(np.degrees(distances.principal_angles(A, B).mean())),
-}
 
 
 def compare_domains(
@@ -102,45 +100,49 @@ def compare_domains(
     >>> print(table.set_index("measure").loc["A-distance, linear", "meaning"])
     A linear classifier tells the domains apart in 100 % of cases (50 % is chance): adapt.
     """
-    A, B = _rows(X_a, "X_a"), _rows(X_b, "X_b")
+    A, B = check_rows(X_a, "X_a"), check_rows(X_b, "X_b")
     if A.shape[1] != B.shape[1]:
         raise FtransferError(
             f"both domains need the same features; X_a has {A.shape[1]}, X_b has {B.shape[1]}"
         )
-    labels_a, labels_b = _labels(y_a, A, "y_a"), _labels(y_b, B, "y_b")
+    labels_a, labels_b = check_labels(y_a, A, "y_a"), check_labels(y_b, B, "y_b")
     rng, notes = np.random.default_rng(random_state), []
     if (most := max(len(A), len(B))) > max_rows:
         notes.append(f"at most {max_rows} rows a domain were compared, drawn at random of up to {most}")
-    (A, labels_a), (B, labels_b) = (
-        (X[chosen], y[chosen])
+    a, b = (
+        Domain(X[chosen], y[chosen], random_state)
         for X, y in ((A, labels_a), (B, labels_b))
         for chosen in [np.sort(rng.permutation(len(X))[:max_rows])]
     )
+    table = compare_pair(a, b)
+    table.attrs["notes"] = notes
+    return table
+
+
+def compare_pair(a: Domain, b: Domain) -> pd.DataFrame:
+    """Compare two domains, as `compare_domains` does."""
+    A, B, random_state = a.X, b.X, a.random_state
+    rng = np.random.default_rng(random_state)
     bandwidth = distances.median_bandwidth(np.concatenate([A, B]), random_state)
     kernel = distances.rbf_kernel(np.concatenate([A, B]), bandwidth)
-    rows = [
-        *_distance_rows(A, B, rng),
-        *_mmd_rows(A, B, kernel, bandwidth, rng, random_state),
-        *_classifier_rows(A, B, rng, random_state),
-    ]
-    if len(set(labels_a) - {None}) > 1:
+    rows = [*_distance_rows(a, b, rng), *_mmd_rows(a, b, kernel, bandwidth, rng), *_classifier_rows(a, b)]
+    if len(set(a.labels) - {None}) > 1:
         # not "scaled": that map is another one for each domain, so it may tell apart what a classifier could not
         unscaled = ("A-distance, linear", "A-distance, forest")
         proven = max((row["low"] for row in rows if row["measure"] in unscaled), default=0.0)
-        rows += _label_shift_rows(A, labels_a, B, proven / 2, rng, random_state)
-        rows += _class_rows(A, labels_a, B, labels_b, kernel, rng)
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    table.attrs["notes"] = notes
-    return table
+        rows += _label_shift_rows(A, a.labels, B, proven / 2, rng, random_state)
+        rows += _class_rows(A, a.labels, B, b.labels, kernel, rng)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 # ---------------------------------------------------------------- the rows of the table
 
 
-def _distance_rows(A: np.ndarray, B: np.ndarray, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    values = _all_distances(A, B)
-    across = [_all_distances(A[i], B[j]) for i, j in _halves_of_both(len(A), len(B), rng)]
-    within = [_all_distances(X[i], X[j]) for X in (A, B) for i, j in _halves(len(X), rng)]
+def _distance_rows(a: Domain, b: Domain, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    A, B = a.X, b.X
+    values = all_distances(A, B)
+    across = [all_distances(A[i], B[j]) for i, j in _halves_of_both(len(A), len(B), rng)]
+    within = [*a.within, *b.within]
     means, covariances = distances.frechet_parts(A, B)
     share = means / (means + covariances) if means + covariances > 0 else 0.0
     removed = "standardising each domain by itself removes that"
@@ -168,13 +170,9 @@ def _distance_rows(A: np.ndarray, B: np.ndarray, rng: np.random.Generator) -> It
 
 
 def _mmd_rows(
-    A: np.ndarray,
-    B: np.ndarray,
-    kernel: np.ndarray,
-    bandwidth: float,
-    rng: np.random.Generator,
-    random_state: int,
+    a: Domain, b: Domain, kernel: np.ndarray, bandwidth: float, rng: np.random.Generator
 ) -> Iterator[dict[str, Any]]:
+    A, B, random_state = a.X, b.X, a.random_state
     is_a = np.arange(len(kernel)) < len(A)
     estimate, yardstick = _kernel_estimate(kernel, is_a, rng)
     yield _row("MMD", estimate, yardstick, f"The distributions differ {_against(*estimate[:2], yardstick)}.")
@@ -183,26 +181,16 @@ def _mmd_rows(
     meaning = f"Rows divided at random lie as far apart in {100 * p:.1f} % of cases: {verdict}."
     yield _row("MMD p-value", (p, np.nan, np.nan), np.nan, meaning)
     quick = distances.linear_mmd(A, B, bandwidth, random_state)
-    halves = [(X[i], X[j]) for X in (A, B) for i, j in _halves(len(X), rng)]
+    halves = [(each.X[i], each.X[j]) for each in (a, b) for i, j in each.halves]
     yardstick = float(np.mean([distances.linear_mmd(X, Y, bandwidth).value for X, Y in halves]))
     meaning = f"The quick estimate, from pairs of rows, shows {'a' if quick.low > 0 else 'no'} difference."
     yield _row("MMD, linear time", quick, yardstick, meaning)
 
 
-def _classifier_rows(
-    A: np.ndarray, B: np.ndarray, rng: np.random.Generator, random_state: int
-) -> Iterator[dict[str, Any]]:
-    halves = [(X[i], X[j]) for X in (A, B) for i, j in _halves(len(X), rng)[:1]]
-    for name, who, classifier, standardise in (
-        ("A-distance, linear", "A linear classifier", "linear", False),
-        ("A-distance, forest", "A random forest", "forest", False),
-        ("A-distance, forest, scaled", "With each domain standardised by itself, a random forest", "forest", True),
-    ):  # fmt: skip
-        accuracy = distances.domain_accuracy(A, B, classifier, standardise, random_state)
-        of_halves = [
-            distances.domain_accuracy(X, Y, classifier, standardise, random_state) for X, Y in halves
-        ]
-        chance = float(np.mean([distances.a_distance(each.value) for each in of_halves]))
+def _classifier_rows(a: Domain, b: Domain) -> Iterator[dict[str, Any]]:
+    for name, who, classifier, standardise in CLASSIFIERS:
+        accuracy = distances.domain_accuracy(a.X, b.X, classifier, standardise, a.random_state)
+        chance = float(np.mean([each.a_distances[classifier, standardise] for each in (a, b)]))
         estimate = [distances.a_distance(each) for each in accuracy]
         percent = 100.0 if accuracy.value == 1 else min(100 * accuracy.value, 99.9)
         meaning = f"{who} tells the domains apart in {percent:.3g} % of cases (50 % is chance)"
@@ -304,19 +292,9 @@ def _against(value: float, low: float, yardstick: float) -> str:
 # ---------------------------------------------------------------- halves, and what they give
 
 
-def _all_distances(A: np.ndarray, B: np.ndarray) -> dict[str, float]:
-    return {name: measure(A, B) for name, measure in _DISTANCES.items()}
-
-
-def _halves(n: int, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Divide n rows into two halves at random, HALVES // 2 times."""
-    orders = [rng.permutation(n) for _ in range(HALVES // 2)]
-    return [(order[: n // 2], order[n // 2 :]) for order in orders]
-
-
 def _halves_of_both(n_a: int, n_b: int, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
     """Draw half of the rows of either domain, HALVES times; a division gives two such samples."""
-    pairs = zip(_halves(n_a, rng), _halves(n_b, rng), strict=True)
+    pairs = zip(divide(n_a, rng), divide(n_b, rng), strict=True)
     return [pair for halves in pairs for pair in zip(*halves, strict=True)]
 
 
@@ -332,31 +310,6 @@ def _kernel_estimate(
 
     value = mmd(a, b)
     across = [mmd(a[i], b[j]) for i, j in _halves_of_both(len(a), len(b), rng)]
-    within = [mmd(rows[i], rows[j]) for rows in (a, b) for i, j in _halves(len(rows), rng)]
+    within = [mmd(rows[i], rows[j]) for rows in (a, b) for i, j in divide(len(rows), rng)]
     margin = T_95 * float(np.std(across, ddof=1))
     return (value, value - margin, value + margin), float(np.mean(within))
-
-
-def _rows(X: ArrayLike, name: str) -> np.ndarray:
-    X = np.asarray(X, dtype=np.float64)
-    if X.ndim != 2 or len(X) < FEWEST_ROWS or not X.shape[1]:
-        raise FtransferError(
-            f"a domain is compared by at least {FEWEST_ROWS} rows of features; {name} has shape {X.shape}"
-        )
-    if not np.isfinite(X).all():
-        raise FtransferError(f"{name} holds NaN or infinity; remove those rows or features first")
-    if (distinct := len(np.unique(X, axis=0))) < FEWEST_ROWS:
-        raise FtransferError(
-            f"a domain is compared by at least {FEWEST_ROWS} different rows; {name} has {distinct} in {len(X)} rows"
-        )
-    return X
-
-
-def _labels(y: ArrayLike | None, X: np.ndarray, name: str) -> np.ndarray:
-    """Return labels as an array of str, None where one is missing."""
-    if y is None:
-        return np.full(len(X), None)
-    y = np.asarray(y, dtype=object)
-    if y.shape != (len(X),):
-        raise FtransferError(f"{name} holds one label a row; shape {y.shape}, rows {len(X)}")
-    return np.array([None if pd.isna(each) or each == -1 else str(each) for each in y], dtype=object)

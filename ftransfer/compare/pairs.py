@@ -4,12 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
+import joblib
 import numpy as np
 import pandas as pd
 
-from ftransfer.compare.domains import compare_domains
+from ftransfer.compare.domains import compare_pair
+from ftransfer.compare.halves import Domain, make_domain
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.features.protocol import Features
+
+MANY = 8  # pairs from which processes repay the seconds that they take to start
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,15 @@ def compare_all(
             part = part.sample(max_rows, random_state=random_state)
         labels = part["label"].astype(object).where(part["label"].notna(), None).to_numpy()
         parts[name] = features.load(part), labels
-    tables = {}
-    for a, b in combinations(domains, 2):
-        try:
-            (X_a, y_a), (X_b, y_b) = parts[a], parts[b]
-            tables[a, b] = compare_domains(X_a, X_b, y_a, y_b, random_state, max_rows=max_rows)
-        except FtransferError as error:
-            raise FtransferError(f"{a} and {b}: {error}") from error
+    tables, pairs = {}, list(combinations(domains, 2))
+    made = [make_domain(*parts[name], name, random_state) for name in domains]
+    # what a domain shares among its pairs is measured once; of many pairs in processes, as most of it is Python
+    jobs = min(joblib.cpu_count(), len(pairs)) if len(pairs) >= MANY else 1
+    run = joblib.Parallel(n_jobs=jobs, return_as="generator")
+    made = dict(zip(domains, run(joblib.delayed(Domain.measured)(each) for each in made), strict=True))
+    found = run(joblib.delayed(compare_pair)(made[a], made[b]) for a, b in pairs)
+    for pair, table in zip(pairs, found, strict=True):
+        tables[pair] = table
         if progress:
             progress()
     return Comparison(tuple(domains), tables, notes)
