@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from fuzz_nodes import LOADERS, NAMES, Nodes
+from fuzz_nodes import LOADERS, NAMES, damage_nodes
 from numpy.random import RandomState
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
@@ -302,34 +302,25 @@ def damage_table(chance: random.Random, data: bytes, suffix: str) -> bytes:
 def attack(case: int, made: Path, work: Path, only: str | None = None) -> str:
     """Damage one file and use it; return what came of it. Whatever else than FtransferError is raised is a find."""
     chance = random.Random(case)
-    if only != "nodes":
-        shutil.copytree(made / "features", work / "features")
-    features = work / "features" if only != "nodes" else made / "features"
-    targets = {
-        "fingerprint": (
-            features / "fingerprint.json",
-            chance.choice([damage_bytes, damage_json, damage_json]),
-        ),
-        "part": (chance.choice(sorted((features / "parts").iterdir())), damage_part),
-        "manifest": (features / "manifest.parquet", damage_manifest),
-    }
-    what = only or chance.choice(["model"] * 5 + ["nodes", "table"] + list(targets))
+    what = only or chance.choice(["model"] * 5 + ["nodes", "table", "fingerprint", "part", "manifest"])
     try:
         if what in ("model", "nodes"):
-            file = work / "model.skops"
-            good = (made / f"{chance.choice(RECIPES)}.skops").read_bytes()
-            file.write_bytes(Nodes(good).damaged(chance) if what == "nodes" else damage_model(chance, good))
-            model = Model.load(file)
-            table = model.describe(
-                np.random.default_rng(case).normal(size=(30, model.width)).astype(np.float32)
+            attack_model(
+                chance, made, work / "model.skops", damage_model if what == "model" else damage_nodes
             )
-            assert set(table["label"]) <= set(model.classes)
         elif what == "table":
             file = work / chance.choice(["table.csv", "table.parquet"])
             file.write_bytes(damage_table(chance, (made / file.name).read_bytes(), file.suffix))
             assert all(Path(root) == work for root in find_images(file)["root"])
         else:
-            file, damage = targets[what]
+            features = work / "features"
+            shutil.copytree(made / "features", features)
+            if what == "part":
+                file, damage = chance.choice(sorted((features / "parts").iterdir())), damage_part
+            elif what == "manifest":
+                file, damage = features / "manifest.parquet", damage_manifest
+            else:
+                file, damage = features / "fingerprint.json", chance.choice([damage_bytes, damage_json])
             file.write_bytes(damage(chance, file.read_bytes()))
             found = FeatureSet(features)
             found.done()
@@ -338,6 +329,14 @@ def attack(case: int, made: Path, work: Path, only: str | None = None) -> str:
     except FtransferError as error:
         return "refused" if len(str(error)) < 2000 else f"failed: an error of {len(str(error))} letters"
     return "works"
+
+
+def attack_model(chance: random.Random, made: Path, file: Path, damage) -> None:
+    """Damage a model, read it and predict with it."""
+    file.write_bytes(damage(chance, (made / f"{chance.choice(RECIPES)}.skops").read_bytes()))
+    model = Model.load(file)
+    rows = np.random.default_rng(chance.getrandbits(32)).normal(size=(9, model.width))
+    assert set(model.describe(rows.astype(np.float32))["label"]) <= set(model.classes)
 
 
 def run_cases(first: int, last: int, only: str | None = None) -> None:
@@ -375,6 +374,8 @@ def watch(first: int, cases: int, only: str | None = None) -> list[str]:
             name, _, outcome = line.strip().partition(" ")
             begun = True
             counts[outcome] = counts.get(outcome, 0) + 1
+            if name.endswith("0000"):
+                print(f"{name}: {counts}", file=sys.stderr, flush=True)
             failures += [line.strip()] if "failed" in outcome else []
             case = int(name) + 1 if name != "memory" else case
         if child.wait():

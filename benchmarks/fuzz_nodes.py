@@ -56,45 +56,33 @@ NUMBERS = [-2, -1, 0, 1, 2, 7, 1000, 10**6, 2**31 - 1, -(2**31), 2**62, np.nan, 
 KINDS = ["f2", "f4", "f8", ">f8", "i1", "i4", "i8", ">i8", "u8", "?", "U3", "c16", "M8[s]", "f8,i8", "V8"]
 
 
-class Nodes:
-    """A model file as a tree of nodes and its arrays, to be changed.
+def damage_nodes(chance: random.Random, data: bytes) -> bytes:
+    """Return a model file with one to three of its nodes changed."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    plan = json.loads(members.pop("schema.json"))
+    for _ in range(chance.choice([1, 1, 2, 3])):
+        nodes = list(_nodes(plan))
+        node = _pick(chance, nodes)
+        change = chance.choice(
+            [_loader, _type, _other, _other, _value, _key, _length, _array, _array, _array]
+        )
+        change(chance, node, nodes, members)
+        if chance.random() < 0.9:  # else one id names two things, which is seen at once
+            _number_anew(chance, node, members)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("schema.json", json.dumps(plan))
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return out.getvalue()
 
-    Parameters
-    ----------
-    data : bytes
-        A model file.
-    """
 
-    def __init__(self, data: bytes):
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            self.members = {name: archive.read(name) for name in archive.namelist()}
-        self.text = self.members.pop("schema.json").decode()
-
-    def damaged(self, chance: random.Random) -> bytes:
-        """Return the file with one to three nodes changed."""
-        plan, members = json.loads(self.text), dict(self.members)
-        for _ in range(chance.choice([1, 1, 2, 3])):
-            nodes = list(_nodes(plan))
-            node = self._pick(chance, nodes)
-            change = chance.choice(
-                [_loader, _type, _other, _other, _value, _key, _length, _array, _array, _array]
-            )
-            change(chance, node, nodes, members)
-            if chance.random() < 0.9:  # else one id names two things, which is seen at once
-                _number_anew(chance, node, members)
-        out = io.BytesIO()
-        with zipfile.ZipFile(out, "w") as archive:
-            archive.writestr("schema.json", json.dumps(plan))
-            for name, content in members.items():
-                archive.writestr(name, content)
-        return out.getvalue()
-
-    @staticmethod
-    def _pick(chance, nodes) -> dict:
-        """Prefer what compiled code reads: arrays, trees, estimators."""
-        heavy = ("NdArrayNode", "TreeNode", "ObjectNode", "TupleNode")
-        chosen = [each for each in nodes if each["__loader__"] in heavy]
-        return chance.choice(chosen if chosen and chance.random() < 0.6 else nodes)
+def _pick(chance, nodes) -> dict:
+    """Prefer what compiled code reads: arrays, trees, estimators."""
+    heavy = ("NdArrayNode", "TreeNode", "ObjectNode", "TupleNode")
+    chosen = [each for each in nodes if each["__loader__"] in heavy]
+    return chance.choice(chosen if chosen and chance.random() < 0.6 else nodes)
 
 
 def _nodes(plan):
