@@ -374,7 +374,7 @@ def watch(first: int, cases: int, only: str | None = None) -> list[str]:
             name, _, outcome = line.strip().partition(" ")
             begun = True
             counts[outcome] = counts.get(outcome, 0) + 1
-            if name.endswith("0000"):
+            if name.endswith("000"):
                 print(f"{name}: {counts}", file=sys.stderr, flush=True)
             failures += [line.strip()] if "failed" in outcome else []
             case = int(name) + 1 if name != "memory" else case

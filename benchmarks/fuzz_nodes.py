@@ -1,5 +1,6 @@
 """Change the nodes of a model file: loader, type, reference, key, array. `fuzz.py` uses what this makes."""
 
+import contextlib
 import io
 import json
 import random
@@ -67,7 +68,10 @@ def damage_nodes(chance: random.Random, data: bytes) -> bytes:
         change = chance.choice(
             [_loader, _type, _other, _other, _value, _key, _length, _array, _array, _array]
         )
-        change(chance, node, nodes, members)
+        with contextlib.suppress(
+            ValueError, LookupError, TypeError
+        ):  # of what an earlier change left of a node
+            change(chance, node, nodes, members)
         if chance.random() < 0.9:  # else one id names two things, which is seen at once
             _number_anew(chance, node, members)
     out = io.BytesIO()
@@ -186,15 +190,14 @@ def _numbers(chance, array):
 def _shape(chance, array):
     shapes = [(0,), (1,), (), (2, 2), (1, 6), (array.size, 2), (500,), (3,), (2,), (0, 6), (6, 0), (3, 1, 6)]
     shapes += [(*array.shape, 1), array.shape[::-1], (*array.shape[:-1], 1 + (array.shape or (1,))[-1])]
-    array = np.resize(array, chance.choice(shapes))
+    array = np.resize(array, chance.choice(shapes)) if array.size else array
     return np.asfortranarray(array) if chance.random() < 0.3 else array
 
 
 def _kind(chance, array):
     kind = chance.choice(KINDS)
-    return (
-        array.astype(kind) if array.dtype.names is None and "," not in kind else np.zeros(array.shape, kind)
-    )
+    plain = array.dtype.kind in "fiub" and "," not in kind
+    return array.astype(kind) if plain else np.zeros(array.shape, kind)
 
 
 def _number_anew(chance, node, members):

@@ -1,20 +1,36 @@
-"""`AdaptationPipeline`, `make_pipeline`, and recipes loaded by name or by path."""
+"""`AdaptationPipeline` and `make_pipeline`."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import clone
-from sklearn.pipeline import Pipeline, _final_estimator_has, _name_estimators
-from sklearn.utils import Bunch, get_tags
+from sklearn.pipeline import Pipeline, _name_estimators
+from sklearn.utils import Bunch, Tags
 from sklearn.utils.metadata_routing import _routing_enabled, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, check_memory, has_fit_parameter
 
 from ftransfer.adapt.base import RULE, check_labels, is_unlabelled
+from ftransfer.adapt.containers import (
+    change_parts,
+    holds_adapter,
+    known_domain,
+    learns_labels,
+    readers_in,
+    reads_unlabelled,
+    refuse_hidden,
+    refuse_surroundings,
+    told,
+)
 from ftransfer.errors import FtransferError, warn_user
+
+
+def _final_estimator_has(name: str) -> Callable[["AdaptationPipeline"], bool]:
+    """Whether the last step has a method; once fitted, its fitted copy is asked, which may have more of them."""
+    return lambda self: hasattr(getattr(self, "steps_", self.steps)[-1][1], name)
 
 
 class AdaptationPipeline(Pipeline):
@@ -24,7 +40,9 @@ class AdaptationPipeline(Pipeline):
     regression), in any order. Transformers see every row; a supervised transformer and the last step
     are fitted on the labelled rows only, unless they read the unlabelled ones themselves (estimators
     with ``sample_domain`` in their ``fit``, and those of ``sklearn.semi_supervised``). ``predict`` and
-    the like take every row for a target row; source rows go through `predict_source`.
+    the like take every row for a target row; source rows go through `predict_source`. In a step that is a
+    pipeline, union or column transformer of scikit-learn, adapters are told the domain of each row as if they
+    were steps.
 
     Parameters
     ----------
@@ -87,10 +105,11 @@ class AdaptationPipeline(Pipeline):
         self
         """
         steps, X, y, last_params = self._fit_transformers(X, y, sample_domain, params)
-        name, last = self.steps[-1]
+        name, last = steps.pop()
         if last is not None and last != "passthrough":
             X, y, last_params = rows_for(last, X, y, last_params)
-            last = clone(last).fit(X, y, **last_params)
+            with told(last, sample_domain):
+                last = last.fit(X, y, **last_params)
         self.steps_ = [*steps, (name, last)]
         return self
 
@@ -105,9 +124,9 @@ class AdaptationPipeline(Pipeline):
     ) -> Any:
         """Fit all steps, and map each row by its own domain."""
         steps, X, y, last_params = self._fit_transformers(X, y, sample_domain, params)
-        name, last = self.steps[-1]
+        name, last = steps.pop()
         if last is not None and last != "passthrough":
-            X, last = _fit_transform(clone(last), X, y, last_params)
+            X, last = _fit_transform(last, X, y, last_params, sample_domain)
         self.steps_ = [*steps, (name, last)]
         return X
 
@@ -126,11 +145,16 @@ class AdaptationPipeline(Pipeline):
         return self.predict_source(X, sample_domain=domain)
 
     def transform_source(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> Any:
-        """Map rows of the source, such as held-out ones, through all steps but the last."""
+        """Map rows of the source, such as held-out ones, through all steps but a last one that predicts."""
         check_is_fitted(self)
-        for _, step in self.steps_[:-1]:
+        last = self.steps_[-1][1]
+        maps = hasattr(last, "transform") and not hasattr(last, "predict")
+        for _, step in self.steps_ if maps else self.steps_[:-1]:
             if hasattr(step, "transform_source"):
                 X = step.transform_source(X, sample_domain=sample_domain)
+            elif holds_adapter(step):
+                with known_domain(sample_domain, of_source=True):
+                    X = step.transform(X)
             elif step is not None and step != "passthrough":
                 X = step.transform(X)
         return X
@@ -152,32 +176,37 @@ class AdaptationPipeline(Pipeline):
         array of shape (n_samples,) or (n_samples, n_classes)
         """
         X = self.transform_source(X, sample_domain=sample_domain)
-        return getattr(self.steps_[-1][1], method)(X)
+        last = self.steps_[-1][1]
+        if hasattr(last, "predict_source"):
+            return last.predict_source(X, sample_domain=sample_domain, method=method)
+        return getattr(last, method)(X)
 
     def _fit_transformers(
         self, X: Any, y: Any, sample_domain: ArrayLike | None, params: dict[str, Any]
     ) -> tuple[list[tuple[str, Any]], Any, Any, dict[str, Any]]:
-        """Fit all but the last step; return them, the mapped rows, y, and the last step's parameters."""
+        """Fit all but the last step; return all, the mapped rows, y, and the last step's parameters."""
         self._validate_steps()
+        refuse_surroundings()
+        steps = [(name, _adopt(step)) for name, step in self.steps]
         if y is not None:
             y = check_labels(y)
-            if not is_unlabelled(y).any() and any(reads_unlabelled(step) for _, step in self.steps):
+            if not is_unlabelled(y).any() and self.readers:
                 warn_user(f"no target rows: {RULE}")
-        step_params = self._params_by_step(sample_domain, params)
+        step_params = self._params_by_step(steps, sample_domain, params)
         fit_transform = check_memory(self.memory).cache(_fit_transform)
         fitted = []
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "no target rows")  # said once, above
-            for name, step in self.steps[:-1]:
+            for name, step in steps[:-1]:
                 if step is not None and step != "passthrough":
-                    X, step = fit_transform(clone(step), X, y, step_params[name])
+                    X, step = fit_transform(step, X, y, step_params[name], sample_domain)
                 fitted.append((name, step))
-        return fitted, X, y, step_params[self.steps[-1][0]]
+        return [*fitted, steps[-1]], X, y, step_params[steps[-1][0]]
 
     def _params_by_step(
-        self, sample_domain: ArrayLike | None, params: dict[str, Any]
+        self, steps: list[tuple[str, Any]], sample_domain: ArrayLike | None, params: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
-        names = [name for name, _ in self.steps]
+        names = [name for name, _ in steps]
         if _routing_enabled():
             routed = process_routing(self, "fit", **params)
             by_step = {n: {**routed[n].get("fit", {}), **routed[n].get("fit_transform", {})} for n in names}
@@ -191,7 +220,7 @@ class AdaptationPipeline(Pipeline):
                     )
                 by_step[name][parameter] = value
         if sample_domain is not None:
-            for name, step in self.steps:
+            for name, step in steps:
                 if has_fit_parameter(step, "sample_domain"):
                     by_step[name]["sample_domain"] = sample_domain
         return by_step
@@ -266,14 +295,26 @@ class AdaptationPipeline(Pipeline):
         """Names of the features that `fit` saw, where `X` was a table."""
         return getattr(self, "steps_", self.steps)[0][1].feature_names_in_
 
+    @property
+    def readers(self) -> list[Any]:
+        """What reads the target rows: steps, or parts of them; none, where all is fitted on the source only."""
+        return readers_in(self)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters, those of the steps too if `deep`."""
+        refuse_surroundings()  # what is fitted around it asks for these, or tags, before it starts other processes
+        return super().get_params(deep)
+
+    def __sklearn_tags__(self) -> Tags:
+        refuse_surroundings()
+        return super().__sklearn_tags__()
+
     def get_metadata_router(self) -> Any:
         """Route as `Pipeline` does; `sample_domain` is asked for by the pipeline itself."""
         router = super().get_metadata_router()
         request = self._get_metadata_request()
         request.fit.add_request(param="sample_domain", alias=True)
         return router.add_self_request(request)
-
-    # ------------------------------------------------------------ in a notebook
 
     def _sk_visual_block_(self) -> Any:
         block = super()._sk_visual_block_()
@@ -283,7 +324,7 @@ class AdaptationPipeline(Pipeline):
         return block
 
     def _repr_html_inner(self) -> str:
-        reading = [type(step).__name__ for _, step in self.steps if reads_unlabelled(step)]
+        reading = [type(step).__name__ for step in self.readers]
         said = (
             f"Read the target rows (y == -1): {', '.join(reading)}."
             if reading
@@ -299,19 +340,9 @@ class AdaptationPipeline(Pipeline):
         return hasattr(self, "steps_")
 
 
-def reads_unlabelled(estimator: object) -> bool:
-    """Whether an estimator finds the target rows in `y` by itself, so that it is given all rows."""
-    return is_semi_supervised(estimator) or has_fit_parameter(estimator, "sample_domain")
-
-
-def is_semi_supervised(estimator: object) -> bool:
-    """Whether an estimator is one of ``sklearn.semi_supervised``, or derives from one."""
-    return any(kind.__module__.startswith("sklearn.semi_supervised") for kind in type(estimator).__mro__)
-
-
 def rows_for(step: Any, X: Any, y: Any, params: dict) -> tuple[Any, Any, dict[str, Any]]:
     """Leave out the unlabelled rows for a step that would take -1 for a class."""
-    if y is None or reads_unlabelled(step) or not _learns_labels(step):
+    if y is None or reads_unlabelled(step) or not learns_labels(step):
         return X, y, params
     labelled = ~is_unlabelled(y)
     if labelled.all():
@@ -321,24 +352,28 @@ def rows_for(step: Any, X: Any, y: Any, params: dict) -> tuple[Any, Any, dict[st
     return _take(X, rows), y[labelled], params
 
 
-def _learns_labels(step: Any) -> bool:
-    """Whether a step would take -1 for a class: a plain pipeline, a search or a selector does not say so."""
-    tags = get_tags(step)
-    if (
-        tags.target_tags.required
-        or tags.estimator_type in ("classifier", "regressor")
-        or hasattr(step, "score_func")
-    ):
-        return True
-    inner = getattr(step, "estimator", None)
-    return hasattr(inner, "fit") and _learns_labels(inner)
-
-
-def _fit_transform(step: Any, X: Any, y: Any, params: dict[str, Any]) -> tuple[Any, Any]:
+def _fit_transform(
+    step: Any, X: Any, y: Any, params: dict[str, Any], sample_domain: ArrayLike | None
+) -> tuple[Any, Any]:
     X_fit, y_fit, fit_params = rows_for(step, X, y, params)
-    if X_fit is X and hasattr(step, "fit_transform"):
-        return step.fit_transform(X, y, **params), step
-    return step.fit(X_fit, y_fit, **fit_params).transform(X), step
+    with told(step, sample_domain):
+        if X_fit is X and hasattr(step, "fit_transform"):
+            return step.fit_transform(X, y, **params), step
+        return step.fit(X_fit, y_fit, **fit_params).transform(X), step
+
+
+def _adopt(step: Any, copy: bool = True) -> Any:
+    """Copy a step; pipelines of scikit-learn in it that hold an adapter become adaptation pipelines."""
+    if step is None or isinstance(step, str):
+        return step
+    refuse_hidden(step)
+    step = clone(step) if copy else step
+    if isinstance(step, AdaptationPipeline) or not reads_unlabelled(step):
+        return step
+    if isinstance(step, Pipeline):
+        steps = [(name, _adopt(each, copy=False)) for name, each in step.steps]
+        return AdaptationPipeline(steps, memory=step.memory, verbose=step.verbose)
+    return change_parts(step, lambda each: _adopt(each, copy=False))
 
 
 def _one_a_row(value: Any, n: int) -> bool:

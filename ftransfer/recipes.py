@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
 
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.pipeline import AdaptationPipeline
@@ -71,7 +72,9 @@ def load_recipe(name: str) -> Recipe:
         raise FtransferError(f"the recipe {path} {what}; it defines pipeline and grid")
     pipeline, grid = found["pipeline"], found["grid"]
     _check_grid(path, pipeline, grid)
-    if not isinstance(pipeline, AdaptationPipeline):
+    if type(pipeline) is Pipeline and AdaptationPipeline(pipeline.steps).readers:
+        pipeline = AdaptationPipeline(pipeline.steps, memory=pipeline.memory, verbose=pipeline.verbose)
+    elif not isinstance(pipeline, AdaptationPipeline):
         # whatever reads no target rows is the last step: all of it is fitted on the source only
         pipeline = AdaptationPipeline([("source_only", pipeline)])
         grids = grid if isinstance(grid, list) else [grid]

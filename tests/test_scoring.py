@@ -5,7 +5,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline as make_plain_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -16,6 +16,7 @@ from ftransfer import (
     DomainKFold,
     DomainScaler,
     FtransferError,
+    PseudoLabelled,
     best_by_rank,
     list_scorers,
     load_scorer,
@@ -191,7 +192,7 @@ def test_rows_without_a_target_cannot_be_scored(task):
 
 def test_a_plain_pipeline_with_an_adapter_is_refused(task):
     X, y, _ = task
-    plain = make_plain_pipeline(DomainScaler(), SVC()).fit(X, y)
+    plain = make_plain_pipeline(DomainScaler(), PseudoLabelled(SVC())).fit(X, y)
     with pytest.raises(FtransferError, match="Pipeline would map source rows as if .* AdaptationPipeline"):
         load_scorer("source_accuracy")(plain, X, y)
 
@@ -228,6 +229,32 @@ def test_a_grid_search_tells_several_sources_apart_by_metadata_routing():
             error_score="raise",
         ).fit(X, y, sample_domain=domain)
     assert search.cv_results_["mean_test_source_accuracy"].min() > 0.9
+
+
+def test_a_grid_search_keeps_groups_together_with_metadata_routing(task):
+    X, y, _ = task
+    groups = np.arange(len(y)) // 5
+    searches = []
+    for routing in (False, True):
+        with config_context(enable_metadata_routing=routing):
+            search = GridSearchCV(
+                make_pipeline(DomainScaler(), SVC()),
+                {"svc__C": [1.0, 10.0]},
+                scoring=load_scorer("consistency"),
+                cv=DomainKFold(3),
+                error_score="raise",
+            )
+            searches.append(search.fit(X, y, groups=groups).cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(*searches)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_a_regression_has_no_classes_to_compare(task, name):
+    X, y, _ = task
+    values = np.where(y == -1, np.nan, y + 0.25)
+    regression = make_pipeline(DomainScaler(), Ridge()).fit(X, values)
+    with pytest.raises(FtransferError, match="a score compares classes, and y holds numbers such as 0.25"):
+        load_scorer(name)(regression, X, values)
 
 
 def test_labels_need_not_be_numbered_from_zero(task):
@@ -316,6 +343,30 @@ def test_a_classifier_without_probabilities_gives_the_softmax_of_its_decisions()
 
 
 # ---------------------------------------------------------------- folds
+
+
+@pytest.mark.parametrize("name", ["mixval", "consistency", "density", "entropy", "information"])
+def test_a_score_does_not_depend_on_the_order_of_the_rows(name, task):
+    if name not in SINGLE:
+        name = next(each for each in SINGLE if name in each)
+    X, y, _ = task
+    pipeline = make_pipeline(DomainScaler(), SVC()).fit(X, y)
+    order = np.random.default_rng(1).permutation(len(y))
+    there, back = (
+        score(name, Judge(X[rows], y[rows]), pipeline).value for rows in (np.arange(len(y)), order)
+    )
+    assert back == pytest.approx(there, rel=1e-5)
+
+
+def test_copies_of_a_row_are_not_its_neighbours(task):
+    X, y, _ = task
+    doubled = np.r_[X, X[90:], X[90:]], np.r_[y, y[90:], y[90:]]
+    once, thrice = Judge(X, y), Judge(*doubled)
+    there = once.X_target[once.neighbours]
+    for copy in range(3):
+        of_copy = thrice.X_target[thrice.neighbours[90 * copy : 90 * (copy + 1)]]
+        np.testing.assert_array_equal(of_copy, there)
+    assert Judge(np.r_[X[:90], np.repeat(X[90:91], 5, axis=0)], y[:95]).neighbours.shape == (5, 0)
 
 
 def test_folds_hold_both_domains_all_classes_and_whole_groups():

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
 
+from ftransfer.adapt.containers import domain_known, refuse_surroundings
 from ftransfer.errors import FtransferError, warn_user
 
 RULE = "y == -1 marks the target rows (NaN in a regression), other values are the labels of source rows"
@@ -82,6 +83,9 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
         -------
         array of shape (n_samples, n_features_out)
         """
+        known = domain_known()
+        if sample_domain is None and known and known.of_source:
+            return self.transform_source(X, sample_domain=known.domain)
         X = self._check(X)
         if sample_domain is None:
             return self._map_target(X)
@@ -210,7 +214,10 @@ def read_domain(
     """
     if y is None:
         raise FtransferError(f"requires y to be passed, but the target y is None; {RULE}")
-    y = check_labels(y)
+    refuse_surroundings()
+    y, known = check_labels(y), domain_known()
+    if sample_domain is None and known:
+        sample_domain = known.domain
     if len(y) != n_samples:
         raise FtransferError(f"X and y have inconsistent numbers of samples: [{n_samples}, {len(y)}]")
     if sample_domain is None:
@@ -245,6 +252,11 @@ def check_labels(y: ArrayLike | None) -> np.ndarray:
         )
     y = check_array(y, ensure_2d=False, ensure_all_finite="allow-nan", dtype=None, input_name="y")
     unlabelled = is_unlabelled(y)
+    if y.ndim == 2 and np.isin(y, (-1, 0, 1)).all() and (y[~unlabelled].sum(axis=1) == 1).all():
+        raise FtransferError(
+            f"y has a column a class ({y.shape[1]} of them); {RULE}: give one number a row, y.argmax(axis=1) with -1 "
+            f"on target rows"
+        )
     if unlabelled.all():
         raise FtransferError(f"all {len(y)} rows are unlabelled; {RULE}")
     if np.isin(y, (-1, 1)).all() and unlabelled.any():

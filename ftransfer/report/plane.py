@@ -9,7 +9,6 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from ftransfer.pipeline import reads_unlabelled
 from ftransfer.search.outcome import Race
 
 MOST_POINTS = 1000
@@ -56,7 +55,7 @@ def draw_plane(race: Race, random_state: int = 0) -> Plane | None:
     n, n_source = len(rows), int(is_source.sum())
     expected = 2 * n_source * (n - n_source) / (n * (n - 1))
     spaces = [before]
-    if any(reads_unlabelled(step) for _, step in race.pipeline.steps[:-1] if step is not None):
+    if race.pipeline[:-1].readers:
         spaces.append(race.pipeline.transform_source(before, sample_domain=task.sample_domain[rows]))
     # of t-SNE's threads each waits for the slowest: on a busy machine one thread is faster than many
     with threadpool_limits(limits=1):

@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import has_fit_parameter
 
 from ftransfer.adapt import DomainScaler, ImportanceWeighted
-from ftransfer.adapt.base import read_domain
+from ftransfer.adapt.base import content_order, read_domain
 from ftransfer.errors import FtransferError
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.folds import DomainKFold
@@ -107,10 +107,17 @@ class Judge:
             raise FtransferError(
                 "a score without target labels needs target rows, with y == -1; there are none"
             )
+        labels = self.y[self.source]
+        if labels.dtype.kind == "f" and (labels % 1 != 0).any():
+            raise FtransferError(
+                f"a score compares classes, and y holds numbers such as {labels[labels % 1 != 0][0]:.4g}: choose the "
+                f"model of a regression by an error that is known, such as that on held-out source rows"
+            )
         self.X_source, self.X_target = self.X[self.source], self.X[self.target]
         self.classes, self.labels = np.unique(self.y[self.source], return_inverse=True)
         rng = np.random.default_rng(random_state)
-        self.asked = np.sort(rng.permutation(len(self.target))[:MOST_ROWS])
+        order = content_order(self.X_target)  # so that the order of the rows makes no difference
+        self.asked = np.sort(order[rng.permutation(len(self.target))[:MOST_ROWS]])
         # the target first: judges of other sources resample it alike
         self.target_weights = bootstrap_weights(rng, len(self.target))
         self.source_weights = bootstrap_weights(rng, len(self.source))
@@ -129,11 +136,18 @@ class Judge:
 
     @cached_property
     def neighbours(self) -> np.ndarray:
-        """Nearest target rows (cosine) of the target rows `asked`: array of shape (n_asked, NEIGHBOURS)."""
-        Z = self.scaled[1]
-        k = min(NEIGHBOURS, len(Z) - 1)
-        finder = NearestNeighbors(n_neighbors=k + 1, metric="cosine", algorithm="brute").fit(Z)
-        return finder.kneighbors(Z[self.asked], return_distance=False)[:, 1:]
+        """Nearest target rows (cosine) of the target rows `asked`: array of shape (n_asked, NEIGHBOURS).
+
+        Copies of a row count as one, and none as its own neighbour.
+        """
+        _, first, copy_of = np.unique(self.X_target, axis=0, return_index=True, return_inverse=True)
+        Z, own = self.scaled[1], copy_of.ravel()[self.asked]
+        k = min(NEIGHBOURS, len(first) - 1)
+        finder = NearestNeighbors(n_neighbors=k + 1, metric="cosine", algorithm="brute").fit(Z[first])
+        found = finder.kneighbors(Z[self.asked], return_distance=False)
+        itself = found == own[:, None]
+        itself[~itself.any(axis=1), -1] = True  # rows that differ in length alone may hide it
+        return first[found[~itself].reshape(len(found), k)]
 
     @cached_property
     def ridge_from_target(self) -> Callable[[np.ndarray], np.ndarray]:

@@ -7,6 +7,7 @@ classifiers are hardly comparable: a forest's are votes, a support vector machin
 import numpy as np
 from scipy.special import softmax, xlogy
 
+from ftransfer.adapt.base import content_order
 from ftransfer.scoring.judge import Evidence
 
 TEMPERATURE = 0.05  # of soft neighbourhood density, as published
@@ -62,10 +63,12 @@ def mixed(evidence: Evidence) -> np.ndarray:
     judge, labels = evidence.judge, evidence.target_labels
     rng = np.random.default_rng(judge.random_state)
     X, weights = judge.X_target[judge.asked], judge.asked_weights
-    labels = labels[judge.asked]
+    labels, order = labels[judge.asked], content_order(X)
     shares = []
     for same in (True, False):
-        partner = _partners(labels, same, rng)
+        drawn = _partners(labels[order], same, rng)
+        partner = np.empty_like(drawn)  # drawn by content, so that the order of the rows makes no difference
+        partner[order] = np.where(drawn < 0, -1, order[drawn])
         rows = np.flatnonzero(partner >= 0)
         if not len(rows):
             shares.append(np.zeros(len(weights)))  # one label for all rows says nothing

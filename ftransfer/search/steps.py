@@ -1,7 +1,8 @@
 """What a pipeline does about the target, and which step of the guard that is."""
 
 from ftransfer.adapt import DomainScaler
-from ftransfer.pipeline import AdaptationPipeline, is_semi_supervised, reads_unlabelled
+from ftransfer.adapt.containers import is_semi_supervised
+from ftransfer.pipeline import AdaptationPipeline
 
 BASELINES = ("source only", "per-domain scaling")
 STEPS = (*BASELINES, "alignment", "labels of its own")  # from the mildest to the strongest adaptation
@@ -9,7 +10,7 @@ STEPS = (*BASELINES, "alignment", "labels of its own")  # from the mildest to th
 
 def adaptation(pipeline: AdaptationPipeline) -> str:
     """Name what a pipeline does about the target: the classes of its steps that read target rows."""
-    steps = _reading(pipeline)
+    steps = pipeline.readers
     if not steps:
         return BASELINES[0]
     if len(steps) == 1 and isinstance(steps[0], DomainScaler):
@@ -24,7 +25,7 @@ def step_of(pipeline: AdaptationPipeline) -> str:
     name = adaptation(pipeline)
     if name in BASELINES:
         return name
-    return STEPS[3] if any(labels_target(step) for step in _reading(pipeline)) else STEPS[2]
+    return STEPS[3] if any(labels_target(step) for step in pipeline.readers) else STEPS[2]
 
 
 def labels_target(estimator: object) -> bool:
@@ -41,8 +42,3 @@ def labels_target(estimator: object) -> bool:
     [False, True, True]
     """
     return bool(getattr(estimator, "self_labelling", is_semi_supervised(estimator)))
-
-
-def _reading(pipeline: AdaptationPipeline) -> list[object]:
-    """List the steps that read target rows."""
-    return [step for _, step in pipeline.steps if step is not None and reads_unlabelled(step)]
