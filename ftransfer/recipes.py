@@ -42,7 +42,7 @@ def list_recipes() -> list[str]:
     return sorted(f.stem for f in shipped_folder("pipelines").glob("*.py") if not f.stem.startswith("_"))
 
 
-def load_recipe(name: str) -> Recipe:
+def load_recipe(name: str | Path) -> Recipe:
     """Load a recipe by name, such as ``"coral_svm"``, or by the path of a Python file.
 
     The file defines two names: ``pipeline``, an `AdaptationPipeline` or any other estimator (then it is

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Unpack
+from pathlib import Path
+from typing import Any, Unpack
 
 import pandas as pd
 
+from ftransfer.backbone.backbone import Backbone
 from ftransfer.cluster.broadcast import broadcasting
 from ftransfer.cluster.connect import (
     WorkerWatch,
@@ -65,9 +67,9 @@ class ClusterRunning(Running):
 
 def extract_on_cluster(
     images: pd.DataFrame,
-    out,
-    backbone,
-    cluster,
+    out: str | Path,
+    backbone: Backbone,
+    cluster: Any,
     *,
     device: str = "auto",
     views: dict | None = None,
@@ -150,18 +152,20 @@ def extract_on_cluster(
 class _Shards:
     """Shards on their way; few are handed in at a time, so that the scheduler does not hold the whole manifest."""
 
-    def __init__(self, client, name: str, slots: dict[str, int], resources: dict):
+    def __init__(self, client: Any, name: str, slots: dict[str, int], resources: dict) -> None:
         self.client, self.name, self.slots, self.resources = client, name, slots, resources
         self.waiting: dict = {}  # future: number of the shard
 
-    def embed(self, rows: pd.DataFrame, size: int | None, manifest: pd.DataFrame, progress) -> str:
+    def embed(
+        self, rows: pd.DataFrame, size: int | None, manifest: pd.DataFrame, progress: Callable[[int], None]
+    ) -> str:
         """Embed rows of the manifest, and put in what became of them; return what computed."""
         at_once = sum(self.slots.values())
         size = size or min(max(-(-len(rows) // (8 * at_once)), SMALLEST_SHARD), LARGEST_SHARD)
         starts = iter(range(0, len(rows), size))
         runtimes = set()
 
-        def put_in(done, runtime):
+        def put_in(done: pd.DataFrame, runtime: str) -> None:
             fill_in(manifest, done)
             runtimes.add(runtime)
             progress(int((done["status"] != "pending").sum()))
@@ -218,7 +222,7 @@ class _Shards:
 # ---------------------------------------------------------------- what there is
 
 
-def _on_all(client, function, *arguments) -> dict:
+def _on_all(client: Any, function: Callable[..., Any], *arguments: Any) -> dict:
     """Run a function on all workers; one that goes meanwhile is left out."""
     found = client.run(function, *arguments, on_error="return")
     for result in found.values():
@@ -227,7 +231,7 @@ def _on_all(client, function, *arguments) -> dict:
     return {worker: result for worker, result in found.items() if not isinstance(result, OSError)}
 
 
-def _describe_workers(client, backbone, device: str) -> tuple[dict[str, int], dict]:
+def _describe_workers(client: Any, backbone: Backbone, device: str) -> tuple[dict[str, int], dict]:
     """Return how many shards run at once on each host, and the resources that a shard takes.
 
     The fingerprint of the fast tier names what computes it; that is up to the workers.
@@ -250,7 +254,7 @@ def _describe_workers(client, backbone, device: str) -> tuple[dict[str, int], di
     return slots, {"GPU": 1} if gpus else {}
 
 
-def _refuse_workers_without(client, paths: SharedPaths) -> None:
+def _refuse_workers_without(client: Any, paths: SharedPaths) -> None:
     for worker, missing in _on_all(client, SharedPaths.missing, paths).items():
         if missing:
             raise not_seen(worker, missing)

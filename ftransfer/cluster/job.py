@@ -114,7 +114,7 @@ class Job:
         from ftransfer.extract.engine import embed_rows
         from ftransfer.extract.summary import Summary
 
-        def look_up(_):
+        def look_up(_: Any) -> None:
             if self.stopped.is_set():
                 raise KeyboardInterrupt
 
@@ -152,7 +152,7 @@ def stop_shards(name: str) -> set[int]:
     return begun
 
 
-def describe_worker(tier: str, device: str, dask_worker=None) -> dict:
+def describe_worker(tier: str, device: str, dask_worker: Any = None) -> dict:
     """Say what a worker has, and what its fast tier computes with."""
     arithmetic = None
     if tier == "fast":

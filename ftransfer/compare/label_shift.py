@@ -1,6 +1,5 @@
 """Label shift: how often each class occurs in the target, from source labels and unlabelled target rows."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +49,7 @@ class LabelShift:
         """Whether more than a fifth of the rows changes class, beyond sampling error."""
         return self.distance[1] > CLEAR
 
-    def describe(self, names: Sequence[str]) -> str:
+    def describe(self, names: Sequence[str] | np.ndarray) -> str:
         """Say what is clearly there, for people; nothing where it is not. `names` are those of the classes."""
         if not self.clear:
             return ""

@@ -1,6 +1,7 @@
 """Embed domains by batch-norm statistics of their own (AdaBN)."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Unpack
 
 import pandas as pd
@@ -16,7 +17,7 @@ from ftransfer.features.statistics import write_statistics
 
 def extract_adapted(
     images: pd.DataFrame,
-    out,
+    out: str | Path,
     backbone: Backbone,
     domains: Iterable[str],
     *,

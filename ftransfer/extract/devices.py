@@ -146,7 +146,7 @@ def _keep(shard: Future, rows: pd.DataFrame, summary: Summary) -> Exception | No
 class _Parent:
     """The process that began this one: it is told how many images are done, and says when to stop."""
 
-    def __init__(self, told: SimpleQueue, stop: Event):
+    def __init__(self, told: SimpleQueue, stop: Event) -> None:
         self.told, self.stop = told, stop
         self.stopping = False
 

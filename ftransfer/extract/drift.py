@@ -1,10 +1,14 @@
 """How far the fast tier drifts from the exact one."""
 
+from collections.abc import Sequence
+
 import joblib
 import numpy as np
 import pandas as pd
 
+from ftransfer.backbone.backbone import Backbone
 from ftransfer.backbone.runtime import one_torch_thread_each
+from ftransfer.features.feature_set import FeatureSet
 from ftransfer.images.pixels import decode
 from ftransfer.images.read import read_bytes
 
@@ -12,7 +16,7 @@ SAMPLE = 100  # images at most, and one in a hundred: the exact tier takes up to
 NEIGHBOURS = 5
 
 
-def compare_tiers(features, backbone, manifest: pd.DataFrame) -> dict | None:
+def compare_tiers(features: FeatureSet, backbone: Backbone, manifest: pd.DataFrame) -> dict | None:
     """Embed a sample once more in the exact tier, and compare.
 
     Parameters
@@ -35,7 +39,7 @@ def compare_tiers(features, backbone, manifest: pd.DataFrame) -> dict | None:
         return None
     rows = rows.iloc[np.linspace(0, len(rows) - 1, size).astype(int)]
 
-    def embed(row):
+    def embed(row: Sequence[str]) -> np.ndarray:
         return backbone.embed(backbone.preprocess(decode(read_bytes(*row)))[None])
 
     threads = joblib.cpu_count() if backbone.device.type == "cpu" else 1

@@ -10,12 +10,13 @@ import pickle
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import islice
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -92,10 +93,20 @@ def embed_rows(
 class _Run:
     """One pass over the images; rows of `columns` turn from pending into ok or error."""
 
-    def __init__(self, features, backbone, manifest, summary, make, done, progress):
+    def __init__(
+        self,
+        features: FeatureSet,
+        backbone: Backbone,
+        manifest: pd.DataFrame,
+        summary: Summary,
+        make: Callable[[], Any],
+        done: set[str],
+        progress: Callable[[int], None],
+    ) -> None:
         self.features, self.backbone = features, backbone
         self.summary, self.make, self.progress = summary, make, progress
-        self.runtime = self.processes = None
+        self.runtime: Any = None  # made once an image turns up that is not embedded yet
+        self.processes: Any = None  # that read, beside a GPU
         self.done, self.views = done, features.n_views
         self.prepare = backbone.preparation(features.views)
         self.columns = _columns(manifest)
@@ -105,7 +116,7 @@ class _Run:
         self.rows: list[tuple[list[str], np.ndarray]] = []  # embedded, still to be written
         self.part: tuple[list[str], Future] | None = None  # hashes of the part that is being written
         self.opened = time.monotonic()
-        self.weight = self.filled = 0  # bytes of the files for a GPU: of each read lately; in the batch
+        self.weight, self.filled = 0.0, 0  # bytes of the files for a GPU: of each read lately; in the batch
 
     def go(self, workers: int, strict: bool) -> None:
         todo = [row for row, sha256 in enumerate(self.columns["sha256"]) if not self._is_done(row, sha256)]
@@ -133,13 +144,13 @@ class _Run:
             )
         self.summary.runtime = self.runtime.record["runtime"]
         _record(self.features, self.runtime)
-        self.buffers = SimpleQueue()
+        self.buffers: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.runtime.lanes):
             self.buffers.put(self.runtime.buffer())
         self.ahead += self.runtime.lanes * self.runtime.batch_size // self.views
         self.lanes = self.stack.enter_context(lanes(self.runtime))
 
-    def _go(self, images) -> None:
+    def _go(self, images: Iterable[tuple[int, Found]]) -> None:
         try:
             for row, found in images:
                 self._take(row, *found)
@@ -150,16 +161,17 @@ class _Run:
             self._rescue(hurry=isinstance(error, KeyboardInterrupt))
             raise
 
-    def _is_done(self, row: int, sha256) -> bool:
+    def _is_done(self, row: int, sha256: Any) -> bool:
         if not isinstance(sha256, str) or sha256 not in self.done:
             return False
         self._finish(row)
         return True
 
-    def _read_ahead(self, pool: ThreadPoolExecutor, rows: list[int]):
+    def _read_ahead(self, pool: ThreadPoolExecutor, rows: list[int]) -> Iterator[tuple[int, Found]]:
         """Yield (row, what `_read` found) in order; some are read in one go, and at most `ahead` ahead."""
-        queue, reading, rows = deque(), 0, iter(rows)
-        while some := list(islice(rows, max(1, self._room() // (4 * self.workers)))):
+        queue: deque[tuple[list[int], Future]] = deque()
+        reading, left = 0, iter(rows)
+        while some := list(islice(left, max(1, self._room() // (4 * self.workers)))):
             queue.append((some, pool.submit(self._read_some, some)))
             reading += len(some)
             while reading >= self._room():
@@ -171,12 +183,12 @@ class _Run:
     def _room(self) -> int:
         return min(self.ahead, max(1, int(FILES_AHEAD / self.weight))) if self.weight else self.ahead
 
-    def _found(self, rows: list[int], future: Future):
+    def _found(self, rows: list[int], future: Future) -> Iterator[tuple[int, Found]]:
         found = self._wait(future, self._launch)
         self.weight = max(sum(_weigh(views) for *_, views, _ in found) / len(rows), 7 / 8 * self.weight)
         return zip(rows, found, strict=True)
 
-    def _wait(self, future: Future, when_late=lambda: None):
+    def _wait(self, future: Future, when_late: Callable[[], Any] = lambda: None) -> Any:
         """Wait, but no longer than a part may stay open: then write what there is, and wait on."""
         while wait([future], max(0.0, self.opened + PART_SECONDS - time.monotonic())).not_done:
             when_late()
@@ -199,7 +211,15 @@ class _Run:
     def _is_known(self, sha256: str) -> bool:
         return sha256 in self.done or sha256 in self.waiting
 
-    def _take(self, row: int, sha256, size, mtime, views, error) -> None:
+    def _take(
+        self,
+        row: int,
+        sha256: Any,
+        size: int | None,
+        mtime: int | None,
+        views: list | None,
+        error: str | None,
+    ) -> None:
         self.columns["sha256"][row] = sha256
         for name, value in zip(NUMBERS, (size, mtime), strict=True):
             self.columns[name][row] = MISSING if value is None else value
@@ -232,7 +252,8 @@ class _Run:
 
     def _embed(self, images: list) -> tuple[np.ndarray, dict[int, str]]:
         """Put a batch together and embed it, in a lane; also say which images could not be decoded, and why."""
-        pixels, files, errors = self.buffers.get(), {}, {}
+        pixels, files = self.buffers.get(), {}
+        errors: dict[int, str] = {}
         try:
             for i, image in enumerate(images):
                 if isinstance(image, Encoded):
@@ -328,7 +349,7 @@ class _Run:
         self.summary.failed.append((path, error))
         self.progress(1)
 
-    def _set(self, row: int, status: str, error=None) -> None:
+    def _set(self, row: int, status: str, error: str | None = None) -> None:
         self.columns["status"][row] = status
         self.columns["error"][row] = error
 
@@ -359,7 +380,7 @@ def _weigh(views: list | None) -> int:
     return sum(view.content.nbytes for view in views or () if isinstance(view, Encoded))
 
 
-def _record(features: FeatureSet, runtime) -> None:
+def _record(features: FeatureSet, runtime: Any) -> None:
     """Add what computes to ``runtimes.json``: for people; nothing is decided by it."""
     file = features.folder / "runtimes.json"
     record = {**runtime.record, "batch_size": runtime.batch_size, **versions()}

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Unpack
 
 import pandas as pd
@@ -20,7 +21,7 @@ from ftransfer.features.probe import keep_probe
 
 def extract_features(
     images: pd.DataFrame,
-    out,
+    out: str | Path,
     backbone: Backbone,
     *,
     views: dict | None = None,

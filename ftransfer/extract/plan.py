@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import joblib
 import pandas as pd
@@ -73,7 +75,7 @@ class Plan:
     replaced: int = 0
     damaged: list[str] = field(default_factory=list)
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [
             f"{self.images} images; {self.compute} would be computed, {self.reuse} are there or come twice"
         ]
@@ -89,7 +91,11 @@ class Plan:
 
 
 def plan_extraction(
-    images: pd.DataFrame, out, fingerprint: dict, *, progress: Callable[[int], None] = lambda n: None
+    images: pd.DataFrame,
+    out: str | Path,
+    fingerprint: dict,
+    *,
+    progress: Callable[[int], None] = lambda n: None,
 ) -> Plan:
     """Say what `extract_features` would do, and change nothing.
 
@@ -123,7 +129,7 @@ def plan_extraction(
         for path, sha256, error in pool.map(_hash, rows["root"], rows["path"], rows["sha256"]):
             if error:
                 plan.unreadable.append((path, error))
-            elif sha256 in done:
+            elif sha256 is None or sha256 in done:
                 plan.reuse += 1
             else:
                 plan.compute += 1
@@ -138,7 +144,7 @@ def plan_extraction(
     return plan
 
 
-def _hash(root: str, path: str, known) -> tuple[str, str | None, str | None]:
+def _hash(root: str, path: str, known: Any) -> tuple[str, str | None, str | None]:
     if isinstance(known, str):
         return path, known, None
     try:

@@ -3,9 +3,11 @@
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
+from ftransfer.backbone.backbone import Backbone
 from ftransfer.extract.drift import compare_tiers
 from ftransfer.features.feature_set import FeatureSet
 
@@ -42,7 +44,9 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C during an extraction; what was finished is committed, and the message says how much."""
 
 
-def conclude(features, backbone, manifest: pd.DataFrame, summary: Summary, started: float) -> FeatureSet:
+def conclude(
+    features: FeatureSet, backbone: Backbone, manifest: pd.DataFrame, summary: Summary, started: float
+) -> FeatureSet:
     """Measure how far the fast tier drifts, if it computed, and how long it took; `started` by `time.monotonic`."""
     if backbone.tier == "fast" and summary.computed:
         with suppress(OSError, ValueError):  # an image may have gone since
@@ -52,7 +56,7 @@ def conclude(features, backbone, manifest: pd.DataFrame, summary: Summary, start
     return features
 
 
-def interrupted(manifest: pd.DataFrame, out) -> Interrupted:
+def interrupted(manifest: pd.DataFrame, out: str | Path) -> Interrupted:
     """Say how much of an interrupted extraction is kept."""
     done = int((manifest["status"] != "pending").sum())
     return Interrupted(
