@@ -1,5 +1,6 @@
 """Label shift: how often each class occurs in the target, from source labels and unlabelled target rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
