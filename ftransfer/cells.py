@@ -1,12 +1,22 @@
 """What a cell of a table means, the same wherever one is read: what is missing, how a label or a header is written."""
 
+import io
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from ftransfer.errors import FtransferError
+import pandas as pd
+
+from ftransfer.errors import FtransferError, unknown
 
 SEPARATORS = ",;\t|"
+NAMES = {
+    "label": ("label", "labels", "y"),
+    "domain": ("domain", "domains"),
+    "path": ("path", "paths"),
+    "group": ("group", "groups"),
+    "sha256": ("sha256",),
+}
 WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 
 
@@ -92,6 +102,37 @@ def read_header(names: Iterable, what) -> list[str]:
     return names
 
 
+def find_column(what, names: Sequence[str], role: str, given: str | None = None) -> str | None:
+    """Say which column is the label, domain, path, group or sha256; None if there is none.
+
+    Parameters
+    ----------
+    what : path
+        The file, for messages.
+    names : list of str
+    role : str
+        One of `NAMES`, or a further label.
+    given : str, optional
+        The column that a user named.
+
+    Raises
+    ------
+    FtransferError
+        If the column given is not there, or either of two may be the one.
+    """
+    if given:
+        if given not in names:
+            raise unknown("column", given, names)
+        return given
+    there = [name for name in NAMES.get(role, ()) if name in names]
+    if len(there) > 1:
+        option = f": --{role}-column" if role in ("label", "domain", "path") else ""
+        raise FtransferError(
+            f"{what} has the columns {' and '.join(map(repr, there))}, and either may be the {role}; name one{option}"
+        )
+    return there[0] if there else None
+
+
 def find_separator(line: str, suffix: str = ".csv") -> str:
     """Say what separates the columns of a text table, from its first line.
 
@@ -102,3 +143,28 @@ def find_separator(line: str, suffix: str = ".csv") -> str:
         return "\t"
     bare = re.sub(r'"[^"]*"', "", line)
     return max(SEPARATORS, key=bare.count)  # the first of those that come equally often
+
+
+def read_rows(content: bytes, what, suffix: str = ".csv") -> pd.DataFrame:
+    """Read a text table, each cell as text; only an empty cell is missing.
+
+    Parameters
+    ----------
+    content : bytes
+        UTF-8.
+    what : path
+        The file, for messages.
+    suffix : str
+        See `find_separator`.
+
+    Raises
+    ------
+    ValueError
+        If it is no table.
+    """
+    text = content.decode("utf-8-sig")
+    separator = find_separator(next((line for line in text.splitlines() if line.strip()), ""), suffix)
+    kind = {"sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
+    table = pd.read_csv(io.StringIO(text), skipinitialspace=True, **kind)
+    table.columns = read_header([name if "Unnamed: " not in name else "" for name in table], what)
+    return table.astype(object)

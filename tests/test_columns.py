@@ -61,6 +61,7 @@ def test_columns_of_several_tables_are_matched_by_name(tmp_path, kind):
         ("Unnamed: 0", np.arange(12), "has the name of a row number"),
         ("digit", np.arange(12) % 3, "is not named like the others"),
         ("score", X[:, 0] * 2, "is not named like the others"),
+        ("f3", np.arange(12) % 3, "holds whole numbers, others do not"),
         ("f3", np.random.default_rng(1).permutation(12) + 5, "counts the rows"),
     ],
 )
@@ -122,10 +123,16 @@ def test_two_columns_that_may_be_the_label_are_refused(tmp_path):
 
 def test_row_numbers_in_an_array_are_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.c_[np.arange(12), X])
-    with pytest.raises(FtransferError, match=r"number 0 of each row \(from 0\) counts the rows.*--ignore 0"):
+    with pytest.raises(
+        FtransferError, match=r"number 0 of each row \(from 0\) counts the rows\..*--ignore 0"
+    ):
         import_features([tmp_path / "a.npy"], tmp_path / "f")
     features, _ = import_features([tmp_path / "a.npy"], tmp_path / "f", ignore="0")
     np.testing.assert_array_equal(load(features), X)
+    pd.DataFrame({"embedding": list(np.c_[X, np.arange(12) % 3])}).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(FtransferError, match=r"number 3 of each row .* holds whole numbers, others do not"):
+        import_features([tmp_path / "b.parquet"], tmp_path / "g")
+    assert import_features([tmp_path / "b.parquet"], tmp_path / "g", embedding_columns="*")[0].width == 4
 
 
 @pytest.mark.parametrize("cell", ["NA", "-", "n/a", "null", "1,5", "", "nan"])
@@ -140,7 +147,7 @@ def test_a_cell_that_is_no_number_is_refused_by_row_and_column_or_its_row_left_o
             import_features([file], tmp_path / "f")
         features, _ = import_features([file], tmp_path / kind, missing="drop-rows")
         np.testing.assert_array_equal(load(features), np.delete(X, [3, 7], axis=0))
-        assert features.imported == [f"a.{kind}: 2 rows that lack a number were left out"]
+        assert features.imported == (f"a.{kind}: 2 rows that lack a number were left out",)
         assert features.complete["path"].tolist()[3] == "05"  # a row keeps its number
 
 
@@ -205,3 +212,12 @@ def test_the_command_line_says_what_is_not_a_feature(tmp_path):
     assert len(refused.output.splitlines()) == 1
     done = CliRunner().invoke(main, [*command, "--ignore", "id", "--json"])
     assert json.loads(done.output)["notes"] == ["a.csv: not features: note"]
+
+
+def test_a_result_of_a_run_is_no_table_of_embeddings(tmp_path):
+    for name in ("results.json", "classes.csv"):
+        (tmp_path / name).write_text("class,share\nash,0.5\n")
+    with pytest.raises(
+        FtransferError, match="classes.csv is a result of ftransfer fit, not a table of embeddings"
+    ):
+        import_features([tmp_path / "classes.csv"], tmp_path / "f")

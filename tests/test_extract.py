@@ -80,7 +80,33 @@ def test_the_same_picture_twice_in_one_run_is_computed_once(pictures, tmp_path, 
     assert len(features.load(features.complete)) == 24
 
 
-def test_other_folders_are_added_and_the_same_domain_is_replaced(pictures, tmp_path, backbone):
+def test_a_further_folder_of_a_domain_adds_to_it_unless_it_is_to_replace(pictures, tmp_path, backbone):
+    extract_features(find_images(pictures / "day", domain="one"), tmp_path / "f", backbone)
+    both = extract_features(find_images(pictures / "night", domain="one"), tmp_path / "f", backbone)
+    assert both.complete["domain"].value_counts().to_dict() == {"one": 24}
+    assert (both.summary.kept, both.summary.replaced) == (12, 0)
+    (pictures / "a.csv").write_text(
+        "path,domain\nday/ash/0.png,one\n"
+    )  # the same file by way of another folder
+    again = extract_features(find_images(pictures / "a.csv"), tmp_path / "f", backbone)
+    assert (len(again.complete), again.summary.computed) == (24, 0)
+    (pictures / "b.csv").write_text("path,domain\nday/ash/1.png,one\n")  # another table of the same folder
+    assert len(extract_features(find_images(pictures / "b.csv"), tmp_path / "f", backbone).complete) == 24
+    table = find_images(pictures / "night", domain="one")
+    alone = extract_features(table, tmp_path / "f", backbone, replace=True)
+    assert (len(alone.complete), alone.summary.replaced) == (12, 12)
+
+
+def test_both_splits_of_a_data_set_are_kept(tmp_path, backbone):
+    for split in ("train", "test"):
+        draw(tmp_path / split / "ash" / f"{split}.png", 0, len(split))
+        table = find_images(f"torchvision:ImageFolder::{tmp_path / split}", domain="set")
+        features = extract_features(table, tmp_path / "f", backbone)
+    assert len(features.complete) == 2
+    assert features.summary.kept == 1
+
+
+def test_other_folders_are_added_and_a_domain_whose_folder_moved_is_replaced(pictures, tmp_path, backbone):
     extract_features(find_images(pictures / "day", domain="day"), tmp_path / "f", backbone)
     both = extract_features(find_images(pictures / "night", domain="night"), tmp_path / "f", backbone)
     assert both.complete["domain"].value_counts().to_dict() == {"day": 12, "night": 12}

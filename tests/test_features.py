@@ -107,7 +107,7 @@ def test_a_folder_that_is_a_file_or_cannot_be_written_is_one_line(tmp_path):
 def test_what_is_no_feature_set_says_how_to_make_one(tmp_path):
     with pytest.raises(FtransferError, match="does not exist; make one: ftransfer extract"):
         FeatureSet(tmp_path / "nothing")
-    with pytest.raises(FtransferError, match="is no feature set"):
+    with pytest.raises(FtransferError, match="is not a feature set"):
         FeatureSet(tmp_path)
 
 
@@ -223,7 +223,8 @@ def test_two_runs_put_their_rows_into_one_manifest(tmp_path):
     two.update_rows(later.assign(status="ok", sha256=key(1), error=None, size=2, mtime=2))
     one.update_rows(a.assign(status=["ok", "pending"], sha256=key(0), error=None, size=1, mtime=1))
     assert one.manifest[["path", "size"]].to_numpy().tolist() == [["c", 1], ["b", 2], ["d", 2]]
-    assert two.list_rows(lambda old: rows("C", "night", "x"))[1] == 1
+    assert two.list_rows(lambda old: rows("C", "night", "x"))[1] == 0  # it adds to the domain
+    assert one.manifest["path"].tolist() == ["c", "b", "d", "x"]
 
 
 # ------------------------------------------------------------ without our code
@@ -300,3 +301,18 @@ def test_a_flipped_byte_of_the_manifest_never_gives_other_rows(tmp_path):
             reasons.append(str(error))
     assert len(reasons) > 0.4 * (footer - 4)
     assert all("manifest.parquet cannot be read" in reason for reason in reasons)
+
+
+def test_a_feature_set_as_arrays_and_as_a_table(feature_set):
+    X, _, _ = blobs()
+    manifest = feature_set.manifest
+    manifest.loc[3, ["status", "error"]] = ["error", "no image"]
+    feature_set.write_manifest(manifest)
+    found, table = feature_set.load()
+    np.testing.assert_array_equal(found, np.delete(X, 3, axis=0))
+    assert len(table) == len(found) == 104
+    np.testing.assert_array_equal(feature_set.to_numpy(), found)
+    frame = feature_set.to_pandas()
+    assert frame.columns.tolist()[:4] == ["domain", "label", "path", "e0"]
+    np.testing.assert_array_equal(frame.filter(regex="^e").to_numpy(), found)
+    assert frame["path"].tolist() == table["path"].tolist()

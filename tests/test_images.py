@@ -63,10 +63,14 @@ def test_hidden_files_and_other_files_are_no_images(pictures):
     assert len(find_images(pictures)) == 24
 
 
-def test_links_that_lead_in_circles_are_followed_once(pictures):
+def test_a_folder_is_listed_for_each_link_to_it_and_circles_are_passed_over(pictures):
     (pictures / "day" / "ash" / "again").symlink_to(pictures)
     (pictures / "dusk").symlink_to(pictures / "day")
-    assert len(find_images(pictures)) == 24
+    (pictures / "night" / "yew").symlink_to(pictures / "day" / "elm")
+    table = find_images(pictures)
+    assert table["domain"].value_counts().to_dict() == {"day": 12, "dusk": 12, "night": 16}
+    assert (table["label"] == "yew").sum() == 4
+    assert table.attrs["passed_over"] == {"linked folder in a circle": 2}
 
 
 def test_a_folder_that_cannot_be_read_is_not_passed_over(pictures, monkeypatch):
@@ -134,7 +138,12 @@ def test_a_table_cannot_lead_out_of_its_folder_unless_asked(pictures, path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,domain\na,b\n", "needs a column 'path'; its columns: file, domain"),
+        (
+            "file,domain\na,b\n",
+            "needs a column 'path'; its columns: file, domain; name another: --path-column",
+        ),
+        ("path,y,label,domain\na,1,2,b\n", "columns 'label' and 'y', .*name one: --label-column"),
+        ("path,y,domain\na,1,b\nc,-1,b\n", "labels -1 and 1, but -1 marks a row without a label"),
         ("path\nday/ash/0.png\n", "has no column 'domain'"),
         ("path,domain\nday/ash/0.png,\n", "has rows without a domain"),
         ("path,domain\n,a\n", "rows without a path, the first is row 1"),
@@ -146,6 +155,56 @@ def test_a_faulty_table_is_refused(tmp_path, text, message):
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(FtransferError, match=message):
         find_images(tmp_path / "list.csv")
+
+
+def test_columns_may_have_other_names_separators_and_blanks(pictures):
+    (pictures / "list.csv").write_text("file; klass; place\nday/ash/0.png; tree ; a\nnight/elm/1.png;;b\n")
+    columns = {"path": "file", "label": "klass", "domain": "place"}
+    table = find_images(pictures / "list.csv", columns=columns)
+    assert table["path"].tolist() == ["day/ash/0.png", "night/elm/1.png"]
+    assert table["label"].tolist() == ["tree", None]
+    assert table["domain"].tolist() == ["a", "b"]
+    (pictures / "list.tsv").write_text("path\ty\tdomain\nday/ash/0.png\t1.0\ta\nnight/elm/1.png\t3.0\tb\n")
+    assert find_images(pictures / "list.tsv")["label"].tolist() == ["1", "3"]
+    (pictures / "blanks.csv").write_text("path, label, domain\nday/ash/0.png, tree, a\n")
+    assert find_images(pictures / "blanks.csv").iloc[0, 1:].tolist() == ["day/ash/0.png", "tree", "a"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_only_an_empty_cell_of_a_table_is_missing(pictures, kind):
+    words = ["NA", "None", "null", None]
+    given = pd.DataFrame({"path": [f"day/ash/{i}.png" for i in range(4)], "label": words, "domain": "NA"})
+    file = pictures / f"list.{kind}"
+    if kind == "parquet":
+        given.to_parquet(file)
+    else:
+        given.to_csv(file, index=False, sep="\t" if kind == "tsv" else ",")
+    table = find_images(file)
+    assert table["label"].tolist() == words
+    assert set(table["domain"]) == {"NA"}
+
+
+def test_integer_labels_with_gaps_stay_integers(pictures):
+    given = pd.DataFrame({"path": ["day/ash/0.png", "day/ash/1.png"], "label": [3, None], "domain": "d"})
+    for file in (pictures / "list.csv", pictures / "list.parquet"):
+        given.to_parquet(file) if file.suffix == ".parquet" else given.to_csv(file, index=False)
+        assert find_images(file)["label"].tolist() == ["3", None]
+
+
+def test_a_list_of_paths_and_labels_is_read_as_domainnet_has_it(pictures):
+    draw(pictures / "day" / "ash" / "my cat.png", 0, 0)
+    (pictures / "list.txt").write_text("day/ash/0.png 0\nnight/elm/1.png 1\nday/ash/my cat.png\n")
+    table = find_images(pictures / "list.txt")
+    assert table["path"].tolist() == ["day/ash/0.png", "night/elm/1.png", "day/ash/my cat.png"]
+    assert table["label"].tolist() == ["0", "1", None]
+    assert table["domain"].tolist() == ["day", "night", "day"]
+    assert set(find_images(pictures / "list.txt", domain="d")["domain"]) == {"d"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="backslashes are separators there")
+def test_backslashes_between_folders_are_understood(pictures):
+    (pictures / "list.csv").write_text("path,domain\nday\\ash\\0.png,a\n")
+    assert find_images(pictures / "list.csv")["path"].tolist() == ["day/ash/0.png"]
 
 
 # ------------------------------------------------------------ data sets of torchvision
@@ -202,6 +261,22 @@ def test_a_data_set_that_is_not_there_says_where_to_put_it(tmp_path):
     try:
         with pytest.raises(
             FtransferError, match="CIFAR10 is not in .*cannot be downloaded.*put its files there"
+        ):
+            find_images(f"torchvision:CIFAR10:train:{tmp_path}")
+    finally:
+        datasets.CIFAR10.url = url
+
+
+def test_files_of_another_checksum_are_not_called_missing(tmp_path):
+    from torchvision import datasets
+
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "data_batch_1").write_bytes(b"half")
+    url, datasets.CIFAR10.url = datasets.CIFAR10.url, "http://127.0.0.1:9/cifar.tar.gz"
+    try:
+        with pytest.raises(
+            FtransferError, match="files in .*cifar-10-batches-py are incomplete, or not of the checksum"
         ):
             find_images(f"torchvision:CIFAR10:train:{tmp_path}")
     finally:
@@ -443,3 +518,18 @@ def test_a_large_jpeg_decoded_at_a_fraction_of_its_size_gives_nearly_the_same_sm
     difference = np.abs(small[0] - small[1])
     assert difference.mean() < 1  # grey levels
     assert difference.max() < 16
+
+
+def test_pictures_in_memory_are_held_to_the_rule_of_files(tmp_path):
+    from ftransfer.model.new_images import _file
+
+    grey = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    for picture in (Image.fromarray(grey), Image.frombytes("I;16B", (8, 8), grey.astype(">u2").tobytes())):
+        with open(_file(picture, tmp_path, 0), "rb") as file:
+            np.testing.assert_array_equal(np.asarray(decode(file.read()))[..., 0], grey // 257)
+    for kind, numbers in ((np.float32, "floating-point"), (np.int32, "32-bit whole")):
+        picture = Image.fromarray(grey.astype(kind))
+        with pytest.raises(
+            FtransferError, match=rf"picture 3 \(from 0\) cannot be used: its pixels are {numbers}"
+        ):
+            _file(picture, tmp_path, 3)

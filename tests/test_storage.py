@@ -31,7 +31,7 @@ from ftransfer.features.manifest import FIELDS
 from ftransfer.features.parts import cache_folder, fetch
 from ftransfer.features.statistics import read_statistics, write_statistics
 from ftransfer.images.read import read_bytes
-from ftransfer.images.table import read_labels
+from ftransfer.images.table import read_label_columns
 from ftransfer.storage.places import Remote, Unreachable, clean, place
 
 SECRET = "not-for-any-file"
@@ -260,7 +260,7 @@ def test_a_table_in_a_store_cannot_lead_out(memory, path, allowed):
 
 def test_further_columns_of_labels_are_read_from_a_store(memory):
     (place(memory) / "list.csv").write_bytes(b"path,domain,size\na.png,x,big\nb.png,x,\n")
-    assert read_labels(f"{memory}/list.csv", ["size"])["size"].tolist() == ["big", None]
+    assert read_label_columns(f"{memory}/list.csv", ["size"])["size"].tolist() == ["big", None]
     assert find_images(f"{memory}/list.csv")["size"].isna().all()  # of the objects, which are not there
 
 
@@ -568,7 +568,12 @@ def test_verify_reads_the_store_and_not_the_copy(memory):
 def test_commands_take_feature_sets_from_stores(tmp_path, memory, feature_set):
     upload(feature_set.folder, f"{memory}/f")
     result = run("info", f"{memory}/f", "--json")
-    assert json.loads(result.output)["parts"] == "1 with 105 embeddings"
+    about = json.loads(result.output)
+    assert (about["parts"], about["embeddings"], about["domains"]["day"]) == (
+        1,
+        105,
+        {"ok": 60, "classes": 3},
+    )
     result = run("export", f"{memory}/f", "--out", f"{memory}/all.parquet")
     assert result.output == f"{memory}/all.parquet: 105 rows\n"
     (tmp_path / "all.parquet").write_bytes(place(f"{memory}/all.parquet").read_bytes())

@@ -1,5 +1,6 @@
 """The command line: options, one library call, one echo."""
 
+import csv
 import sys
 from keyword import iskeyword
 
@@ -62,8 +63,12 @@ def one_line(error: BaseException | str) -> str:
 
 
 def split_names(text: str) -> list[str]:
-    """Take names apart that have commas between them."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Take names apart that have commas between them; a name with a comma in it stands in quotes.
+
+    >>> split_names('mug, "pen, red"')
+    ['mug', 'pen, red']
+    """
+    return [name.strip() for row in csv.reader([text], skipinitialspace=True) for name in row if name.strip()]
 
 
 def say_warning(message: str) -> None:

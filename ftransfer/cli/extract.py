@@ -9,6 +9,7 @@ import click
 
 from ftransfer.cli import complete, one_line, options, say_warning
 from ftransfer.cli.progress import progress_bar
+from ftransfer.errors import FtransferError
 
 
 class BatchSize(click.ParamType):
@@ -40,6 +41,13 @@ class BatchSize(click.ParamType):
     "label_columns",
     multiple=True,
     help="Column of a table with labels, for a task each; may be repeated.  [default: label]",
+)
+@click.option("--domain-column", help="Column of a table with domains.  [default: domain]")
+@click.option("--path-column", help="Column of a table with paths.  [default: path]")
+@click.option(
+    "--layout",
+    metavar="LEVELS",
+    help="What each level of folders is: domain/*/class, class/domain ...  [default: domain/class]",
 )
 @options.backbone
 @options.weights("DEFAULT, a name (IMAGENET1K_V1), a file, or random.")
@@ -89,6 +97,9 @@ class BatchSize(click.ParamType):
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @options.allow_outside
 @options.cluster
+@click.option(
+    "--replace", is_flag=True, help="Take out what OUT holds of the same domains.  [default: add to it]"
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def extract(
@@ -97,6 +108,9 @@ def extract(
     domain,
     labels,
     label_columns,
+    domain_column,
+    path_column,
+    layout,
     backbone,
     weights,
     layers,
@@ -112,14 +126,15 @@ def extract(
     strict,
     allow_outside,
     cluster,
+    replace,
     dry_run,
     as_json,
 ):
     """Turn IMAGES into the feature set OUT with a frozen network.
 
-    IMAGES is a folder <root>/<domain>/<class>/*, a folder <root>/<class>/* with --domain, a .csv or
-    .parquet table with the columns path, label, domain, or a data set of torchvision such as
-    torchvision:CIFAR10 or torchvision:CIFAR100:test. Stopped and started again, it goes on where it was.
+    IMAGES is a folder <root>/<domain>/<class>/*, a folder <root>/<class>/* with --domain, a .csv, .tsv or
+    .parquet table with the columns path, label, domain, a .txt list of paths and labels, or a data set of torchvision
+    such as torchvision:CIFAR10 or torchvision:CIFAR100:test. Stopped and started again, it goes on where it was.
     """
     if adapt_bn:
         refuse_beside_adapting(dry_run, cluster)
@@ -132,7 +147,9 @@ def extract(
     from ftransfer.extract.extract import extract_features
 
     made = choose_views(views, augment, rules_from)
-    table = list_images(images, label_columns, domain=domain, labels=labels, allow_outside=allow_outside)
+    columns = {"label": next(iter(label_columns), None), "domain": domain_column, "path": path_column}
+    how = {"domain": domain, "labels": labels, "allow_outside": allow_outside, "layout": layout}
+    table = list_images(images, label_columns, columns=columns, **how)
     devices = ["cpu"] if cluster else name_devices(device, len(table))
     if adapt_bn and len(devices) > 1:
         if device != "auto":
@@ -141,7 +158,7 @@ def extract(
     network = open_backbone(backbone, weights, layers, devices[0], tier, image_size)
     say_notes(network, table)
     if dry_run:
-        plan = make_plan(table, out, network, made)
+        plan = make_plan(table, out, network, made, replace)
         click.echo(json.dumps({"out": str(out), **asdict(plan)}) if as_json else f"{out}: {plan}")
         return
     if adapt_bn:
@@ -162,6 +179,7 @@ def extract(
             workers=workers,
             strict=strict,
             views=made,
+            replace=replace,
             progress=bar.update,
         )
     features.write_training(weights)
@@ -169,6 +187,9 @@ def extract(
         click.echo(json.dumps({"out": str(out), **asdict(features.summary)}))
     else:
         click.echo(describe(features, out))
+    failed = features.summary.failed
+    if len(failed) == len(table):
+        raise FtransferError(f"none of the {len(table)} images could be read; {failed[0][0]}: {failed[0][1]}")
 
 
 def say_notes(network, table) -> None:
@@ -205,34 +226,39 @@ def choose_views(count: int, augment: str, rules_from: str | None) -> dict | Non
 
 
 def list_images(images: str, label_columns: Sequence[str], **options):
-    """List the images, with the labels of all columns that are named."""
+    """List the images, with the labels of all columns that are named, and say how folders were understood."""
     from ftransfer.features.manifest import LABELS
     from ftransfer.images.find import find_images
-    from ftransfer.images.table import read_labels
+    from ftransfer.images.table import read_label_columns
 
     table = find_images(images, **options)
+    found = table.attrs
     if label_columns:
-        of_tasks = read_labels(images, label_columns)
-        table = table.join(of_tasks.add_prefix(LABELS)).assign(label=of_tasks[label_columns[0]])
+        table = table.join(read_label_columns(images, label_columns).add_prefix(LABELS))
+        table.attrs = found
+    for note in found["notes"]:
+        click.echo(f"note: {one_line(note)}", err=True)
     return table
 
 
-def make_plan(table, out: str, backbone, views: dict | None):
+def make_plan(table, out: str, backbone, views: dict | None, replace: bool):
     """Say what an extraction would do."""
     from ftransfer.extract.plan import plan_extraction
 
     with progress_bar(len(table), " images", "reading") as bar:
         fingerprint = backbone.fingerprint | ({"views": views} if views else {})
-        return plan_extraction(table, out, fingerprint, progress=bar.update)
+        return plan_extraction(table, out, fingerprint, replace=replace, progress=bar.update)
 
 
 def describe(features, out) -> str:
     """Say in a few lines what an extraction did."""
+    from ftransfer.images.kinds import describe_passed_over
+
     did = features.summary
     rate = f", {did.computed / did.seconds:.0f} images/s" if did.computed and did.seconds > 1 else ""
     lines = [
         f"{out}: {did.images} images, {features.width} numbers each "
-        f"({did.computed} computed, {did.reused} already there or the same picture twice{rate})"
+        f"({did.computed} computed, {did.reused} cached or duplicate{rate})"
     ]
     if did.drift:
         lines.append(
@@ -241,6 +267,12 @@ def describe(features, out) -> str:
         )
     if did.replaced:
         lines.append(f"{did.replaced} images of the same domains in another folder were replaced by these")
+    if did.kept:
+        lines.append(
+            f"added to {did.kept} images of the same domains from elsewhere; --replace takes those out"
+        )
+    if passed := describe_passed_over(did.passed_over):
+        lines.append(passed)
     lines += features.set_aside
     if did.failed:
         lines.append(f"{len(did.failed)} could not be read and are marked so in the manifest:")

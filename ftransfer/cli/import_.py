@@ -84,7 +84,7 @@ def import_(
         ignore=ignore,
         missing=missing,
     )
-    rows, notes = feature_set.complete, feature_set.imported
+    rows, notes = feature_set.complete, list(feature_set.imported)
     if as_json:
         found = {"out": str(out), "rows": len(rows), "new": new, "width": feature_set.width, "notes": notes}
         click.echo(json.dumps(found))

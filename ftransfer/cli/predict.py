@@ -14,7 +14,10 @@ from ftransfer.storage.places import place
 @click.argument("run", shell_complete=complete.paths)
 @click.argument("images_or_features", shell_complete=complete.paths)
 @click.option(
-    "--out", shell_complete=complete.paths, required=True, help="The table of labels to write, a .csv file."
+    "--out",
+    shell_complete=complete.paths,
+    required=True,
+    help="The table of labels to write: .csv, .tsv or .parquet.",
 )
 @click.option(
     "--weights",
@@ -72,9 +75,11 @@ def predict(
     from ftransfer.model.checkpoint import is_checkpoint, models_of_checkpoint
     from ftransfer.model.model import load_models
     from ftransfer.model.new_images import DOMAIN, check_features
-    from ftransfer.model.predict import write_predictions
+    from ftransfer.model.predict import refuse_other_kinds, write_predictions
 
     out = place(out)
+    passed: dict[str, dict] = {}
+    refuse_other_kinds(out)  # before anything is computed
     if is_checkpoint(run):
         models, weights = models_of_checkpoint(run), weights or run
     else:
@@ -92,6 +97,7 @@ def predict(
     else:
         table = {"allow_outside": allow_outside, "labelled": count}
         feature_set = _extract(model, given, folder, device, table, weights=weights, named=backbone)
+        passed["passed_over"] = feature_set.summary.passed_over
         domain = domain if count else DOMAIN
     if note := check_features(model, feature_set):
         click.echo(f"note: {note}", err=True)
@@ -104,7 +110,9 @@ def predict(
             f"the same command goes on from there"
         ) from None
     if as_json:
-        click.echo(json.dumps({"out": str(out), "features": str(feature_set.folder), **asdict(did)}))
+        click.echo(
+            json.dumps({"out": str(out), "features": str(feature_set.folder), **asdict(did), **passed})
+        )
     else:
         click.echo(describe(did, out))
         if count:
@@ -114,9 +122,12 @@ def predict(
 def _extract(model, images, folder, device, table, **backbone):
     from ftransfer.extract.devices import name_devices
     from ftransfer.extract.extract import extract_features
+    from ftransfer.images.kinds import describe_passed_over
     from ftransfer.model.new_images import find_model_backbone, find_new_images
 
     table = find_new_images(images, **table)
+    if passed := describe_passed_over(table.attrs.get("passed_over", {})):
+        click.echo(passed, err=True)
     devices = name_devices(device, len(table))
     backbone = find_model_backbone(model, device=devices[0], **backbone)
     where = ", ".join(devices) if len(devices) > 1 else backbone.device

@@ -32,7 +32,7 @@ from ftransfer.cluster.job import (
     stop_shards,
 )
 from ftransfer.errors import FtransferError
-from ftransfer.extract.plan import pending_rows
+from ftransfer.extract.plan import Leaving, pending_rows
 from ftransfer.extract.running import Options, Running
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.manifest import fill_in
@@ -73,6 +73,7 @@ def extract_on_cluster(
     *,
     device: str = "auto",
     views: dict | None = None,
+    replace: bool = False,
     warn: Callable[[str], None] = warnings.warn,
     **running: Unpack[ClusterOptions],
 ) -> FeatureSet:
@@ -84,7 +85,7 @@ def extract_on_cluster(
 
     Parameters
     ----------
-    images, out, views
+    images, out, views, replace
         As for `extract_features`.
     backbone : Backbone
         On any device.
@@ -123,12 +124,14 @@ def extract_on_cluster(
         features = FeatureSet.create(folder, backbone.fingerprint | ({"views": views} if views else {}))
         features.write_origin(backbone.origin)
         keep_probe(features, backbone.probe)
-        manifest, replaced = features.list_rows(lambda old: pending_rows(old, images))
+        leaving = Leaving(replace)
+        manifest, replaced = features.list_rows(lambda old: pending_rows(old, images), leaving)
         before = features.done()
         known = manifest["sha256"].isin(before)
         manifest.loc[known, "status"] = "ok"
         how.progress(int(known.sum()))
-        summary = Summary(len(manifest), replaced=replaced)
+        summary = Summary(len(manifest), replaced=replaced, kept=leaving.kept)
+        summary.passed_over = images.attrs.get("passed_over", {})
         try:
             if not known.all():
                 rows = manifest[~known]

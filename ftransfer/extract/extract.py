@@ -12,7 +12,7 @@ from ftransfer.backbone.backbone import Backbone
 from ftransfer.backbone.runtime import make_runtime
 from ftransfer.extract.devices import embed_on_devices
 from ftransfer.extract.engine import embed_rows
-from ftransfer.extract.plan import pending_rows
+from ftransfer.extract.plan import Leaving, pending_rows
 from ftransfer.extract.running import Options, Running
 from ftransfer.extract.summary import Summary, conclude, interrupted
 from ftransfer.features.feature_set import FeatureSet
@@ -25,6 +25,7 @@ def extract_features(
     backbone: Backbone,
     *,
     views: dict | None = None,
+    replace: bool = False,
     devices: Sequence[str] = (),
     **running: Unpack[Options],
 ) -> FeatureSet:
@@ -35,11 +36,13 @@ def extract_features(
     images : DataFrame
         From `find_images`: ``root, path, label, domain``.
     out : str or path
-        Folder of the feature set, or its URL. Rows of the same root or domain are replaced in its manifest, others
-        are kept; an embedding that is there already is not computed again.
+        Folder of the feature set, or its URL. Images are added to its manifest; those whose file is no longer there
+        leave it. An embedding that is there already is not computed again.
     backbone : Backbone
     views : dict, optional
         From `describe_views`: embed several views of each image.
+    replace : bool, default=False
+        Whether images of the same folders and domains that are in the manifest leave it.
     devices : sequence of str, optional
         Devices of this machine to compute on, a process each. Default: the backbone's alone.
     **running
@@ -60,8 +63,10 @@ def extract_features(
     features = FeatureSet.create(out, backbone.fingerprint | ({"views": views} if views else {}))
     features.write_origin(backbone.origin)
     keep_probe(features, backbone.probe)
-    manifest, replaced = features.list_rows(lambda old: pending_rows(old, images))
-    summary = Summary(len(manifest), replaced=replaced)
+    leaving = Leaving(replace)
+    manifest, replaced = features.list_rows(lambda old: pending_rows(old, images), leaving)
+    summary = Summary(len(manifest), replaced=replaced, kept=leaving.kept)
+    summary.passed_over = images.attrs.get("passed_over", {})
     try:
         if len(devices) > 1:
             embed_on_devices(features, backbone, manifest, summary, devices, how)

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pandas as pd
 
-from ftransfer.features.feature_set import FeatureSet
-from ftransfer.features.manifest import FIELDS, column_kinds
+from ftransfer.features.feature_set import KEY, FeatureSet
+from ftransfer.features.fingerprint import refuse_foreign
+from ftransfer.features.manifest import FIELDS, column_kinds, find_rows
 from ftransfer.features.verify import verify
-from ftransfer.images.read import read_bytes, stat_image
+from ftransfer.images.kinds import describe_passed_over
+from ftransfer.images.read import full_path, is_still_there, read_bytes, stat_image
 from ftransfer.storage.places import READERS, Unreachable, is_remote, place
 
 
@@ -49,6 +52,60 @@ def pending_rows(old: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     return new
 
 
+def rows_that_leave(old: pd.DataFrame, rows: pd.DataFrame, replace: bool = False) -> np.ndarray:
+    """Say which rows of the manifest are no longer wanted once others are listed.
+
+    Parameters
+    ----------
+    old, rows : DataFrame
+        The manifest as it is, and the rows of the run.
+    replace : bool, default=False
+        Whether all rows of the same roots and domains go. Otherwise only those whose file is no longer there: a further
+        split, table or folder of a domain adds to it.
+
+    Returns
+    -------
+    ndarray of shape (len(old),), bool; rows that are listed again are not among them.
+    """
+    same_root = old["root"].isin(rows["root"].unique()).to_numpy()
+    same = same_root | old["domain"].isin(rows["domain"].unique()).to_numpy()
+    listed = find_rows(old[KEY], rows[KEY]) >= 0
+    if replace:
+        return same & ~listed
+    leave = np.zeros(len(old), dtype=bool)
+    asked = np.flatnonzero(same & ~listed)
+    if not len(asked):
+        return leave
+    places = list(zip(old["root"].iloc[asked], old["path"].iloc[asked], strict=True))
+    with ThreadPoolExecutor(READERS) as pool:
+        there = list(pool.map(lambda at: is_still_there(*at), places))
+    # of a data set of torchvision, a root is listed as a whole
+    whole = same_root[asked] & old["root"].iloc[asked].str.startswith("torchvision:").to_numpy()
+    # the same file, by way of a folder above or below
+    files = {full_path(*at) for at in zip(rows["root"], rows["path"], strict=True)}
+    twice = [full_path(*at) in files for at in places]
+    leave[asked] = ~np.array(there, dtype=bool) | whole | np.array(twice, dtype=bool)
+    return leave
+
+
+def count_kept(old: pd.DataFrame, rows: pd.DataFrame, leave: np.ndarray) -> int:
+    """Count the rows of other roots that stay, of those of the same domains."""
+    elsewhere = ~old["root"].isin(rows["root"].unique()) & old["domain"].isin(rows["domain"].unique())
+    return int((elsewhere.to_numpy() & ~leave).sum())
+
+
+class Leaving:
+    """`rows_that_leave` for `FeatureSet.list_rows`; afterwards `kept` is what `count_kept` says."""
+
+    def __init__(self, replace: bool):
+        self.replace, self.kept = replace, 0
+
+    def __call__(self, old: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
+        leave = rows_that_leave(old, rows, self.replace)
+        self.kept = count_kept(old, rows, leave)
+        return leave
+
+
 @dataclass
 class Plan:
     """What an extraction would do.
@@ -59,9 +116,11 @@ class Plan:
         Images listed; embeddings to be computed; images whose embedding is there, or that come twice.
     unreadable : list of (path, reason)
         What cannot even be opened; whether the others can be decoded shows when they are.
-    relabelled, gone, replaced : int
+    relabelled, gone, replaced, kept : int
         Rows of the manifest that get another label or domain; whose image is no longer there; that give way to
-        images of the same domain in another folder.
+        images of the same domain in another folder; that stay beside these, though of the same domain.
+    passed_over : dict of str to int
+        What looks like pictures and is not read, by kind.
     damaged : list of str
         What would be set aside, a sentence each.
     """
@@ -73,6 +132,8 @@ class Plan:
     relabelled: int = 0
     gone: int = 0
     replaced: int = 0
+    kept: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -83,10 +144,13 @@ class Plan:
             (self.relabelled, "get another label or domain"),
             (self.gone, "are no longer there and leave the manifest"),
             (self.replaced, "of the same domains in another folder give way to these"),
+            (self.kept, "of the same domains from elsewhere stay beside these; --replace takes them out"),
             (len(self.unreadable), "cannot be opened:"),
         ):
             lines += [f"{count} {what}"] if count else []
         lines += [f"  {path}: {reason}" for path, reason in self.unreadable[:10]]
+        passed = describe_passed_over(self.passed_over)
+        lines += [passed] if passed else []
         return "\n".join(lines + self.damaged)
 
 
@@ -95,6 +159,7 @@ def plan_extraction(
     out: str | Path,
     fingerprint: dict,
     *,
+    replace: bool = False,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Plan:
     """Say what `extract_features` would do, and change nothing.
@@ -110,15 +175,23 @@ def plan_extraction(
         The feature set, which need not exist.
     fingerprint : dict
         The backbone's.
+    replace : bool, default=False
+        As for `extract_features`.
     progress : callable
         Called with the number of images dealt with since the last call.
 
     Raises
     ------
     FtransferError
-        If `out` holds another fingerprint.
+        If `out` holds other files or another fingerprint.
     """
-    plan, done, old = Plan(len(images)), set(), pd.DataFrame(columns=list(FIELDS)).astype(FIELDS)
+    passed_over = images.attrs.get("passed_over", {})
+    plan, done, old = (
+        Plan(len(images), passed_over=passed_over),
+        set(),
+        pd.DataFrame(columns=list(FIELDS)).astype(FIELDS),
+    )
+    refuse_foreign(out)
     if (place(out) / "fingerprint.json").is_file():
         features = FeatureSet(out)
         features.refuse_other(fingerprint)
@@ -135,12 +208,14 @@ def plan_extraction(
                 plan.compute += 1
                 done.add(sha256)  # a twin that comes later is not computed again
             progress(1)
-    same_root = old["root"].isin(rows["root"].unique())
-    plan.replaced = int((~same_root & old["domain"].isin(rows["domain"].unique())).sum())
-    both = old[same_root].merge(rows, on=["root", "path"], suffixes=("", "_new"))
+    leave = rows_that_leave(old, rows, replace)
+    same_root = old["root"].isin(rows["root"].unique()).to_numpy()
+    plan.replaced = int((leave & ~same_root).sum())
+    plan.kept = count_kept(old, rows, leave)
+    both = old[same_root].merge(rows, on=KEY, suffixes=("", "_new"))
     changed = [both[name].fillna("") != both[name + "_new"].fillna("") for name in ("label", "domain")]
     plan.relabelled = int((changed[0] | changed[1]).sum())
-    plan.gone = int(same_root.sum()) - len(both.drop_duplicates(["root", "path"]))
+    plan.gone = int((leave & same_root).sum())
     return plan
 
 

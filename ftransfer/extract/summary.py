@@ -22,7 +22,11 @@ class Summary:
         Images listed; embeddings computed now; images whose embedding was there (or came twice).
     failed : list of (path, reason)
     replaced : int
-        Rows from other folders that this run's rows took the place of, being of the same domain.
+        Rows from other folders that left, being of the same domain: their files are gone, or it was asked for.
+    kept : int
+        Rows from other folders that stay beside this run's, though of the same domain.
+    passed_over : dict of str to int
+        Files that look like pictures and were not read, and folders, by kind.
     seconds : float
     runtime : str
         What computed, with its version.
@@ -35,6 +39,8 @@ class Summary:
     reused: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     replaced: int = 0
+    kept: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     runtime: str = ""
     drift: dict | None = None

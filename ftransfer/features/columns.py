@@ -14,16 +14,10 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
+from ftransfer.cells import NAMES, find_column
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.features.manifest import LABELS
 
-NAMES = {
-    "label": ("label", "labels", "y"),
-    "domain": ("domain", "domains"),
-    "path": ("path", "paths"),
-    "group": ("group", "groups"),
-    "sha256": ("sha256",),
-}
 EMBEDDING = ("embedding", "embeddings", "features", "X")  # a column of lists, or the array of an .npz file
 INDEX = re.compile(
     r"unnamed: \d+|index|idx|no|nr|num|number|#|row|rows|row_?(id|no|nr|num|number|names?|index)|level_\d+|__index_.*"
@@ -32,7 +26,7 @@ KEY_WORDS = re.compile(
     "ids?|uu?id|guid|key|pk|hash|idx|index|labels?|class|classes|cls|klass|targets?|category|categories|gt|truth|y|pred|"
     "predictions?|folds?|splits?|subset|partition|groups?|domains?"
 )
-ENOUGH = 5  # rows from which numbers that count them are no chance
+ENOUGH = 5  # rows from which whole numbers are no chance
 
 
 @dataclass(eq=False)
@@ -58,6 +52,15 @@ class Column:
     n_texts: int = 0
     text: tuple[int, str] | None = None
     whole: bool = False
+
+    @property
+    def tells_kinds(self) -> bool:
+        """Whether its numbers are whole, and not all one: as of a label among measurements."""
+        return (
+            self.whole
+            and len(self.numbers) >= ENOUGH
+            and bool(np.nanmax(self.numbers) > np.nanmin(self.numbers))
+        )
 
     @property
     def counts_rows(self) -> bool:
@@ -106,20 +109,9 @@ def find_named(what, names: Sequence[str], columns: dict[str, str | None]) -> di
         Where a role is under another name; see `import_features`.
     """
     roles = {name: name for name in names if name.startswith(LABELS)}
-    for role, known in (dict.fromkeys(columns, ()) | NAMES).items():
-        if columns.get(role):
-            if columns[role] not in names:
-                raise unknown("column", columns[role], names)
-            roles[role] = columns[role]
-            continue
-        there = [name for name in known if name in names]
-        if len(there) > 1:
-            option = f"--{role}-column" if role in ("label", "domain", "path") else "--ignore the other"
-            raise FtransferError(
-                f"{what} has the columns {' and '.join(map(repr, there))}, and either may be the {role}; name one: "
-                f"{option}"
-            )
-        roles |= {role: there[0]} if there else {}
+    for role in dict.fromkeys([*NAMES, *columns]):
+        name = find_column(what, names, role, columns.get(role))
+        roles |= {role: name} if name else {}
     return roles
 
 
@@ -139,7 +131,7 @@ def choose_features(what, columns: Sequence[Column], wanted: Sequence[str]) -> l
     numeric = [c for c in columns if c.n_numbers and c.n_numbers >= c.n_texts]
     is_family = size > 1 and size >= len(numeric) / 2
     chosen = [c for c in columns if c in numeric or (is_family and _stem(c.name) == stem)]
-    fractions = any(not c.whole for c in chosen)
+    fractions = sum(not c.whole for c in chosen) > len(chosen) / 2
     doubts = []
     for column in chosen:
         of_family = is_family and _stem(column.name) == stem
@@ -155,6 +147,7 @@ def choose_features(what, columns: Sequence[Column], wanted: Sequence[str]) -> l
     return chosen
 
 
+WHOLE = "holds whole numbers, others do not"
 SURE = ("has the name of a row number", "has the name of a key or a label")
 
 
@@ -173,4 +166,4 @@ def _doubt(column: Column, of_family: bool, stem: str, fractions: bool) -> str:
         return "counts the rows"
     if not of_family and stem:
         return f"is not named like the others ({stem.replace('#', '0')}, {stem.replace('#', '1')}, ...)"
-    return "holds whole numbers, others do not" if not stem and column.whole and fractions else ""
+    return WHOLE if fractions and column.tells_kinds else ""

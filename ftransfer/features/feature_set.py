@@ -24,7 +24,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ftransfer.errors import FtransferError
-from ftransfer.features.fingerprint import digest_fingerprint, feature_width, name_difference
+from ftransfer.features.arrays import Arrays
+from ftransfer.features.fingerprint import (
+    digest_fingerprint,
+    feature_width,
+    name_difference,
+    not_a_feature_set,
+    refuse_foreign,
+)
 from ftransfer.features.manifest import FIELDS, FOUND, check_manifest, column_kinds, find_rows, write_manifest
 from ftransfer.features.parts import SUFFIX, Damaged, blocks, find_hashes, pack_hashes, read_part, write_part
 from ftransfer.features.training import read_training
@@ -34,10 +41,11 @@ from ftransfer.storage.places import READERS, Remote, Unreachable, place
 from ftransfer.storage.reading import is_there, read_text
 from ftransfer.storage.writing import exchange, locked, sweep, write_whole, writing
 
+KEY = ["root", "path"]
 BLOCK = 256  # rows copied at a time: they stay in the processor's cache while they are checked
 
 
-class FeatureSet:
+class FeatureSet(Arrays):
     """Embeddings with their images' paths, labels and domains, in a folder.
 
     Parameters
@@ -63,18 +71,14 @@ class FeatureSet:
         If there is no feature set, or what is there cannot be read.
     """
 
+    imported: tuple[str, ...] = ()  # what `import_features` has to say
     notes: Sequence[str] = ()  # what a task has to say of its features; a joined set has some
     summary: Any  # what the extraction that gave this object did, see `extract_features`
 
     def __init__(self, folder):
         self.folder = place(folder)
         if not (self.folder / "fingerprint.json").is_file():
-            what = (
-                "is no feature set (it has no fingerprint.json)" if self.folder.is_dir() else "does not exist"
-            )
-            raise FtransferError(
-                f"{self.folder} {what}; make one: ftransfer extract IMAGES --out {self.folder}"
-            )
+            raise not_a_feature_set(self.folder)
         fingerprint = self._read_fingerprint()
         self._digest = digest_fingerprint(fingerprint)
         self.views = fingerprint.pop("views", None)
@@ -93,14 +97,7 @@ class FeatureSet:
         """
         folder = place(folder)
         with writing(folder):
-            if not (folder / "fingerprint.json").is_file():
-                foreign = [p.name for p in folder.iterdir() if p.name != "parts"] if folder.is_dir() else []
-                foreign = [name for name in foreign if not name.startswith(".")]
-                if foreign and not (folder / "fingerprint.json").is_file():
-                    raise FtransferError(
-                        f"{folder} is no feature set and is not empty ({', '.join(sorted(foreign)[:3])}); "
-                        f"name another folder: --out"
-                    )
+            refuse_foreign(folder)
             (folder / "parts").mkdir(parents=True, exist_ok=True)
             with locked(folder) as held:
                 if held:
@@ -192,29 +189,32 @@ class FeatureSet:
         self._change_manifest(lambda old: table)
 
     def list_rows(
-        self, describe: Callable[[pd.DataFrame], pd.DataFrame], *, by_domain: bool = True
+        self,
+        describe: Callable[[pd.DataFrame], pd.DataFrame],
+        leave: Callable[[pd.DataFrame, pd.DataFrame], np.ndarray] | None = None,
     ) -> tuple[pd.DataFrame, int]:
-        """Begin a run: its rows take the place of those of the same root or domain.
+        """Begin a run: its rows take the place of those of the same root and path, and of what `leave` says.
 
         Parameters
         ----------
         describe : callable
             Takes the manifest as it is and returns the rows of the run.
-        by_domain : bool, default=True
-            Whether rows of the same domain give way, too.
+        leave : callable, optional
+            Takes both and returns a mask of the former, of the rows that are no longer wanted. Default: those of the
+            same root.
 
         Returns
         -------
-        The rows of the run, and how many of other roots went, being of the same domain.
+        The rows of the run, and how many of other roots went.
         """
-        found = []
+        found: list = []
 
         def change(old):
             rows = describe(old)
-            same_root = old["root"].isin(rows["root"].unique())
-            same = same_root | (old["domain"].isin(rows["domain"].unique()) & by_domain)
-            found[:] = rows, int((same & ~same_root).sum())
-            return pd.concat([old[~same], rows], ignore_index=True)
+            same_root = old["root"].isin(rows["root"].unique()).to_numpy()
+            gone = same_root if leave is None else leave(old, rows) | (find_rows(old[KEY], rows[KEY]) >= 0)
+            found[:] = rows, int((gone & ~same_root).sum())
+            return pd.concat([old[~gone], rows], ignore_index=True)
 
         self._change_manifest(change)
         return tuple(found)
@@ -350,25 +350,8 @@ class FeatureSet:
             key.hex() for file, keys, _ in self.parts() if file not in damaged for key in keys.to_pylist()
         }
 
-    def load(self, rows: pd.DataFrame, *, view: int = 0) -> np.ndarray:
-        """Load the embeddings of some rows of the manifest; what is not asked for is not read.
-
-        Parameters
-        ----------
-        rows : DataFrame
-            Rows of `manifest` whose status is "ok", in any order.
-        view : int, default=0
-            Which of the views; the first is the image as it is.
-
-        Returns
-        -------
-        ndarray of shape (len(rows), width), float32, C-contiguous, in the order of `rows`.
-
-        Raises
-        ------
-        FtransferError
-            If an embedding is not there, or is not finite.
-        """
+    def load_rows(self, rows: pd.DataFrame, *, view: int = 0) -> np.ndarray:
+        """Load the embeddings of some rows of the manifest, see `load`."""
         keys, starts, parts = self._index()
         where = find_hashes(pack_hashes(rows["sha256"]), keys)
         if (where < 0).any():

@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+from pathlib import Path
+
+from ftransfer.errors import FtransferError
+from ftransfer.storage.places import Remote, place
 
 
 def digest_fingerprint(fingerprint: dict) -> str:
@@ -33,3 +37,32 @@ def _short(value) -> str:
         return "+".join(v["name"] for v in value)
     text = str(value)
     return text if len(text) <= 60 else text[:24] + "..."
+
+
+def refuse_foreign(folder) -> None:
+    """Raise an error if a folder holds files and is not a feature set, so that none can be made in it."""
+    folder = place(folder)
+    if (folder / "fingerprint.json").is_file():
+        return
+    if not isinstance(folder, Remote) and folder.exists() and not folder.is_dir():
+        raise FtransferError(f"{folder} is a file, and a feature set is a folder; name another: --out")
+    foreign = [p.name for p in folder.iterdir() if p.name != "parts"] if folder.is_dir() else []
+    foreign = [name for name in foreign if not name.startswith(".")]
+    if foreign and not (folder / "fingerprint.json").is_file():  # another writer may have begun just now
+        raise FtransferError(
+            f"{folder} is not a feature set and is not empty ({', '.join(sorted(foreign)[:3])}); "
+            f"name another folder: --out"
+        )
+
+
+def not_a_feature_set(folder: Path | Remote) -> FtransferError:
+    """Make the error for what is not a feature set, with a next step that leaves what is there alone."""
+    if folder.is_dir() and next(iter(folder.iterdir()), None) is not None:
+        what = "is not a feature set (it has no fingerprint.json)"
+        step = f"if it holds images: ftransfer extract {folder} --out {folder.name}-features"
+    elif folder.is_file():
+        what, step = "is a file, and a feature set is a folder", "of a table of embeddings: ftransfer import"
+    else:
+        what = "is not a feature set (it is empty)" if folder.is_dir() else "does not exist"
+        step = f"make one: ftransfer extract IMAGES --out {folder}"
+    return FtransferError(f"{folder} {what}; {step}")

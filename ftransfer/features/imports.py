@@ -21,6 +21,7 @@ from ftransfer.storage.places import local, place
 from ftransfer.storage.reading import refuse_irregular
 
 PART_ROWS = 8192
+RESULTS = ("classes.csv", "predictions.csv", "results.csv")  # of a run folder
 
 
 def import_features(
@@ -122,6 +123,12 @@ def _import(files: Sequence, out, how: _How, name: str | None) -> tuple[FeatureS
             f"missing numbers are 'refuse'd or their rows left out, 'drop-rows'; given {how.missing!r}"
         )
     files = [local(str(file), "a table to import") for file in files]
+    for file in files:
+        if file.name in RESULTS and (file.parent / "results.json").is_file():
+            raise FtransferError(
+                f"{file} is a result of ftransfer fit, not a table of embeddings; its features are in the folder that "
+                f"was fitted on"
+            )
     labels = [local(str(file), "a file of labels") for file in how.labels]
     if labels and len(labels) != len(files):
         raise FtransferError(f"{len(labels)} files of labels for {len(files)} tables; give one for each")
@@ -154,9 +161,9 @@ def _import(files: Sequence, out, how: _How, name: str | None) -> tuple[FeatureS
         for start in range(0, len(frame), PART_ROWS):
             some = slice(start, start + PART_ROWS)
             features.write_part(frame["sha256"].tolist()[some], table.X[some])
-    # under a name, rows of another file are more of a domain, not in place of what is there
-    features.list_rows(lambda old: pd.concat(frames, ignore_index=True), by_domain=not name)
-    features.imported = [note for each in zip(files, tables, strict=True) for note in _describe(*each)]
+    # rows of another file are more of a domain, not in place of what is there
+    features.list_rows(lambda old: pd.concat(frames, ignore_index=True))
+    features.imported = tuple(n for each in zip(files, tables, strict=True) for n in _describe(*each))
     return features, len(features.done()) - before
 
 

@@ -8,11 +8,16 @@ import numpy as np
 import pandas as pd
 
 from ftransfer.errors import FtransferError
+from ftransfer.features.arrays import Arrays
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.storage.places import Remote, place
 
+NARROW = 8  # numbers a row from which its length may be divided out
+UNLIKE = 3  # ratio of lengths from which a set outweighs another
+SAMPLE = 256  # rows
 
-class JoinedFeatures:
+
+class JoinedFeatures(Arrays):
     """Feature sets of the same images, their embeddings side by side; stands where a `FeatureSet` does.
 
     Rows are matched by content, the hash of the image's bytes. Where a set does not have it (embeddings that were
@@ -21,6 +26,9 @@ class JoinedFeatures:
     Parameters
     ----------
     feature_sets : list of two or more FeatureSet
+    balance : bool, default=True
+        Whether each row of each set is divided by its length, so that no set outweighs the others by its scale alone.
+        Sets of fewer than 8 numbers a row are left as they are: a length would take too much of them.
 
     Attributes
     ----------
@@ -34,7 +42,9 @@ class JoinedFeatures:
     complete : DataFrame
         Manifest of the first set, without the images that another one lacks.
     notes : list of str
-        How many were left out.
+        How many were left out; whether sets of unlike scale lie side by side.
+    balanced : bool
+        Whether rows are divided by their lengths.
     training : dict or None
         That of one backbone; None of several.
 
@@ -44,12 +54,13 @@ class JoinedFeatures:
         If nothing is in all of them.
     """
 
-    def __init__(self, feature_sets: Sequence[FeatureSet]):
+    def __init__(self, feature_sets: Sequence[FeatureSet], *, balance: bool = True):
         self.feature_sets = list(feature_sets)
         first, *others = self.feature_sets
         self._show(self.feature_sets)
         self.complete = first.complete.assign(_row=range(len(first.complete)))
-        self.notes = []
+        self.notes: list[str] = []
+        self._scales: list[str] = []  # those of scale
         self._hashes = []  # of each other set: its hash of each row of the first, missing where it has none
         for other in others:
             match = _match(first, self.complete, other)
@@ -58,11 +69,17 @@ class JoinedFeatures:
                 self.notes.append(f"{int(lost.sum())} images that are not in {other.folder} were left out")
             self.complete = self.complete[~lost]
             self._hashes.append(match)
+        self.balanced = balance and bool(others) and min(f.width for f in self.feature_sets) >= NARROW
         if not (self.complete["status"] == "ok").any():
             raise FtransferError(
                 f"no image is in all of {', '.join(str(f.folder) for f in self.feature_sets)}; they are matched by "
                 f"content, and embeddings that were imported without it by domain and path"
             )
+        if self.balanced:
+            self.fingerprint["balanced"] = "rows of length 1"
+        elif others:
+            self._scales = self._describe_scales()
+            self.notes += self._scales
 
     def _show(self, shown: list[FeatureSet]) -> None:
         self.shown, (first, *others) = shown, shown
@@ -78,6 +95,8 @@ class JoinedFeatures:
         """Show one of the sets alone, as far as all of them have an image; labels and order are the same."""
         other = copy.copy(self)
         other._show([self.feature_sets[which]])
+        other.balanced = False
+        other.notes = [note for note in self.notes if note not in self._scales]
         return other
 
     @property
@@ -85,17 +104,36 @@ class JoinedFeatures:
         """The same as `complete`."""
         return self.complete
 
-    def load(self, rows: pd.DataFrame, *, view: int = 0) -> np.ndarray:
+    def load_rows(self, rows: pd.DataFrame, *, view: int = 0) -> np.ndarray:
         """Load the embeddings of some rows of `complete`, as `FeatureSet.load` does."""
         X, start = np.empty((len(rows), self.width), dtype=np.float32), 0
         for each in self.shown:
-            which = self.feature_sets.index(each)
-            own = rows
-            if which:
-                own = rows.assign(sha256=self._hashes[which - 1].loc[rows["_row"]].to_numpy())
-            X[:, start : start + each.width] = each.load(own, view=view)
+            part = self._load_of(each, rows, view)
+            if self.balanced:
+                length = np.linalg.norm(part, axis=1, keepdims=True)
+                part /= np.where(length > 0, length, 1)
+            X[:, start : start + each.width] = part
             start += each.width
         return X
+
+    def _load_of(self, one: FeatureSet, rows: pd.DataFrame, view: int = 0) -> np.ndarray:
+        """Load the embeddings that one of the sets has of some rows of `complete`."""
+        which = self.feature_sets.index(one)
+        if which:
+            rows = rows.assign(sha256=self._hashes[which - 1].loc[rows["_row"]].to_numpy())
+        return one.load(rows, view=view)
+
+    def _describe_scales(self) -> list[str]:
+        """Say in a note if the sets' rows are of unlike length."""
+        some = self.complete[self.complete["status"] == "ok"].iloc[:SAMPLE]
+        parts = [self._load_of(each, some) for each in self.feature_sets]
+        lengths = [float(np.sqrt(np.square(part).sum(axis=1).mean())) for part in parts]
+        if max(lengths) <= UNLIKE * min(lengths):
+            return []
+        told = ", ".join(f"{f.folder} {n:.3g}" for f, n in zip(self.feature_sets, lengths, strict=True))
+        return [
+            f"the feature sets differ in scale (length of a row: {told}), and the longest outweighs the others"
+        ]
 
 
 def open_alternatives(folders: Iterable[str | Path | Remote]) -> dict[str, JoinedFeatures]:
@@ -145,15 +183,19 @@ def _join_fingerprints(fingerprints: list[dict]) -> dict:
 
 def open_features(
     folders: str | Path | Remote | FeatureSet | JoinedFeatures | Iterable[str | Path | Remote],
+    *,
+    balance: bool = True,
 ) -> FeatureSet | JoinedFeatures:
     """Open a feature set, or several as one.
 
     Parameters
     ----------
-    folders : str, path, or list of them; what is open already is given back
+    folders : str, path, or list of them; or what is open already
+    balance : bool, default=True
+        As for `JoinedFeatures`.
     """
     if isinstance(folders, FeatureSet | JoinedFeatures):
         return folders
     folders = [folders] if isinstance(folders, str | Path | Remote) else list(dict.fromkeys(folders))
     sets = [FeatureSet(folder) for folder in folders]
-    return sets[0] if len(sets) == 1 else JoinedFeatures(sets)
+    return sets[0] if len(sets) == 1 else JoinedFeatures(sets, balance=balance)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from ftransfer.cells import find_separator, read_header, read_labels, read_text, without_minus_one
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.features.columns import EMBEDDING, Column, choose_features, find_named, match
+from ftransfer.features.columns import EMBEDDING, ENOUGH, WHOLE, Column, choose_features, find_named, match
 from ftransfer.features.manifest import LABELS
 from ftransfer.storage.claims import refuse_bomb
 
@@ -231,9 +231,11 @@ class _Cells:
     """A column that is read piece by piece."""
 
     def __init__(self, name: str):
-        self.name, self.pieces = name, []
+        self.name = name
+        self.pieces: list[np.ndarray | int] = []  # of a piece without numbers its length alone
         self.n_rows = self.n_numbers = self.n_texts = 0
-        self.text, self.whole = None, True
+        self.text: tuple[int, str] | None = None
+        self.whole = True
 
     def add_texts(self, cells: pa.Array) -> "_Cells":
         """Add cells of text, those of numbers as numbers."""
@@ -295,7 +297,8 @@ def _choose(file: Path, content: _Content, features) -> tuple[np.ndarray, list[C
         )
     if wanted:
         X = content.lists[wanted[0]]
-        _refuse_row_numbers(file, X)
+        if not features:
+            _refuse_other_numbers(file, X)
         return X, [], wanted[:1]
     chosen = choose_features(file, content.columns, features)
     if not chosen or not any(column.n_numbers for column in chosen):
@@ -311,14 +314,20 @@ def _choose(file: Path, content: _Content, features) -> tuple[np.ndarray, list[C
     return X, chosen, [column.name for column in chosen]
 
 
-def _refuse_row_numbers(file: Path, X: np.ndarray) -> None:
-    few = X[:5]
-    for i in np.flatnonzero((few == np.floor(few)).all(axis=0)) if len(X) else ():
-        column = X[:, i]
-        if Column(str(i), column, len(X), whole=bool((column == np.floor(column)).all())).counts_rows:
+def _refuse_other_numbers(file: Path, X: np.ndarray) -> None:
+    """Refuse arrays with a number a row that counts the rows, or is whole where the others are not."""
+    few = X[:ENOUGH]
+    whole = np.flatnonzero((few == np.floor(few)).all(axis=0) & (len(X) >= ENOUGH))
+    columns = [
+        Column(str(i), X[:, i], len(X), whole=bool((X[:, i] == np.floor(X[:, i])).all())) for i in whole
+    ]
+    fractions = sum(not column.whole for column in columns) + X.shape[1] - len(columns) > X.shape[1] / 2
+    for column in columns:
+        doubt = "counts the rows" if column.counts_rows else WHOLE if fractions and column.tells_kinds else ""
+        if doubt:
             raise FtransferError(
-                f"{file}: number {i} of each row (from 0) counts the rows, so it is not a feature; leave it out by "
-                f"--ignore {i}"
+                f"{file}: number {column.name} of each row (from 0) {doubt}. Is it a feature? Leave it out by --ignore "
+                f"{column.name}, or take all by --features '*'"
             )
 
 

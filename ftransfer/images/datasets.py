@@ -8,6 +8,7 @@ from urllib.error import URLError
 import numpy as np
 import pandas as pd
 
+from ftransfer.cells import read_labels
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.images.table import image_table
 
@@ -27,7 +28,7 @@ def dataset_table(location: str) -> pd.DataFrame:
     targets = _targets(data, name)
     classes = getattr(data, "classes", None)
     width = len(str(len(targets)))
-    label = [None if t < 0 else str(classes[t]) if classes is not None else str(t) for t in targets]
+    label = read_labels(None if t < 0 else classes[t] if classes is not None else t for t in targets)
     return image_table(root, [f"{i:0{width}d}" for i in range(len(targets))], label, name)
 
 
@@ -49,21 +50,34 @@ def open_dataset(root: str):
     elif "split" in takes:
         # EMNIST alone takes both: `split` is then its variant, and it is read whole from `train`
         options["split"] = split
+    damaged = []
     try:
         try:
             return make(**options)
-        except (RuntimeError, FileNotFoundError):
+        except (RuntimeError, FileNotFoundError) as error:
+            damaged = _files_of(make, Path(folder)) if "corrupt" in str(error) else []
             if "download" not in takes:
                 raise
             return make(**options, download=True)
     except (URLError, OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if damaged:
+            raise FtransferError(
+                f"torchvision data set {name}: the files in {damaged[0]} are incomplete, or not of the checksum that "
+                f"torchvision expects, and others cannot be downloaded ({reason}); delete them and put whole ones there"
+            ) from error
         raise FtransferError(
-            f"torchvision data set {name} is not in {folder} and cannot be downloaded "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
+            f"torchvision data set {name} is not in {folder} and cannot be downloaded ({reason}); "
             f"put its files there, or name their folder: torchvision:{name}:{split}:FOLDER"
         ) from error
     except (ValueError, TypeError, ImportError) as error:
         raise FtransferError(f"torchvision data set {name} cannot be opened: {error}") from error
+
+
+def _files_of(make, folder: Path) -> list[Path]:
+    """Name what there is of a data set, where torchvision keeps it."""
+    names = [getattr(make, "base_folder", None), make.__name__, make.__name__.lower()]
+    return [folder / name for name in names if name and (folder / name).exists()]
 
 
 def _targets(data, name: str) -> list[int]:

@@ -6,29 +6,40 @@ in a store also ``size, mtime`` as they were listed.
 nobody gave one.
 """
 
-import os
-import sys
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 
+from ftransfer.cells import read_label
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.images.datasets import dataset_table
-from ftransfer.images.table import COLUMNS, LISTED, escape_bytes, image_table, read_table, stat_listed
-from ftransfer.storage.places import READERS, Remote, is_remote, list_folders, place
+from ftransfer.images.kinds import describe_passed_over, kind_of
+from ftransfer.images.layout import name_domains, name_folders
+from ftransfer.images.listing import list_folder
+from ftransfer.images.shards import is_shard, list_shard
+from ftransfer.images.table import COLUMNS, LISTED, TABLES, image_table, read_table
+from ftransfer.storage.places import Remote, is_remote, place
 
-SUFFIXES = tuple(".jpg .jpeg .jpe .png .ppm .pgm .pbm .bmp .gif .tif .tiff .webp .avif .jp2".split())  # noqa: SIM905
 
-
-def find_images(location, *, domain=None, labels=True, allow_outside=False) -> pd.DataFrame:
+def find_images(
+    location,
+    *,
+    domain: str | None = None,
+    labels: bool = True,
+    allow_outside: bool = False,
+    layout: str | None = None,
+    columns: dict[str, str | None] | None = None,
+) -> pd.DataFrame:
     """List the images of a folder, a table or a torchvision data set.
 
     Parameters
     ----------
     location : str or path
-        A folder ``<root>/<domain>/<class>/*`` (a domain without class folders is unlabelled), or
-        ``<root>/<class>/*`` or ``<root>/*`` with `domain` given; a ``.csv`` or ``.parquet`` table with
-        the column ``path`` (relative to the table's folder) and, if known, ``label`` and ``domain``;
+        A folder ``<root>/<domain>/<class>/*`` (a domain without class folders is unlabelled; see `layout`), or
+        ``<root>/<class>/*`` or ``<root>/*`` with `domain` given; a ``.csv``, ``.tsv`` or ``.parquet`` table with
+        the column ``path`` (relative to the table's folder) and, if known, ``label`` and ``domain``; a
+        ``.txt`` list of a path and a label a line; a ``.tar`` of WebDataset or a ``.parquet`` with a column of images,
+        or a folder of such (``<domain>/*.tar``, or with `domain` given);
         ``torchvision:NAME`` or ``torchvision:NAME:SPLIT`` for a data set of torchvision, looked for
         under ``$TORCH_HOME/datasets`` (``torchvision:NAME:SPLIT:FOLDER``: under FOLDER) and downloaded
         if it is not there. Folders and tables may be URLs that fsspec knows, ``s3://bucket/photos``.
@@ -38,114 +49,86 @@ def find_images(location, *, domain=None, labels=True, allow_outside=False) -> p
         Whether folder names, or the column ``label``, are taken as labels.
     allow_outside : bool, default=False
         Whether paths in a table may be absolute or lead out of the table's folder.
+    layout : str, optional
+        What each level of folders is: ``domain/class`` (the default), ``domain/*/class``, ``class/domain`` ... Folders
+        called train, test, images and the like are passed over by themselves.
+    columns : dict, optional
+        Where ``path``, ``label`` and ``domain`` are in a table, if not under these names.
 
     Returns
     -------
     DataFrame with the string columns ``root, path, label, domain``, sorted by path; of images in a store, with
-    ``size`` and ``mtime`` too, see `stat_image`.
+    ``size`` and ``mtime`` too, see `stat_image`. Its ``attrs`` hold ``passed_over``, how many files that look like
+    pictures, and folders, were passed over, by kind; and ``notes``, how folders were understood.
 
     Raises
     ------
     FtransferError
         If nothing is there, no image is found, or it cannot be told which folder is a domain.
     """
-    location = str(location)
+    location, domain = str(location), read_label(domain)
     if location.startswith("torchvision:"):
         table = dataset_table(location)
         table["domain"] = table["domain"] if domain is None else domain
     else:
         path = place(location)
         if path.is_dir():
-            table = _folder_table(path.resolve(), domain, labels)
+            table = _folder_table(path.resolve(), domain, labels, layout, columns)
         elif not path.exists():
             there = isinstance(path, Remote) or path.parent.is_dir()
             near = sorted(p.name for p in path.parent.iterdir()) if there else []
             raise unknown("folder or table", path.name, near, plural=f"in {path.parent}")
-        elif path.suffix.lower() in (".csv", ".parquet"):
-            table = read_table(path.resolve(), domain, allow_outside)
+        elif not isinstance(path, Remote) and path.is_file() and is_shard(path):
+            table = _shard_table(path.resolve().parent, path.name, domain, columns)
+        elif path.suffix.lower() in TABLES:
+            table = read_table(path.resolve(), domain, allow_outside, columns)
         else:
+            kind = kind_of(path.name, None if isinstance(path, Remote) else str(path))
+            passed = describe_passed_over({kind: 1}) if kind else ""
             raise FtransferError(
-                f"{location} is one file; IMAGES is a folder, a .csv or .parquet table, or torchvision:NAME"
+                f"{location} is one file; IMAGES is a folder, a .csv, .tsv or .parquet table, or torchvision:NAME"
+                f"{passed and f'; {passed}'}"
             )
     if not labels:
         table["label"] = None
-    return table[COLUMNS + LISTED * is_remote(location)].reset_index(drop=True)
+    attrs = {"passed_over": {}, "notes": [], **table.attrs}
+    table = table[COLUMNS + LISTED * is_remote(location)].reset_index(drop=True)
+    table.attrs = attrs
+    return table
 
 
-def _folder_table(root: Path | Remote, domain: str | None, labels: bool) -> pd.DataFrame:
-    found, other = _list_remote(root) if isinstance(root, Remote) else _list_folder(root)
-    listed = found if isinstance(root, Remote) else None
-    paths = sorted(found, key=lambda path: path.replace("/", "\0"))  # folder by folder
-    if not paths:
-        held = f"; it holds only {', '.join(sorted(other)[:8])}" if other else "; it is empty"
-        raise FtransferError(f"no images found in {root}{held} (images end in .jpg, .png, .webp, .tif ...)")
-    depth = {p.count("/") + 1 for p in paths}
-    if domain is not None:
-        label = [_folder(p, 0) if labels and "/" in p else None for p in paths]
-        if labels and min(depth) > 2:
-            inside = sorted({p.split("/", 1)[0] for p in paths})
-            raise FtransferError(
-                f"{root} looks like <domain>/<class>/*, with the folders {', '.join(inside[:5])}; leave out "
-                f"--domain, or give {root / inside[0]} with --domain {inside[0]}"
-            )
-        return image_table(root, paths, label, domain, listed)
-    if max(depth) <= 2 and labels or min(depth) == 1:
+def _folder_table(
+    root: Path | Remote, domain: str | None, labels: bool, layout: str | None, columns: dict | None
+) -> pd.DataFrame:
+    found = list_folder(root)
+    paths = sorted(found.paths, key=lambda path: path.replace("/", "\0"))  # folder by folder
+    if not paths and not found.shards:
+        held = f"; it holds only {', '.join(sorted(found.other)[:8])}" if found.other else "; it is empty"
+        passed = describe_passed_over(found.passed_over)
         raise FtransferError(
-            f"{root} has no <domain>/<class>/ folders; if all its images are of one domain, name it: "
-            f"--domain NAME"
+            f"no images found in {root}{held} (images end in .jpg, .png, .webp, .tif ...){passed and f'; {passed}'}"
         )
-    label = [_folder(p, 1) if labels and p.count("/") > 1 else None for p in paths]
-    return image_table(root, paths, label, [_folder(p, 0) for p in paths], listed)
+    tables: list[pd.DataFrame] = []
+    notes: list[str] = []
+    if paths and labels:
+        label, domains, notes = name_folders(root, paths, domain, layout)
+        tables.append(image_table(root, paths, label, domains, found.paths))
+    elif paths:
+        tables.append(image_table(root, paths, None, domain or name_domains(root, paths), found.paths))
+    for shard in sorted(found.shards) if isinstance(root, Path) else ():
+        inside = domain or (name_domains(root, [shard])[0] if "/" in shard else None)
+        tables.append(_shard_table(root, shard, inside, columns))
+    table = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
+    table.attrs = {"passed_over": dict(found.passed_over), "notes": notes}
+    return table
 
 
-def _folder(path: str, level: int) -> str:
-    """Name one of the folders on a path; a million images share the few names."""
-    return sys.intern(escape_bytes(path.split("/", level + 1)[level]))
-
-
-def _list_folder(root: Path) -> tuple[list[str], set[str]]:
-    """Return the paths of the images in a folder, and the suffixes of what else is there."""
-    paths, other, seen = [], set(), {os.path.realpath(root)}
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=_refuse):
-        folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
-        # a folder that is reached twice, by a link, is read once: links may lead in circles
-        folders[:] = [f for f in folders if os.path.realpath(os.path.join(folder, f)) not in seen]
-        seen.update(os.path.realpath(os.path.join(folder, f)) for f in folders)
-        inside = Path(folder).relative_to(root).as_posix()
-        inside = "" if inside == "." else f"{inside}/"
-        for name in files + [f for f in folders if _poses_as_image(os.path.join(folder, f))]:
-            suffix = os.path.splitext(name)[1].lower()
-            if name.startswith("."):
-                continue
-            if suffix in SUFFIXES:
-                paths.append(inside + name)
-            else:
-                other.add(suffix or name)
-    return paths, other
-
-
-def _list_remote(root: Remote) -> tuple[dict[str, tuple], set[str]]:
-    """Do the same in a store, one call a folder; of each image, with what `stat_image` says."""
-    paths, other, folders = {}, set(), [PurePosixPath()]
-    while folders:
-        now, folders = folders[:READERS], folders[READERS:]  # what a call returns is large
-        for child, path in list_folders(root, now):
-            suffix = child.suffix.lower()
-            if child.name.startswith((".", "__MACOSX")):
-                continue
-            if child.is_dir():
-                folders.append(path)
-            elif suffix in SUFFIXES:
-                paths[str(path)] = stat_listed(child)
-            else:
-                other.add(suffix or child.name)
-    return paths, other
-
-
-def _poses_as_image(folder: str) -> bool:
-    """Whether an empty folder bears the name of an image: it is listed, and then cannot be read."""
-    return os.path.splitext(folder)[1].lower() in SUFFIXES and not os.listdir(folder)
-
-
-def _refuse(error: OSError):
-    raise FtransferError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+def _shard_table(root: Path, shard: str, domain: str | None, columns: dict | None) -> pd.DataFrame:
+    """List the images of a shard; its own domains count where `domain` is not given."""
+    found = list_shard(root / shard, columns)
+    domains = domain or found.domains
+    if domain is None and None in domains:
+        raise FtransferError(
+            f"{root / shard} does not say of each image which domain it is of; name the domain of all: --domain NAME"
+        )
+    return image_table(root, [f"{shard}#{key}" for key in found.keys], found.labels, domains)

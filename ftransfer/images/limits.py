@@ -26,7 +26,7 @@ TOTAL = max(MAX_DECODED, 2**28 * (os.cpu_count() or 1))  # bytes of all large on
 OF_A_PROCESS = 2**29  # bytes; where processes read, a larger one waits until it is the only such
 SMALL = 2**26  # bytes; a picture that takes less need not wait for the others
 # bytes a pixel, as measured: what a decoder takes beside the image, and RGB with what is made of it, as an array
-CODEC = {"JPEG2000": 12, "AVIF": 8, "WEBP": 10}
+CODEC = {"JPEG2000": 12, "AVIF": 8, "HEIF": 8, "WEBP": 10}
 PROGRESSIVE = 6  # two a coefficient
 AFTERWARDS = 10
 

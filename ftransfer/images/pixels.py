@@ -4,13 +4,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib.util import find_spec
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from ftransfer.images import limits
 
-FORMATS = ["JPEG", "MPO", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000"]
+FORMATS = ["JPEG", "MPO", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "HEIF"]
 BLOCK = 2**20  # pixels
 # What Pillow raises of a bad image.
 UNREADABLE = (OSError, ValueError, SyntaxError, OverflowError, MemoryError)
@@ -74,7 +75,7 @@ def _to_upright_rgb(image: Image.Image, reduce_to: int | None) -> Image.Image:
         image.draft(None, (reduce_to, reduce_to))
     kind = image.format
     ImageOps.exif_transpose(image, in_place=True)  # without a copy where it stands upright
-    image = _eight_bits(image, kind)
+    image = eight_bits(image, kind)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -82,11 +83,21 @@ def _to_upright_rgb(image: Image.Image, reduce_to: int | None) -> Image.Image:
 def _formats() -> list[str]:
     """Name the formats to decode: none that starts another program, as Pillow does for EPS."""
     Image.init()
+    if find_spec("pillow_heif"):  # the extra [heif]
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _eight_bits(image: Image.Image, kind: str) -> Image.Image:
-    """Scale 16-bit grey; `convert` would clip it, and take pixels of any other range for black or white."""
+def eight_bits(image: Image.Image, kind: str | None) -> Image.Image:
+    """Scale 16-bit grey, 0 to 65535, to 8 bits; `convert` would clip it.
+
+    Raises
+    ------
+    ValueError
+        If its pixels have no known range: `convert` would take them for black or white.
+    """
     # of mode I, PNG and PGM are 16-bit, too
     if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
         scaled = Image.new("L", image.size)

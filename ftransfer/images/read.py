@@ -11,6 +11,7 @@ from PIL import Image
 
 from ftransfer.images.datasets import open_dataset
 from ftransfer.images.limits import refuse_large_file
+from ftransfer.images.shards import read_from_shard, split_name
 from ftransfer.storage.places import Unreachable, is_remote, place
 from ftransfer.storage.reading import open_regular
 
@@ -32,11 +33,17 @@ def _original(stored: str) -> str:
 
 
 def read_bytes(root: str, path: str) -> bytes:
-    """Read the bytes of an image; they name its content. A data set's image is written as PPM or PNG."""
+    """Read the bytes of an image; they name its content. A data set's image is written as PPM or PNG.
+
+    An image of a shard is named ``shard.tar#key``, see `ftransfer.images.shards`.
+    """
     if is_remote(root):
         return (place(_original(root)) / _original(path)).read_bytes()
     if not root.startswith("torchvision:"):
-        with open_regular(_on_disk(root, path), buffering=0) as content:
+        file = _on_disk(root, path)
+        if shard := split_name(file):
+            return read_from_shard(*shard)
+        with open_regular(file, buffering=0) as content:
             refuse_large_file(os.fstat(content.fileno()).st_size)
             return content.readall()
     data = open_dataset(root)
@@ -55,11 +62,23 @@ def stat_image(root: str, path: str) -> tuple[int | None, int | None]:
     or from what else the store tells of its content.
     """
     try:
-        found = os.stat(_on_disk(root, path))
+        file = _on_disk(root, path)
+        shard = split_name(file)  # which changes as a whole
+        found = os.stat(shard[0] if shard else file)
     except (OSError, ValueError):
         return None, None
     changed = max(found.st_mtime_ns, found.st_ctime_ns)
     return found.st_size, changed if time.time_ns() - changed > 2e9 else None
+
+
+def is_still_there(root: str, path: str) -> bool:
+    """Whether an image's file is there, readable or not; of a data set's image it is taken for granted."""
+    if is_remote(root):
+        return (place(_original(root)) / _original(path)).exists()
+    if root.startswith("torchvision:"):
+        return True
+    file = _on_disk(root, path)
+    return os.path.lexists(file) or split_name(file) is not None
 
 
 def full_path(root: str, path: str) -> str:

@@ -6,12 +6,24 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from ftransfer.cells import (
+    NAMES,
+    find_column,
+    find_separator,
+    read_header,
+    read_labels,
+    read_rows,
+    read_text,
+    without_minus_one,
+)
 from ftransfer.errors import FtransferError, unknown
+from ftransfer.images.kinds import is_image
 from ftransfer.storage.claims import refuse_bomb
-from ftransfer.storage.places import Remote, clean, list_folders, place
+from ftransfer.storage.places import Remote, Unreachable, clean, list_folders, place
 from ftransfer.storage.reading import refuse_irregular
 
 COLUMNS = ["root", "path", "label", "domain"]
+TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet")
 LISTED = ["size", "mtime"]  # of images in a store
 
 
@@ -38,43 +50,81 @@ def storable(path: str) -> str:
     return escape_bytes(path.replace("\\", "\\\\"))
 
 
-def read_table(file: Path | Remote, domain: str | None, allow_outside: bool) -> pd.DataFrame:
-    try:
-        given = _read_columns(file).astype(object)  # here, where text that is no Unicode comes to light
-    except FtransferError:
-        raise
-    except (ValueError, OSError, TypeError, ArithmeticError, RuntimeError) as error:  # of pandas and pyarrow
-        raise FtransferError(f"{file} cannot be read as a table: {str(error)[:200]}") from error
-    if "path" not in given.columns:
+def read_table(
+    file: Path | Remote, domain: str | None, allow_outside: bool, columns: dict[str, str | None] | None = None
+) -> pd.DataFrame:
+    """Read a table of images, or a list of paths and labels.
+
+    Parameters
+    ----------
+    file : Path or Remote
+        ``.csv``, ``.tsv``, ``.txt`` or ``.parquet``, with a column path; or a ``.txt`` without a header, a path and its
+        label a line.
+    domain : str, optional
+        Of all rows.
+    allow_outside : bool
+        See `find_images`.
+    columns : dict, optional
+        Where ``path``, ``label`` and ``domain`` are under other names.
+
+    Raises
+    ------
+    FtransferError
+        If it cannot be read as said, or names what is no file below its folder.
+    """
+    given, columns = _read_columns(file), columns or {}
+    names = list(given)
+    path = find_column(file, names, "path", columns.get("path"))
+    if path is None:
         raise FtransferError(
-            f"{file} needs a column 'path'; its columns: {', '.join(map(str, given.columns))}"
+            f"{file} needs a column 'path'; its columns: {', '.join(names)}; name another: --path-column"
         )
     if given.empty:
         raise FtransferError(f"{file} has no rows")
-    if given["path"].isna().any():
+    cells = [read_text(value) for value in given[path]]
+    if None in cells:
+        raise FtransferError(f"{file} has rows without a path, the first is row {cells.index(None) + 1}")
+    paths = [cell for cell in cells if cell is not None]
+    of_domain = find_column(file, names, "domain", columns.get("domain")) if domain is None else None
+    if domain is None and of_domain is None:
         raise FtransferError(
-            f"{file} has rows without a path, the first is row {given['path'].isna().argmax() + 1}"
+            f"{file} has no column 'domain'; give one, name another: --domain-column, or --domain NAME for all rows"
         )
-    if domain is None and "domain" not in given.columns:
-        raise FtransferError(f"{file} has no column 'domain'; give one, or --domain NAME for all rows")
-    paths, listed = _texts(given["path"]), None
-    if isinstance(file, Remote):
-        paths = [_inside(file, path) for path in paths]
-        asked = list_folders(file.parent, sorted({path.parent for path in paths}))
-        paths, listed = [str(path) for path in paths], {str(path): stat_listed(c) for c, path in asked}
-    inside = None if isinstance(file, Remote) else file.parent.resolve()
-    for path in paths if inside else ():
-        if "://" in path or "\0" in path:
-            raise FtransferError(f"{file} names {path!r:.200}, which is no file; fetch remote images before")
-        if not allow_outside and not Path(os.path.realpath(inside / path)).is_relative_to(inside):
-            raise FtransferError(
-                f"{file} names {path}, which lies outside {inside}; --allow-outside permits it"
-            )
-    label = _texts(given["label"]) if "label" in given.columns else None
-    domains = _texts(given["domain"]) if domain is None else domain
+    domains = read_labels(given[of_domain]) if domain is None else domain
     if domain is None and None in domains:
         raise FtransferError(f"{file} has rows without a domain; give each one, or --domain NAME for all")
+    of_label = find_column(file, names, "label", columns.get("label"))
+    label = without_minus_one(read_labels(given[of_label]), file) if of_label else None
+    paths, listed = _refuse_outside(file, paths, allow_outside)
     return image_table(file.parent, paths, label, domains, listed)
+
+
+def _refuse_outside(file: Path | Remote, paths: list[str], allow_outside: bool):
+    """Return the paths as they are on this system, and of a store what it says of each; refuse what lies elsewhere."""
+    if isinstance(file, Remote):
+        inside = [_inside(file, path) for path in paths]
+        asked = list_folders(file.parent, sorted({path.parent for path in inside}))
+        return [str(path) for path in inside], {str(path): stat_listed(c) for c, path in asked}
+    folder = file.parent.resolve()
+    paths = _from_windows(folder, paths)
+    for path in paths:
+        if "://" in path or "\0" in path:
+            raise FtransferError(f"{file} names {path!r:.200}, which is no file; fetch remote images before")
+        if not allow_outside and not Path(os.path.realpath(folder / path)).is_relative_to(folder):
+            raise FtransferError(
+                f"{file} names {path}, which lies outside {folder}; --allow-outside permits it"
+            )
+    return paths, None
+
+
+def _from_windows(folder: Path, paths: list[str]) -> list[str]:
+    """Turn backslashes between folders around, where a table was written on Windows."""
+    if os.sep == "\\":
+        return paths
+    return [
+        path.replace("\\", "/") if "\\" in path and not os.path.lexists(folder / path) else path
+        for path in paths
+    ]
 
 
 def _inside(file: Remote, path: str) -> PurePosixPath:
@@ -94,14 +144,53 @@ def _inside(file: Remote, path: str) -> PurePosixPath:
 
 
 def _read_columns(file: Path | Remote) -> pd.DataFrame:
-    refuse_irregular(file)
-    if not isinstance(file, Remote):
-        refuse_bomb(file)
-    content = io.BytesIO(file.read_bytes()) if isinstance(file, Remote) else file
-    return pd.read_csv(content, dtype=str) if file.suffix.lower() == ".csv" else pd.read_parquet(content)
+    """Read a table of texts; only an empty cell is missing.
+
+    Raises
+    ------
+    FtransferError
+        If it cannot be read.
+    """
+    try:
+        refuse_irregular(file)
+        if not isinstance(file, Remote):
+            refuse_bomb(file)
+        if file.suffix.lower() == ".parquet":
+            table = pd.read_parquet(io.BytesIO(file.read_bytes()) if isinstance(file, Remote) else file)
+            table = table.reset_index() if any(table.index.names) else table
+            table.columns = read_header(table.columns, file)
+            return table.astype(object)  # here, where text that is no Unicode comes to light
+        content = file.read_bytes()
+        if file.suffix.lower() == ".txt" and (listed := _read_list(content.decode("utf-8-sig"))) is not None:
+            return listed
+        return read_rows(content, file, file.suffix.lower())
+    except (FtransferError, Unreachable):
+        raise
+    except (ValueError, OSError, TypeError, ArithmeticError, RuntimeError) as error:  # of pandas and pyarrow
+        raise FtransferError(f"{file} cannot be read as a table: {str(error)[:200]}") from error
 
 
-def read_labels(location, columns) -> pd.DataFrame:
+def _read_list(text: str) -> pd.DataFrame | None:
+    """Read a path and its label a line, as DomainNet has them; None if the first line names columns.
+
+    The first folder of a path is its domain, if all lie in folders two deep or more.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first = lines[0] if lines else ""
+    names = {name.strip().strip('"').lower() for name in first.split(find_separator(first))}
+    if names & set(NAMES["path"]) or not any(is_image(word) for word in (first, first.rsplit(None, 1)[0])):
+        return None
+    rows = []
+    for line in lines:
+        path, _, label = line.rpartition("\t" if "\t" in line else " ")
+        bare = not path or is_image(label)
+        path = line if bare else path.strip()
+        rows.append((path, None if bare else label, path.split("/")[0] if path.count("/") > 1 else None))
+    table = pd.DataFrame(rows, columns=["path", "label", "domain"], dtype=object)
+    return table.drop(columns="domain") if table["domain"].isna().any() else table
+
+
+def read_label_columns(location, columns) -> pd.DataFrame:
     """Read columns of labels of the table that `find_images` was given, row by row; missing where there is none.
 
     Raises
@@ -110,14 +199,11 @@ def read_labels(location, columns) -> pd.DataFrame:
         If `location` is no table, or a column is not there.
     """
     file = place(str(location))
-    if file.suffix.lower() not in (".csv", ".parquet"):
-        raise FtransferError("--label-column needs a .csv or .parquet table as IMAGES")
+    if file.suffix.lower() not in TABLES:
+        raise FtransferError(f"--label-column needs a table as IMAGES: {', '.join(TABLES)}")
     table = _read_columns(file)
     for column in columns:
         if column not in table:
             raise unknown("label column", column, table.columns)
-    return pd.DataFrame({column: _texts(table[column]) for column in columns}, dtype=object)
-
-
-def _texts(values: pd.Series) -> list:
-    return [str(value) if known else None for value, known in zip(values, values.notna(), strict=True)]
+    found = {column: without_minus_one(read_labels(table[column]), file) for column in columns}
+    return pd.DataFrame(found, dtype=object)

@@ -13,7 +13,9 @@ from safetensors.numpy import load, save
 from ftransfer.errors import FtransferError
 from ftransfer.features.fingerprint import name_difference
 from ftransfer.features.probe import compare_lengths, compare_probes, read_probe
-from ftransfer.images.find import SUFFIXES, find_images
+from ftransfer.images.find import find_images
+from ftransfer.images.kinds import is_image
+from ftransfer.images.pixels import eight_bits
 from ftransfer.images.table import COLUMNS
 from ftransfer.storage.places import Remote, is_remote, place
 
@@ -27,7 +29,7 @@ def find_new_images(location, *, allow_outside=False, labelled=False) -> pd.Data
     With `labelled` as `find_images` does it, with domains and labels; class folders alone are of one domain.
     """
     path = place(str(location))
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
+    if path.is_file() and is_image(path.name):
         return _table([path])
     if labelled:
         one = path.is_dir() and not any(path.glob("*/*/*"))
@@ -265,11 +267,15 @@ def _backbone(
 
 
 def _file(image, folder: Path, i: int):
-    """Name the file of an image; one in memory is written to a file, pixel for pixel."""
+    """Name the file of an image; one in memory is written to a file, pixel for pixel, as far as files are read."""
     if not isinstance(image, Image.Image):
         return place(image) if is_remote(image) else image
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("CMYK", "F", "HSV", "LAB", "YCbCr"):  # PNG cannot hold these
+    kind = image.format or ""
+    try:
+        image = eight_bits(ImageOps.exif_transpose(image), kind)
+    except ValueError as error:
+        raise FtransferError(f"picture {i} (from 0) cannot be used: {error}") from error
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):  # PNG cannot hold the others
         image = image.convert("RGB")
     image.save(folder / f"{i}.png")
     return folder / f"{i}.png"

@@ -1,12 +1,13 @@
 """Label new images with a model: the backbone that its fingerprint names, the same extraction, a table of labels."""
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from ftransfer.errors import unknown
+from ftransfer.errors import FtransferError, unknown
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.manifest import LABELS
 from ftransfer.model.new_images import check_features
@@ -14,6 +15,7 @@ from ftransfer.storage.places import place
 from ftransfer.storage.writing import write_whole, writing
 
 CHUNK = 8192  # rows that are predicted at a time
+KINDS = (".csv", ".tsv", ".parquet")  # that predictions are written as
 
 
 @dataclass
@@ -47,7 +49,7 @@ def write_predictions(
     count: bool = False,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Labelled:
-    """Label every image of a feature set, part by part, into a CSV file that appears whole or not at all.
+    """Label every image of a feature set, part by part, into a table that appears whole or not at all.
 
     Parameters
     ----------
@@ -56,6 +58,7 @@ def write_predictions(
     features : FeatureSet
         Of the model's fingerprint.
     out : str or path
+        A ``.csv``, ``.tsv`` or ``.parquet`` file.
         The columns: ``root, path``, those of `Model.describe`, and ``error``, why an image has no label. Of several
         models, the columns of each: ``NAME, NAME probability, NAME distance, NAME far``.
     domain : str, optional
@@ -70,6 +73,7 @@ def write_predictions(
     FtransferError
         If the features are of another fingerprint, are not complete, or the file cannot be written.
     """
+    kind = refuse_other_kinds(out)
     models = model if isinstance(model, dict) else {"": model}
     for each in models.values():
         check_features(each, features)
@@ -94,13 +98,35 @@ def write_predictions(
                 for label, n in table[name or "label"].value_counts().items():
                     label = f"{name} {label}".strip()
                     did.labels[label] = did.labels.get(label, 0) + n
-            yield table.to_csv(index=False, header=start == 0).encode("utf-8", "backslashreplace")
+            yield table, start
             progress(len(table))
 
     out = place(out)
     with writing(out):
-        write_whole(out, pieces())
+        if kind == ".parquet":
+            content = io.BytesIO()
+            pd.concat([table for table, _ in pieces()]).to_parquet(content, index=False)
+            write_whole(out, content.getvalue())
+        else:
+            text = {"index": False, "sep": "," if kind == ".csv" else "\t"}
+            lines = (table.to_csv(header=start == 0, **text) for table, start in pieces())
+            write_whole(out, (line.encode("utf-8", "backslashreplace") for line in lines))
     return did
+
+
+def refuse_other_kinds(out) -> str:
+    """Return the kind of table that a name asks for; refuse one that cannot be written.
+
+    Raises
+    ------
+    FtransferError
+    """
+    kind = place(out).suffix.lower()
+    if kind not in KINDS:
+        raise FtransferError(
+            f"predictions are written as {', '.join(KINDS)}; {out} ends in {kind or 'none of them'}"
+        )
+    return kind
 
 
 def _describe(models, features: FeatureSet, rows: pd.DataFrame) -> pd.DataFrame:
