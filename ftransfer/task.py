@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 
 from ftransfer.adapt import domain_codes
+from ftransfer.cells import read_label, read_labels, read_rows
 from ftransfer.errors import FtransferError, unknown
+from ftransfer.features.label_map import guess_pair, read_label_map, rename
 from ftransfer.features.manifest import LABELS
 from ftransfer.features.protocol import Features
 from ftransfer.storage.places import local
-from ftransfer.storage.reading import refuse_irregular
+from ftransfer.storage.reading import read_bytes
 
 
 @dataclass(frozen=True)
@@ -95,18 +97,40 @@ class Answers:
     ----------
     codes : ndarray of shape (n_target,), int
         Index into the classes; -1 where the label is not known, -2 for a class that no source has.
+    copies : ndarray of shape (n_target,), int, optional
+        The same for copies of source images, which are not among `codes`: to be right on them is no transfer.
     """
 
-    def __init__(self, codes: np.ndarray) -> None:
-        self.codes = codes
+    def __init__(self, codes: np.ndarray, copies: np.ndarray | None = None) -> None:
+        self.codes, self.copies = codes, copies
 
     def __bool__(self) -> bool:
         return bool((self.codes != -1).any())
 
     def accuracy(self, predicted: np.ndarray) -> float:
         """Share of the labelled target rows that were predicted right; NaN where none has a label."""
-        known = self.codes != -1
-        return float(np.mean(predicted[known] == self.codes[known])) if known.any() else float("nan")
+        return _accuracy(self.codes, predicted)
+
+    @property
+    def describes_copies(self) -> bool:
+        """Whether copies of source images have labels."""
+        return self.copies is not None and bool((self.copies != -1).any())
+
+    def describe_copies(self, predicted: np.ndarray) -> list[str]:
+        """Say in a note how the accuracy on copies of source images differs from that on the others."""
+        if self.copies is None or not self.describes_copies:
+            return []
+        count = int((self.copies != -1).sum())
+        rest = f"; {self.accuracy(predicted):.1%} of the others, which count" if self else ""
+        return [
+            f"copies of source images among the target's: {_accuracy(self.copies, predicted):.1%} of {count} are "
+            f"right{rest}"
+        ]
+
+
+def _accuracy(codes: np.ndarray, predicted: np.ndarray) -> float:
+    known = codes != -1
+    return float(np.mean(predicted[known] == codes[known])) if known.any() else float("nan")
 
 
 def load_task(
@@ -117,6 +141,7 @@ def load_task(
     classes: str | Sequence[str] = "strict",
     label: str | None = None,
     leave_target_out: bool = False,
+    label_map: dict[str, str] | str | Path | None = None,
 ) -> Task:
     """Take source and target rows from a feature set.
 
@@ -134,7 +159,12 @@ def load_task(
     label : str, optional
         Column of labels, where the feature set has several (``ftransfer extract --label-column``).
     leave_target_out : bool, default=False
-        Whether the target is a domain never seen: its rows only count. Those whose image is in a source, too, do not.
+        Whether the target is a domain never seen: its rows only count.
+    label_map : dict, str or path, optional
+        Other names of classes, or a table of them with the columns from and to, where the domains call them
+        differently.
+
+    A target row that is a copy of a source image is not counted; `Answers.describe_copies` says how many were right.
 
     Raises
     ------
@@ -146,11 +176,9 @@ def load_task(
         _refuse_seen(features, target, classes)
     sources = tuple(dict.fromkeys([source] if isinstance(source, str) else source))
     manifest = features.complete
-    if label is not None:
-        manifest = manifest.assign(label=manifest[_label_column(manifest, label)])
     _check_domains(sources, target, sorted(manifest["domain"].unique()))
     notes = list(features.notes)
-    rows = manifest[manifest["domain"].isin([*sources, target])]
+    rows = _name_labels(manifest[manifest["domain"].isin([*sources, target])], label, label_map)
     unreadable = rows["status"] != "ok"
     if unreadable.any():
         notes.append(f"{int(unreadable.sum())} images that could not be read were left out")
@@ -185,9 +213,13 @@ def load_task(
     answers = codes[n_source:].copy()
     answers[(answers == -1) & target_rows["label"].notna().to_numpy()] = -2
     codes[n_source:] = -1
-    if leave_target_out and (known := target_rows["sha256"].isin(source_rows["sha256"]).to_numpy()).any():
-        answers[known] = -1
-        notes.append(f"{int(known.sum())} images of '{target}' are in a source as well, and are not counted")
+    is_copy = target_rows["sha256"].isin(source_rows["sha256"]).to_numpy()
+    copies = np.where(is_copy, answers, -1)
+    answers[is_copy] = -1
+    if is_copy.any():
+        notes.append(
+            f"{int(is_copy.sum())} images of '{target}' are in a source as well, and are not counted"
+        )
     return Task(
         X=_load(features, source_rows, rows[n_source:]),
         y=codes,
@@ -196,11 +228,19 @@ def load_task(
         rows=rows.drop(columns=[name for name in rows if name == "label" or name.startswith(LABELS)]),
         sources=tuple(sorted(sources)),
         target=target,
-        answers=Answers(answers),
+        answers=Answers(answers, copies),
         notes=notes,
         unseen=leave_target_out,
         label=label,
     )
+
+
+def _name_labels(rows: pd.DataFrame, column: str | None, label_map) -> pd.DataFrame:
+    """Put the labels of a column into ``label``, each written one way and by the name that the map gives it."""
+    labels = read_labels(rows["label" if column is None else _label_column(rows, column)])
+    if label_map is not None:
+        labels = rename(labels, label_map if isinstance(label_map, dict) else read_label_map(label_map))
+    return rows.assign(label=labels)
 
 
 def _label_column(manifest: pd.DataFrame, label: str) -> str:
@@ -247,13 +287,17 @@ def _choose_classes(
         only_source, only_target = of_source - of_target, of_target - of_source
         if classes == "strict" and of_target and (only_source or only_target):
             sides = [("source", only_source), ("target", only_target)]
+            pair = guess_pair(only_source, only_target)
+            hint = f". {pair[0]!r} may be {pair[1]!r}: name them alike by --label-map FILE" if pair else ""
             found = "; ".join(f"only the {side} has {_some(names)}" for side, names in sides if names)
             raise FtransferError(
                 f"source and target should have the same classes, but {found}. --classes shared keeps what both "
                 f"have, --classes all keeps everything (the target's own classes can then never be right)"
+                f"{hint}"
             )
         chosen = of_source & of_target if classes == "shared" and of_target else of_source
     else:
+        classes = [read_label(name) for name in classes]
         for name in classes:
             if name not in of_source:
                 raise unknown("class", name, sorted(of_source), plural="classes")
@@ -309,9 +353,9 @@ def read_target_labels(task: Task, file: str | Path) -> tuple[Task, np.ndarray]:
     FtransferError
         If the file cannot be read, or names an image that the target has not.
     """
+    file = local(file, "a file of labels")
     try:
-        refuse_irregular(local(file, "a file of labels"))
-        table = pd.read_csv(file, dtype=str)
+        table = read_rows(read_bytes(file), file, file.suffix.lower())
     except (OSError, ValueError) as error:
         if isinstance(error, FtransferError):
             raise
@@ -321,7 +365,8 @@ def read_target_labels(task: Task, file: str | Path) -> tuple[Task, np.ndarray]:
         raise FtransferError(
             f"{file} has no column {' and '.join(missing)}; it needs path and label, and has {', '.join(table)}"
         )
-    table = table.dropna(subset=["path", "label"]).drop_duplicates()
+    table["label"] = read_labels(table["label"])
+    table = table[["path", "label"]].dropna().drop_duplicates()
     twice = table["path"][table["path"].duplicated()]
     if len(twice):
         raise FtransferError(f"{file} gives {twice.iloc[0]} two labels")
@@ -347,4 +392,5 @@ def _set_aside(task: Task, labels: np.ndarray) -> Task:
     contents = task.rows.loc[~task.is_source, "sha256"].to_numpy()
     codes = np.where(np.isin(contents, contents[used]), -1, task.answers.codes)
     note = f"labels of {int(used.sum())} target images were used by the guard; these images are not counted"
-    return replace(task, answers=Answers(codes), notes=[*task.notes, note])
+    copies = task.answers.copies
+    return replace(task, answers=Answers(codes, copies), notes=[*task.notes, note])

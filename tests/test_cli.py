@@ -32,7 +32,7 @@ def test_from_pictures_to_a_report_in_two_commands(pictures, tmp_path):
     features, out = tmp_path / "features", tmp_path / "run"
     first = run("extract", pictures, "--out", features, *SMALL)
     assert first.exit_code == 0, first.output
-    assert "24 images, 192 numbers each (24 computed, 0 already there" in first.output
+    assert "24 images, 192 numbers each (24 computed, 0 cached or duplicate" in first.output
     assert "day: 12 images, 3 classes" in first.output
     second = run(
         "fit", features, "--source", "day", "--target", "night", "--pipeline", "scaled_svm", "--out", out
@@ -119,7 +119,7 @@ def test_the_demo_backbone_says_that_it_is_not_for_photographs(tmp_path):
             ["fit", "{set}", "--source", "day", "--target", "night", "--out", "/proc/x"],
             "cannot write to /proc/x",
         ),
-        (["info", "{tmp}"], "is no feature set"),
+        (["info", "{tmp}"], "is not a feature set"),
         (["compare", "{tmp}/f"], "error: {tmp}/f does not exist; make one"),
         (["compare", "{set}", "--source", "day", "--target", "nigt"], "did you mean 'night'"),
         (

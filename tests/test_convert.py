@@ -206,6 +206,9 @@ def test_the_command_line_imports_and_exports(tmp_path, rows):
     assert json.loads(result.output)["new"] == 0
     for options in (["--format", "npz"], ["--out", str(tmp_path / "x.CSV")], []):
         assert run.invoke(main, ["export", str(tmp_path / "f"), *options]).exit_code == 0
+    result = run.invoke(main, ["export", str(tmp_path / "f"), "--out", str(tmp_path / "x.xlsx")])
+    assert result.exit_code == 1
+    assert "tells no format that can be written; end it in .parquet, .npz, .csv, .tsv" in result.output
     assert np.load(tmp_path / "f.npz")["X"].shape == (105, 8)
     assert pd.read_csv(tmp_path / "x.CSV").shape == (105, 13)
     assert len(pd.read_parquet(tmp_path / "f.parquet")) == 105

@@ -87,5 +87,5 @@ def test_the_demo_again_computes_nothing_again(demo, monkeypatch):
     )  # that takes its time again
     again = CliRunner().invoke(main, ["demo", "--out", str(out)])
     assert again.exit_code == 0, again.output
-    assert f"(0 computed, {len(FeatureSet(out / 'features').complete)} already there" in again.output
+    assert f"(0 computed, {len(FeatureSet(out / 'features').complete)} cached or duplicate" in again.output
     assert len(FeatureSet(out / "features").done()) == n

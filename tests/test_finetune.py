@@ -639,3 +639,19 @@ def test_one_folder_of_classes_is_one_domain_with_a_name(pictures, tmp_path):
         "written as .safetensors"
         in run(pictures, "--out", tmp_path / "a.pth", "--backbone", "small_cnn").output
     )
+
+
+def test_several_folders_and_tables_train_together(pictures, tmp_path):
+    (pictures / "night.tsv").write_text(
+        "path\tlabel\tdomain\n"
+        + "".join(f"night/{c}/{i}.png\t{c}\tnight\n" for c in ("ash", "elm") for i in range(4))
+    )
+    out = tmp_path / "c.safetensors"
+    command = [pictures / "day", pictures / "night.tsv", "--domain", "day", "--domain", "night", "--out", out]
+    quick = ["--backbone", "small_cnn", "--epochs", "1", "--validation", "0.25", "--json"]
+    result = run(*command, *quick)
+    assert "has no <domain>/<class>/ folders" in result.output  # of two domains it cannot be the one
+    both = [pictures, pictures / "night.tsv", "--out", out, *quick]
+    result = run(*both)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["images"]["train"] == 18  # each image once

@@ -64,7 +64,7 @@ def test_imported_embeddings_are_matched_by_domain_and_path(pair, tmp_path):
     np.savez(tmp_path / "texts.npz", X=texts[:100], **names)
     imported, _ = import_features([tmp_path / "texts.npz"], tmp_path / "texts")
     joined = JoinedFeatures([one, imported])
-    assert joined.notes == [f"5 images that are not in {imported.folder} were left out"]
+    assert joined.notes[:1] == [f"5 images that are not in {imported.folder} were left out"]
     np.testing.assert_array_equal(joined.load(joined.complete)[:, 8:], texts[:100])
 
 
@@ -88,3 +88,24 @@ def test_fit_takes_several_feature_sets(pair, tmp_path):
     task = json.loads(result.stdout)["task"]
     assert task["n_features"] == 11
     assert task["backbone"] == "made up + other"
+
+
+def test_sets_of_unlike_scale_are_balanced_row_by_row_or_warned_of(tmp_path):
+    X, y, labels = blobs()
+    names, domains = np.array(["ash", "elm", "oak"])[labels], np.where(y == -1, "night", "day")
+    one = write_feature_set(tmp_path / "one", X * 1000, names, domains)
+    two = FeatureSet.create(tmp_path / "two", {**one.fingerprint, "backbone": "other"})
+    two.write_part(one.manifest["sha256"].tolist(), X)
+    two.write_manifest(one.manifest)
+    joined = JoinedFeatures([one, two])
+    rows = joined.complete
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    np.testing.assert_allclose(joined.load(rows), np.hstack([unit, unit]), rtol=1e-6)
+    np.testing.assert_array_equal(
+        joined.load(rows.iloc[[7]]), joined.load(rows)[[7]]
+    )  # of new images the same
+    assert joined.notes == []
+    raw = open_features([one.folder, two.folder], balance=False)
+    np.testing.assert_array_equal(raw.load(raw.complete), np.hstack([(X * 1000), X]))
+    assert "the feature sets differ in scale (length of a row: " in raw.notes[0]
+    assert joined.fingerprint != raw.fingerprint

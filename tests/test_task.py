@@ -125,3 +125,81 @@ def test_a_source_without_labels_is_refused(tmp_path):
     features = write_feature_set(tmp_path / "f", X, [None] * len(X), np.where(y == -1, "night", "day"))
     with pytest.raises(FtransferError, match="no labelled image of source 'day'"):
         load_task(features, "day", "night")
+
+
+def test_labels_that_are_written_differently_are_the_same_class(tmp_path):
+    X, y, labels = blobs()
+    source, target = np.array(["caf\u00e9", "elm", "oak"]), np.array(["cafe\u0301", " elm", "oak "])
+    names = np.where(y == -1, target[labels], source[labels])
+    features = write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "night", "day"))
+    task = load_task(features, "day", "night")
+    assert task.classes.tolist() == ["caf\u00e9", "elm", "oak"]
+    np.testing.assert_array_equal(task.answers.codes, labels[60:])
+
+
+@pytest.fixture
+def digits(tmp_path):
+    """The source has "0 - zero" and so on, as torchvision's MNIST; the target 0, 1, 2, as its USPS."""
+    X, y, labels = blobs()
+    words = np.array(["0 - zero", "1 - one", "2 - two"])[labels]
+    names = np.where(y == -1, labels.astype(str), words)
+    return write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "usps", "mnist")), tmp_path
+
+
+def test_classes_that_are_called_differently_are_said_and_may_be_named_alike(digits):
+    features, folder = digits
+    with pytest.raises(FtransferError, match=r"'0 - zero' may be '0': name them alike by --label-map FILE"):
+        load_task(features, "mnist", "usps")
+    (folder / "map.csv").write_text("from,to\n0 - zero,0\n1 - one,1\n2 - two,2\n")
+    task = load_task(features, "mnist", "usps", label_map=folder / "map.csv")
+    assert task.classes.tolist() == ["0", "1", "2"]
+    for text, message in (
+        ("from,to\n0 - zeros,0\n", "no class of the label map '0 - zeros'; did you mean '0 - zero'"),
+        ("old,new\na,b\n", "needs the columns from and to; it has old, new"),
+        ("from,to\na,\n", "row 1 lacks a name"),
+        ("from,to\na,b\na,c\n", "gives 'a' two names, 'b' and 'c'"),
+    ):
+        (folder / "bad.csv").write_text(text)
+        with pytest.raises(FtransferError, match=message):
+            load_task(features, "mnist", "usps", label_map=folder / "bad.csv")
+    with pytest.raises(FtransferError, match="the label map .* cannot be read"):
+        load_task(features, "mnist", "usps", label_map=folder / "none.csv")
+
+
+def test_copies_of_source_images_are_counted_apart(tmp_path):
+    X, y, labels = blobs()
+    features = write_feature_set(
+        tmp_path / "f", X, np.array(["ash", "elm", "oak"])[labels], np.where(y == -1, "night", "day")
+    )
+    manifest = features.manifest
+    manifest.loc[60:79, "sha256"] = manifest.loc[:19, "sha256"].to_numpy()
+    features.write_manifest(manifest)
+    task = load_task(features, "day", "night")
+    assert task.notes == ["20 images of 'night' are in a source as well, and are not counted"]
+    right = labels[60:].copy()
+    right[30:] = (right[30:] + 1) % 3
+    assert task.answers.accuracy(right) == pytest.approx(10 / 25)
+    assert task.answers.describe_copies(right) == [
+        "copies of source images among the target's: 100.0% of 20 are right; 40.0% of the others, which count"
+    ]
+    assert (
+        load_task(
+            write_feature_set(tmp_path / "g", X, labels.astype(str), manifest["domain"]), "day", "night"
+        ).notes
+        == []
+    )
+
+
+def test_words_for_missing_are_labels_of_the_target_too(tmp_path):
+    from ftransfer.task import read_target_labels
+
+    X, y, labels = blobs()
+    names = np.array(["NA", "None", "oak"])[labels]
+    features = write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "night", "day"))
+    task = load_task(features, "day", "night")
+    path = task.rows["path"].iloc[-3:]
+    (tmp_path / "labels.csv").write_text(
+        "path, label\n" + "".join(f"{p}, {n}\n" for p, n in zip(path, ["NA", "None", ""], strict=True))
+    )
+    _, given = read_target_labels(task, tmp_path / "labels.csv")
+    assert given[-3:].tolist() == [0, 1, -1]

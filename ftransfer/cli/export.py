@@ -35,5 +35,5 @@ def export(features, kind, out):
     first = place(features[0])
     beside = Path(first.name) if isinstance(first, Remote) else first.resolve()  # of a store: here
     file = place(out) if out else Path(f"{beside}.{kind}")
-    rows = export_features(open_features(features), file, kind)
+    rows = export_features(open_features(features, balance=False), file, kind)
     click.echo(f"{file}: {rows} rows")

@@ -20,7 +20,7 @@ class Names(click.ParamType):
 
 
 @click.command()
-@click.argument("images", shell_complete=complete.paths)
+@click.argument("images", shell_complete=complete.paths, nargs=-1, required=True, metavar="IMAGES...")
 @click.option(
     "--out",
     required=True,
@@ -126,8 +126,9 @@ class Names(click.ParamType):
 def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_outside, as_json, **settings):
     """Train a backbone further on the labelled images IMAGES; write a checkpoint that extract takes.
 
-    IMAGES is what extract takes. A checkpoint of ftransfer finetune can be the start of another: its head goes on
-    if the classes are the same, else a new one is trained. Stopped and started again, it goes on where it was.
+    IMAGES is what extract takes; several folders, tables or splits are taken together. A checkpoint of ftransfer
+    finetune can be the start of another: its head goes on if the classes are the same, else a new one is trained.
+    Stopped and started again, it goes on where it was.
     """
     from ftransfer.backbone.backbone import Backbone
     from ftransfer.backbone.batch_norm import adapt_batch_norm
@@ -135,16 +136,11 @@ def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_out
     from ftransfer.finetune.rules import read_rules
     from ftransfer.finetune.settings import Training
     from ftransfer.finetune.train import fine_tune
-    from ftransfer.images.find import find_images
-    from ftransfer.images.table import read_labels
 
     if rules_from:
         rules = read_rules(rules_from)
     training = Training(labels=labels or ("label",), rules=rules, **settings)
-    one = len(settings["domains"]) == 1 and _has_no_domains(images)
-    table = find_images(images, domain=settings["domains"][0] if one else None, allow_outside=allow_outside)
-    if labels:
-        table[list(labels)] = read_labels(images, labels)
+    table = _find(images, settings["domains"], labels, allow_outside)
     if adapt_bn:
         table = table[table["domain"].isin(settings["domains"])] if settings["domains"] else table
         checkpoint_path(out)
@@ -163,6 +159,23 @@ def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_out
             f"interrupted: each epoch that was finished is kept beside {out}; the same command goes on from there"
         ) from None
     click.echo(json.dumps(results) if as_json else describe(results, out))
+
+
+def _find(images: tuple[str, ...], domains, labels, allow_outside: bool):
+    """List the images of all folders, tables and splits as one table, with further columns of labels."""
+    import pandas as pd
+
+    from ftransfer.images.find import find_images
+    from ftransfer.images.table import read_label_columns
+
+    tables = []
+    for each in dict.fromkeys(images):
+        one = domains[0] if len(domains) == 1 and _has_no_domains(each) else None
+        table = find_images(each, domain=one, allow_outside=allow_outside)
+        if labels:
+            table[list(labels)] = read_label_columns(each, labels)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True).drop_duplicates(["root", "path", "domain"], ignore_index=True)
 
 
 def _has_no_domains(images: str) -> bool:

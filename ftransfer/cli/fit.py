@@ -69,6 +69,17 @@ class Duration(click.ParamType):
     help="strict: both domains have the same; shared: those that both have; all; or some by name: mug,bike.",
 )
 @click.option(
+    "--label-map",
+    shell_complete=complete.paths,
+    metavar="FILE",
+    help="CSV with the columns from and to: other names of classes, where the domains call them differently.",
+)
+@click.option(
+    "--balance/--no-balance",
+    default=True,
+    help="Whether each row of each of several feature sets is scaled to length 1.  [default: balance]",
+)
+@click.option(
     "--scorer",
     shell_complete=complete.words(*SCORERS),
     default=DEFAULT_SCORER,
@@ -157,7 +168,7 @@ def run_fit(
     from ftransfer.features.joined import open_features
     from ftransfer.report import PARTS, write_report
 
-    opened = open_features(features)
+    opened = open_features(features, balance=settings.balance)
     result, folder = run_race(opened, settings)
     command = command or shlex.join(["ftransfer", *sys.argv[1:]])
     with progress_bar(PARTS, " parts", "report") as bar:

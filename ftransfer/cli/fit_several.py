@@ -39,7 +39,7 @@ def run_several(
     if alternatives:
         members = {name: (opened, label) for name, opened in open_alternatives(features).items()}
     else:
-        joined = open_features(features)
+        joined = open_features(features, balance=settings.balance)
         members = {name: (joined, name) for name in label_columns}
     folders = name_folders(members)
     folder = start_run(settings.folder)

@@ -19,7 +19,7 @@ from ftransfer.storage.reading import read_text
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.pass_context
 def info(ctx, folder, verify, as_json):
-    """Say what is in FOLDER: a feature set or a run.
+    """Say what is in FOLDER: a feature set, a run, or a model file.
 
     --verify checks each part's bytes against the checksum that is its name, and that each image of the manifest
     has a sound embedding. The images themselves are not read.
@@ -32,60 +32,104 @@ def info(ctx, folder, verify, as_json):
         click.echo(json.dumps(asdict(found)) if as_json else f"{folder}: {found}")
         ctx.exit(1 if found.wrong else 0)
     if (folder / "results.json").is_file():
-        found = _run(folder)
+        about, lines = _of_run(folder)
     elif (folder / "running").is_file():
         raise FtransferError(f"{folder} is a run that has not ended, or was stopped: run ftransfer fit again")
+    elif folder.suffix.lower() == ".skops" and folder.is_file():
+        about, lines = _of_model(folder)
     else:
-        found = _feature_set(folder)
+        about, lines = _of_feature_set(folder)
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(about))
     else:
-        for name, value in found.items():
+        for name, value in lines.items():
             click.echo(f"{name + ':':<12}{value}")
 
 
-def _run(folder) -> dict:
+def _of_run(folder) -> tuple[dict, dict[str, str]]:
+    """Describe a run for programs, and for people."""
+    report = str(folder / "report.html")
     try:
         results = json.loads(read_text(folder / "results.json"))
         if "runs" in results:
             answers = {name: run["recommendation"]["sentence"] for name, run in results["runs"].items()}
-            return {
-                f"run for each of the {results['kind']}": "",
-                **answers,
-                "report": str(folder / "report.html"),
-            }
+            about = {"run_for_each_of": results["kind"], "answers": answers, "report": report}
+            return about, {f"run for each of the {results['kind']}": "", **answers, "report": report}
         task, answer = results["task"], results["recommendation"]
-        return {
-            "run": f"{', '.join(task['sources'])} to {task['target']}",
+        about = {
+            "sources": task["sources"],
+            "target": task["target"],
             "features": task["features"],
             "answer": answer["sentence"],
             "pipeline": answer["pipeline"],
             "setting": answer["params"],
-            "score": f"{answer['score']:.3f} ({results['score']['name']})",
-            "report": str(folder / "report.html"),
+            "score": float(answer["score"]),
+            "scorer": results["score"]["name"],
+            "report": report,
         }
+        lines = {
+            "run": f"{', '.join(task['sources'])} to {task['target']}",
+            **{name: about[name] for name in ("features", "answer", "pipeline", "setting")},
+            "score": f"{about['score']:.3f} ({about['scorer']})",
+            "report": report,
+        }
+        return about, lines
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FtransferError(f"{folder / 'results.json'} cannot be read: {error!r}") from error
 
 
-def _feature_set(folder) -> dict:
+def _of_model(file) -> tuple[dict, dict[str, str]]:
+    """Describe a model file."""
+    from ftransfer.model.model import Model
+
+    model = Model.load(file)
+    about = {
+        "target": model.target,
+        "classes": model.classes.tolist(),
+        "pipeline": " -> ".join(type(step).__name__ for _, step in model.pipeline.steps),
+        "width": model.width,
+        "backbone": model.fingerprint.get("backbone"),
+        "weights": model.fingerprint.get("weights"),
+        "origin": model.origin,
+    }
+    lines = {name: str(value) for name, value in about.items() if value}
+    return about, lines | {"classes": ", ".join(about["classes"])}
+
+
+def _of_feature_set(folder) -> tuple[dict, dict[str, str]]:
+    """Describe a feature set."""
     from ftransfer.features.feature_set import FeatureSet
 
     features = FeatureSet(folder)
     manifest, fingerprint = features.manifest, features.fingerprint
-    found = {
-        "backbone": f"{fingerprint['backbone']}, layer {'+'.join(x['name'] for x in fingerprint['layers'])}",
+    failed = manifest[manifest["status"] == "error"]
+    about = {
+        "backbone": fingerprint["backbone"],
+        "layers": [layer["name"] for layer in fingerprint["layers"]],
         "weights": fingerprint["weights"],
-        "width": f"{features.width} numbers an image, {fingerprint['dtype']}"
-        + (
-            f", of {features.n_views} views: {', '.join(features.views['augment'])}" if features.views else ""
-        ),
-        "parts": f"{len(features.parts())} with {len(features.done())} embeddings",
-        "images": f"{len(manifest)}",
+        "width": features.width,
+        "dtype": fingerprint["dtype"],
+        "views": features.n_views,
+        "parts": len(features.parts()),
+        "embeddings": len(features.done()),
+        "images": len(manifest),
+        "domains": {
+            domain: {**rows["status"].value_counts().to_dict(), "classes": int(rows["label"].nunique())}
+            for domain, rows in manifest.groupby("domain")
+        },
+        "errors": dict(zip(failed["path"], failed["error"], strict=True)),
     }
-    for domain, rows in manifest.groupby("domain"):
-        counts = ", ".join(f"{n} {status}" for status, n in rows["status"].value_counts().items())
-        found[f"  {domain}"] = f"{counts}; {rows['label'].nunique()} classes"
-    for row in manifest[manifest["status"] == "error"].head(10).itertuples():
-        found[f"  {row.path}"] = f"cannot be read: {row.error}"
-    return found
+    views = f", of {features.n_views} views: {', '.join(features.views['augment'])}" if features.views else ""
+    lines = {
+        "backbone": f"{about['backbone']}, layer {'+'.join(about['layers'])}",
+        "weights": about["weights"],
+        "width": f"{about['width']} numbers an image, {about['dtype']}{views}",
+        "parts": f"{about['parts']} with {about['embeddings']} embeddings",
+        "images": str(about["images"]),
+    }
+    for domain, counts in about["domains"].items():
+        told = ", ".join(f"{n} {status}" for status, n in counts.items() if status != "classes")
+        lines[f"  {domain}"] = f"{told}; {counts['classes']} classes"
+    for path, error in list(about["errors"].items())[:10]:
+        lines[f"  {path}"] = f"cannot be read: {error}"
+    return about, lines

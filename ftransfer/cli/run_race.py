@@ -55,6 +55,8 @@ class FitSettings:
     trials: int | None = None
     budget: float | None = None
     all_sources: bool = False
+    label_map: str | None = None
+    balance: bool = True
     cluster: str | None = None
 
     @property
@@ -155,6 +157,7 @@ def _load(features: Features, settings: FitSettings) -> tuple[Task, np.ndarray |
         classes=split_names(settings.classes) if named else settings.classes,
         label=settings.label,
         leave_target_out=settings.leave_target_out,
+        label_map=settings.label_map,
     )
     if settings.target_labels:
         return read_target_labels(task, settings.target_labels)

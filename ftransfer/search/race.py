@@ -157,6 +157,8 @@ def sum_up(contest: Contest, trials: Trials, choice: Choice) -> Race:
     contest.count(ranked, chosen, finalists)
     learned = contest.learned(chosen.trial)
     notes = [*learned.notes, *contest.notes, *trials.notes()]
+    if learned.answers.describes_copies:
+        notes += learned.answers.describe_copies(finalists.pipeline(chosen).predict(learned.X_target))
     if answer.shift and answer.shift.clear:
         notes.append(answer.shift.describe(contest.task.classes))
     plain = weighed.get(BASELINES[0])

@@ -1,0 +1,75 @@
+"""Labels under other names, where two domains call one class differently: "0 - zero" and "0"."""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from ftransfer.cells import read_label, read_rows
+from ftransfer.errors import FtransferError, unknown
+from ftransfer.storage.places import local
+from ftransfer.storage.reading import read_bytes
+
+
+def read_label_map(file) -> dict[str, str]:
+    """Read a text table with the columns ``from`` and ``to``: the name of a class as it is, and as it shall be.
+
+    Raises
+    ------
+    FtransferError
+        If it cannot be read, a cell is empty, or a name shall have two others.
+    """
+    file = local(file, "a label map")
+    try:
+        table = read_rows(read_bytes(file), file, file.suffix.lower())
+    except FtransferError:
+        raise
+    except (OSError, ValueError) as error:
+        raise FtransferError(f"the label map {file} cannot be read: {error}") from error
+    if not {"from", "to"} <= set(table):
+        raise FtransferError(f"{file} needs the columns from and to; it has {', '.join(table)}")
+    pairs = [(read_label(old), read_label(new)) for old, new in zip(table["from"], table["to"], strict=True)]
+    found: dict[str, str] = {}
+    for row, (old, new) in enumerate(pairs, 1):
+        if old is None or new is None:
+            raise FtransferError(f"{file}: row {row} lacks a name; each has one in from and one in to")
+        if found.setdefault(old, new) != new:
+            raise FtransferError(f"{file} gives '{old}' two names, '{found[old]}' and '{new}'")
+    return found
+
+
+def rename(labels: Iterable[str | None], names: dict[str, str], what="the label map") -> list[str | None]:
+    """Give labels their other names.
+
+    Raises
+    ------
+    FtransferError
+        If a name in the map is none of the labels.
+    """
+    labels = list(labels)
+    known = {label for label in labels if label is not None}
+    for name in names:
+        if name not in known:
+            raise unknown(f"class of {what}", name, sorted(known), plural="classes")
+    return [names.get(label, label) if label is not None else None for label in labels]
+
+
+def guess_pair(source: Iterable[str], target: Iterable[str]) -> tuple[str, str] | None:
+    """Find a class of the source and one of the target that may be the same by another name.
+
+    >>> guess_pair(["0 - zero", "1 - one"], ["0", "1"]), guess_pair(["ash"], ["yew"])
+    (('0 - zero', '0'), None)
+    """
+    target = sorted(target)
+    plain = {_plain(name): name for name in reversed(target)}
+    for name in sorted(source):
+        words = [_plain(name), *re.findall(r"[^\W_]+", name.casefold())]
+        near = next((plain[word] for word in words if word in plain), None)
+        if near is None and (close := get_close_matches(_plain(name), plain, n=1, cutoff=0.85)):
+            near = plain[close[0]]
+        if near is not None:
+            return name, near
+    return None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
