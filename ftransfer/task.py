@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ftransfer.adapt import domain_codes
-from ftransfer.cells import read_label, read_labels, read_rows
+from ftransfer.cells import read_label, read_labels, read_rows, without_minus_one
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.features.label_map import guess_pair, read_label_map, rename
 from ftransfer.features.manifest import LABELS
@@ -365,21 +365,29 @@ def read_target_labels(task: Task, file: str | Path) -> tuple[Task, np.ndarray]:
         raise FtransferError(
             f"{file} has no column {' and '.join(missing)}; it needs path and label, and has {', '.join(table)}"
         )
-    table["label"] = read_labels(table["label"])
-    table = table[["path", "label"]].dropna().drop_duplicates()
-    twice = table["path"][table["path"].duplicated()]
+    key = [name for name in ("root", "path") if name in table]
+    table["label"] = without_minus_one(read_labels(table["label"]), file)
+    table = table[[*key, "label"]].dropna().drop_duplicates()
+    twice = table["path"][table[key].duplicated()]
     if len(twice):
         raise FtransferError(f"{file} gives {twice.iloc[0]} two labels")
     if table.empty:
         raise FtransferError(f"{file} holds no label")
     rows = task.rows[~task.is_source].reset_index(drop=True)
-    at = pd.Index(rows["path"].astype(str)).get_indexer_for(table["path"])
-    strange = table["path"][~table["path"].isin(rows["path"].astype(str))]
+    found = rows[key].astype(object).assign(at=rows.index).merge(table, on=key, how="right")
+    strange = found["path"][found["at"].isna()]
     if len(strange):
         raise FtransferError(
             f"{file} names {len(strange)} images that are not in the target '{task.target}', {strange.iloc[0]} for "
             f"one; a path is one like {rows['path'].iloc[0]}"
         )
+    several = found["path"][found[key].duplicated()]
+    if len(several):
+        raise FtransferError(
+            f"{several.iloc[0]} is the path of several images of '{task.target}', in folders of their own; add the "
+            f"column root to {file}, as in the manifest"
+        )
+    at, table = found["at"].to_numpy(dtype=int), found
     codes = pd.Index(task.classes).get_indexer(table["label"])
     labels = np.full(len(rows), -1)
     labels[at] = np.where(codes < 0, -2, codes)

@@ -203,3 +203,20 @@ def test_words_for_missing_are_labels_of_the_target_too(tmp_path):
     )
     _, given = read_target_labels(task, tmp_path / "labels.csv")
     assert given[-3:].tolist() == [0, 1, -1]
+
+
+def test_a_path_of_two_images_needs_its_folder_beside_it(tmp_path):
+    from ftransfer.task import read_target_labels
+
+    X, y, labels = blobs()
+    features = write_feature_set(tmp_path / "f", X, labels.astype(str), np.where(y == -1, "night", "day"))
+    manifest = features.manifest
+    manifest.loc[103, ["root", "path"]] = ["one", "same.png"]
+    manifest.loc[104, ["root", "path"]] = ["two", "same.png"]
+    features.write_manifest(manifest)
+    task = load_task(features, "day", "night")
+    (tmp_path / "labels.csv").write_text("path,label\nsame.png,0\n")
+    with pytest.raises(FtransferError, match="same.png is the path of several images .* add the column root"):
+        read_target_labels(task, tmp_path / "labels.csv")
+    (tmp_path / "labels.csv").write_text("root,path,label\ntwo,same.png,0\n")
+    assert read_target_labels(task, tmp_path / "labels.csv")[1][-2:].tolist() == [-1, 0]
