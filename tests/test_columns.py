@@ -184,6 +184,13 @@ def test_a_file_that_begins_with_its_first_row_is_refused(tmp_path):
     assert import_features([tmp_path / "b.csv"], tmp_path / "f")[0].width == 3
 
 
+def test_columns_of_text_are_no_features_however_they_are_called(tmp_path):
+    frame = pd.DataFrame({"height": X[:, 0], "weight": X[:, 1], "note1": "a", "note2": "b", "note3": "c"})
+    features, _ = import_features([write(frame, tmp_path / "a.csv")], tmp_path / "f")
+    assert features.width == 2
+    assert features.imported == ("a.csv: not features: note1, note2, note3",)
+
+
 def test_separators_and_blanks_in_the_header_are_understood(tmp_path):
     (tmp_path / "a.csv").write_text("path; label; f0; f1\nx.txt; ash ; 1.5; 2\ny.txt; elm; 2.5; 4\n")
     features, _ = import_features([tmp_path / "a.csv"], tmp_path / "f")

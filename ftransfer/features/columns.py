@@ -26,6 +26,7 @@ KEY_WORDS = re.compile(
     "ids?|uu?id|guid|key|pk|hash|idx|index|labels?|class|classes|cls|klass|targets?|category|categories|gt|truth|y|pred|"
     "predictions?|folds?|splits?|subset|partition|groups?|domains?"
 )
+WHOLE = "holds whole numbers, others do not"
 ENOUGH = 5  # rows from which whole numbers are no chance
 
 
@@ -126,9 +127,9 @@ def choose_features(what, columns: Sequence[Column], wanted: Sequence[str]) -> l
     if wanted:
         names = match([column.name for column in columns], wanted)
         return [column for column in columns if column.name in names]
-    stems = Counter(_stem(column.name) for column in columns if re.search(r"\d", column.name))
-    (stem, size) = (*stems.most_common(1), ("", 0))[0]
     numeric = [c for c in columns if c.n_numbers and c.n_numbers >= c.n_texts]
+    stems = Counter(_stem(column.name) for column in numeric if re.search(r"\d", column.name))
+    (stem, size) = (*stems.most_common(1), ("", 0))[0]
     is_family = size > 1 and size >= len(numeric) / 2
     chosen = [c for c in columns if c in numeric or (is_family and _stem(c.name) == stem)]
     fractions = sum(not c.whole for c in chosen) > len(chosen) / 2
@@ -140,14 +141,12 @@ def choose_features(what, columns: Sequence[Column], wanted: Sequence[str]) -> l
     if doubts:
         more = f"; and {len(doubts) - 4} more" if len(doubts) > 4 else ""
         raise FtransferError(
-            f"{what}: {'; '.join(doubts[:4])}{more}. Are they features? Leave columns out by --ignore NAME, "
-            f"name the features by --features 'f*', or say what a column is by "
-            f"--label-column, --domain-column or --path-column"
+            f"{what}: {'; '.join(doubts[:4])}{more}. Are they features? Leave columns out by --ignore NAME, name the "
+            f"features by --features 'f*', or say what a column is by --label-column, --domain-column or --path-column"
         )
     return chosen
 
 
-WHOLE = "holds whole numbers, others do not"
 SURE = ("has the name of a row number", "has the name of a key or a label")
 
 
