@@ -10,7 +10,7 @@ import pandas as pd
 from ftransfer.adapt import domain_codes
 from ftransfer.cells import read_label, read_labels, read_rows, without_minus_one
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.features.label_map import guess_pair, read_label_map, rename
+from ftransfer.features.label_map import guess_pair, name_labels
 from ftransfer.features.manifest import LABELS
 from ftransfer.features.protocol import Features
 from ftransfer.storage.places import local
@@ -178,7 +178,7 @@ def load_task(
     manifest = features.complete
     _check_domains(sources, target, sorted(manifest["domain"].unique()))
     notes = list(features.notes)
-    rows = _name_labels(manifest[manifest["domain"].isin([*sources, target])], label, label_map)
+    rows = name_labels(manifest[manifest["domain"].isin([*sources, target])], label, label_map)
     unreadable = rows["status"] != "ok"
     if unreadable.any():
         notes.append(f"{int(unreadable.sum())} images that could not be read were left out")
@@ -216,10 +216,8 @@ def load_task(
     is_copy = target_rows["sha256"].isin(source_rows["sha256"]).to_numpy()
     copies = np.where(is_copy, answers, -1)
     answers[is_copy] = -1
-    if is_copy.any():
-        notes.append(
-            f"{int(is_copy.sum())} images of '{target}' are in a source as well, and are not counted"
-        )
+    if n_copies := int(is_copy.sum()):
+        notes.append(f"{n_copies} images of '{target}' are in a source as well, and are not counted")
     return Task(
         X=_load(features, source_rows, rows[n_source:]),
         y=codes,
@@ -233,21 +231,6 @@ def load_task(
         unseen=leave_target_out,
         label=label,
     )
-
-
-def _name_labels(rows: pd.DataFrame, column: str | None, label_map) -> pd.DataFrame:
-    """Put the labels of a column into ``label``, each written one way and by the name that the map gives it."""
-    labels = read_labels(rows["label" if column is None else _label_column(rows, column)])
-    if label_map is not None:
-        labels = rename(labels, label_map if isinstance(label_map, dict) else read_label_map(label_map))
-    return rows.assign(label=labels)
-
-
-def _label_column(manifest: pd.DataFrame, label: str) -> str:
-    columns = {name.removeprefix(LABELS): name for name in ["label", *manifest] if name.startswith("label")}
-    if label not in columns:
-        raise unknown("label column", label, columns)
-    return columns[label]
 
 
 def _load(features: Features, source_rows: pd.DataFrame, target_rows: pd.DataFrame) -> np.ndarray:

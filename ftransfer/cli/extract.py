@@ -143,18 +143,12 @@ def extract(
 
         check_address(cluster)  # a typo is said before a network is loaded
     from ftransfer.backbone.backbone import open_backbone
-    from ftransfer.extract.devices import name_devices
     from ftransfer.extract.extract import extract_features
 
     made = choose_views(views, augment, rules_from)
-    columns = {"label": next(iter(label_columns), None), "domain": domain_column, "path": path_column}
     how = {"domain": domain, "labels": labels, "allow_outside": allow_outside, "layout": layout}
-    table = list_images(images, label_columns, columns=columns, **how)
-    devices = ["cpu"] if cluster else name_devices(device, len(table))
-    if adapt_bn and len(devices) > 1:
-        if device != "auto":
-            raise click.UsageError("--adapt-bn takes one device")
-        devices = devices[:1]
+    table = list_images(images, label_columns, domain_column, path_column, **how)
+    devices = ["cpu"] if cluster else choose_devices(device, len(table), bool(adapt_bn))
     network = open_backbone(backbone, weights, layers, devices[0], tier, image_size)
     say_notes(network, table)
     if dry_run:
@@ -183,10 +177,8 @@ def extract(
             progress=bar.update,
         )
     features.write_training(weights)
-    if as_json:
-        click.echo(json.dumps({"out": str(out), **asdict(features.summary)}))
-    else:
-        click.echo(describe(features, out))
+    did = {"out": str(out), **asdict(features.summary)}
+    click.echo(json.dumps(did) if as_json else describe(features, out))
     failed = features.summary.failed
     if len(failed) == len(table):
         raise FtransferError(f"none of the {len(table)} images could be read; {failed[0][0]}: {failed[0][1]}")
@@ -225,13 +217,26 @@ def choose_views(count: int, augment: str, rules_from: str | None) -> dict | Non
     return describe_views(count, ",".join(read_rules(rules_from)) if rules_from else augment)
 
 
-def list_images(images: str, label_columns: Sequence[str], **options):
+def choose_devices(device: str, n_images: int, adapts: bool) -> list[str]:
+    """Name the devices to compute on: one alone where batch norm is adapted."""
+    from ftransfer.extract.devices import name_devices
+
+    devices = name_devices(device, n_images)
+    if adapts and len(devices) > 1 and device != "auto":
+        raise click.UsageError("--adapt-bn takes one device")
+    return devices[:1] if adapts else devices
+
+
+def list_images(
+    images: str, label_columns: Sequence[str], domain_column: str | None, path_column: str | None, **options
+):
     """List the images, with the labels of all columns that are named, and say how folders were understood."""
     from ftransfer.features.manifest import LABELS
     from ftransfer.images.find import find_images
     from ftransfer.images.table import read_label_columns
 
-    table = find_images(images, **options)
+    columns = {"label": next(iter(label_columns), None), "domain": domain_column, "path": path_column}
+    table = find_images(images, columns=columns, **options)
     found = table.attrs
     if label_columns:
         table = table.join(read_label_columns(images, label_columns).add_prefix(LABELS))

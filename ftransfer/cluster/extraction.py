@@ -73,7 +73,6 @@ def extract_on_cluster(
     *,
     device: str = "auto",
     views: dict | None = None,
-    replace: bool = False,
     warn: Callable[[str], None] = warnings.warn,
     **running: Unpack[ClusterOptions],
 ) -> FeatureSet:
@@ -85,7 +84,7 @@ def extract_on_cluster(
 
     Parameters
     ----------
-    images, out, views, replace
+    images, out, views
         As for `extract_features`.
     backbone : Backbone
         On any device.
@@ -124,7 +123,7 @@ def extract_on_cluster(
         features = FeatureSet.create(folder, backbone.fingerprint | ({"views": views} if views else {}))
         features.write_origin(backbone.origin)
         keep_probe(features, backbone.probe)
-        leaving = Leaving(replace)
+        leaving = Leaving(how.replace)
         manifest, replaced = features.list_rows(lambda old: pending_rows(old, images), leaving)
         before = features.done()
         known = manifest["sha256"].isin(before)

@@ -25,7 +25,6 @@ def extract_features(
     backbone: Backbone,
     *,
     views: dict | None = None,
-    replace: bool = False,
     devices: Sequence[str] = (),
     **running: Unpack[Options],
 ) -> FeatureSet:
@@ -41,12 +40,10 @@ def extract_features(
     backbone : Backbone
     views : dict, optional
         From `describe_views`: embed several views of each image.
-    replace : bool, default=False
-        Whether images of the same folders and domains that are in the manifest leave it.
     devices : sequence of str, optional
         Devices of this machine to compute on, a process each. Default: the backbone's alone.
     **running
-        ``batch_size``, ``workers``, ``strict`` and ``progress``, see `ftransfer.extract.running.Running`.
+        ``batch_size``, ``workers``, ``strict``, ``replace`` and ``progress``, see `ftransfer.extract.running.Running`.
 
     Returns
     -------
@@ -63,7 +60,7 @@ def extract_features(
     features = FeatureSet.create(out, backbone.fingerprint | ({"views": views} if views else {}))
     features.write_origin(backbone.origin)
     keep_probe(features, backbone.probe)
-    leaving = Leaving(replace)
+    leaving = Leaving(how.replace)
     manifest, replaced = features.list_rows(lambda old: pending_rows(old, images), leaving)
     summary = Summary(len(manifest), replaced=replaced, kept=leaving.kept)
     summary.passed_over = images.attrs.get("passed_over", {})

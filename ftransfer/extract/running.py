@@ -12,6 +12,7 @@ class Options(TypedDict, total=False):
     workers: int | None
     strict: bool
     progress: Callable[[int], None]
+    replace: bool
 
 
 def untold(n: int) -> None:
@@ -34,9 +35,12 @@ class Running:
         Whether the first image that cannot be read stops the run.
     progress : callable
         Called with the number of images dealt with since the last call.
+    replace : bool
+        Whether images of the same folders and domains that are in the manifest leave it.
     """
 
     batch_size: int | str = "auto"
     workers: int | None = None
     strict: bool = False
     progress: Callable[[int], None] = untold
+    replace: bool = False

@@ -4,10 +4,38 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from ftransfer.cells import read_label, read_rows
+import pandas as pd
+
+from ftransfer.cells import read_label, read_labels, read_rows
 from ftransfer.errors import FtransferError, unknown
+from ftransfer.features.manifest import LABELS
 from ftransfer.storage.places import local
 from ftransfer.storage.reading import read_bytes
+
+
+def name_labels(rows: pd.DataFrame, column: str | None, label_map) -> pd.DataFrame:
+    """Put the labels of a column into ``label``, each written one way and by the name that the map gives it.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of a manifest.
+    column : str, optional
+        The task's name, of several columns of labels.
+    label_map : dict, str or path, optional
+        As `read_label_map` gives it, or its file.
+    """
+    labels = read_labels(rows["label" if column is None else _label_column(rows, column)])
+    if label_map is not None:
+        labels = rename(labels, label_map if isinstance(label_map, dict) else read_label_map(label_map))
+    return rows.assign(label=labels)
+
+
+def _label_column(manifest: pd.DataFrame, label: str) -> str:
+    columns = {name.removeprefix(LABELS): name for name in ["label", *manifest] if name.startswith("label")}
+    if label not in columns:
+        raise unknown("label column", label, columns)
+    return columns[label]
 
 
 def read_label_map(file) -> dict[str, str]:
