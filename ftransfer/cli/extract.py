@@ -179,9 +179,14 @@ def extract(
     features.write_training(weights)
     did = {"out": str(out), **asdict(features.summary)}
     click.echo(json.dumps(did) if as_json else describe(features, out))
-    failed = features.summary.failed
-    if len(failed) == len(table):
-        raise FtransferError(f"none of the {len(table)} images could be read; {failed[0][0]}: {failed[0][1]}")
+    refuse_where_none_was_read(features.summary)
+
+
+def refuse_where_none_was_read(did) -> None:
+    """End with an error where all images failed: after the summary, which says more."""
+    if len(did.failed) == did.images:
+        path, reason = did.failed[0]
+        raise FtransferError(f"none of the {did.images} images could be read; {path}: {reason}")
 
 
 def say_notes(network, table) -> None:
