@@ -20,7 +20,7 @@ NAMES = {
 WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 
 
-def read_text(value) -> str | None:
+def read_text(value: object) -> str | None:
     """Turn a cell into text; only an empty one is missing: NA, None and null are names like any other.
 
     A whole number is written without a decimal point, whatever type it was stored in.
@@ -40,7 +40,7 @@ def read_text(value) -> str | None:
     return value if value.strip() else None
 
 
-def read_label(value) -> str | None:
+def read_label(value: object) -> str | None:
     """Turn a cell, a folder's name or an argument into a label or domain: composed (NFC), without outer blanks.
 
     >>> read_label(" cafe\\u0301 ") == "caf\\u00e9"
@@ -67,7 +67,7 @@ def read_labels(values: Iterable) -> list[str | None]:
     return labels
 
 
-def without_minus_one(labels: list[str | None], what) -> list[str | None]:
+def without_minus_one(labels: list[str | None], what: object) -> list[str | None]:
     """Take -1 for a row without a label, as scikit-learn does.
 
     Raises
@@ -82,7 +82,7 @@ def without_minus_one(labels: list[str | None], what) -> list[str | None]:
     return [None if label == "-1" else label for label in labels]
 
 
-def read_header(names: Iterable, what) -> list[str]:
+def read_header(names: Iterable, what: object) -> list[str]:
     """Clean the names of columns: no outer blanks, and "Unnamed: 0" in place of none, as pandas has it.
 
     Raises
@@ -102,7 +102,7 @@ def read_header(names: Iterable, what) -> list[str]:
     return names
 
 
-def find_column(what, names: Sequence[str], role: str, given: str | None = None) -> str | None:
+def find_column(what: object, names: Sequence[str], role: str, given: str | None = None) -> str | None:
     """Say which column is the label, domain, path, group or sha256; None if there is none.
 
     Parameters
@@ -145,7 +145,7 @@ def find_separator(line: str, suffix: str = ".csv") -> str:
     return max(SEPARATORS, key=bare.count)  # the first of those that come equally often
 
 
-def read_rows(content: bytes, what, suffix: str = ".csv") -> pd.DataFrame:
+def read_rows(content: bytes, what: object, suffix: str = ".csv") -> pd.DataFrame:
     """Read a text table, each cell as text; only an empty cell is missing.
 
     Parameters

@@ -97,7 +97,7 @@ def count_kept(old: pd.DataFrame, rows: pd.DataFrame, leave: np.ndarray) -> int:
 class Leaving:
     """`rows_that_leave` for `FeatureSet.list_rows`; afterwards `kept` is what `count_kept` says."""
 
-    def __init__(self, replace: bool):
+    def __init__(self, replace: bool) -> None:
         self.replace, self.kept = replace, 0
 
     def __call__(self, old: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:

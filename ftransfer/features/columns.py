@@ -98,7 +98,7 @@ def match(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def find_named(what, names: Sequence[str], columns: dict[str, str | None]) -> dict[str, str]:
+def find_named(what: object, names: Sequence[str], columns: dict[str, str | None]) -> dict[str, str]:
     """Say which columns are label, domain, path, group, sha256 and further labels, by role.
 
     Parameters
@@ -116,7 +116,7 @@ def find_named(what, names: Sequence[str], columns: dict[str, str | None]) -> di
     return roles
 
 
-def choose_features(what, columns: Sequence[Column], wanted: Sequence[str]) -> list[Column]:
+def choose_features(what: object, columns: Sequence[Column], wanted: Sequence[str]) -> list[Column]:
     """Choose the columns of numbers that are features; refuse those that may be something else.
 
     Raises

@@ -1,20 +1,22 @@
 """Feature sets to tables: Parquet, CSV and NumPy, for tools that read none of ours."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.manifest import LABELS, column_kinds
-from ftransfer.storage.places import place
+from ftransfer.features.protocol import Features
+from ftransfer.storage.places import Remote, place
 from ftransfer.storage.writing import whole, writing
 
 FORMATS = ("parquet", "npz", "csv", "tsv")
 TEXTS = ("label", "domain", "path", "group", "sha256")
 
 
-def export_features(features: FeatureSet, file, kind: str) -> int:
+def export_features(features: Features, file: str | Path | Remote, kind: str) -> int:
     """Write a feature set as one table with path, label, domain, group, sha256 and the embedding.
 
     Parameters

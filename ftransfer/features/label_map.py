@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 import pandas as pd
 
@@ -13,7 +14,9 @@ from ftransfer.storage.places import local
 from ftransfer.storage.reading import read_bytes
 
 
-def name_labels(rows: pd.DataFrame, column: str | None, label_map) -> pd.DataFrame:
+def name_labels(
+    rows: pd.DataFrame, column: str | None, label_map: dict[str, str] | str | Path | None
+) -> pd.DataFrame:
     """Put the labels of a column into ``label``, each written one way and by the name that the map gives it.
 
     Parameters
@@ -38,7 +41,7 @@ def _label_column(manifest: pd.DataFrame, label: str) -> str:
     return columns[label]
 
 
-def read_label_map(file) -> dict[str, str]:
+def read_label_map(file: str | Path) -> dict[str, str]:
     """Read a text table with the columns ``from`` and ``to``: the name of a class as it is, and as it shall be.
 
     Raises
@@ -65,7 +68,9 @@ def read_label_map(file) -> dict[str, str]:
     return found
 
 
-def rename(labels: Iterable[str | None], names: dict[str, str], what="the label map") -> list[str | None]:
+def rename(
+    labels: Iterable[str | None], names: dict[str, str], what: str = "the label map"
+) -> list[str | None]:
     """Give labels their other names.
 
     Raises

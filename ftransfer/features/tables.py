@@ -23,6 +23,7 @@ from ftransfer.storage.claims import refuse_bomb
 
 TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
 KINDS = (".npy", ".npz", ".parquet", *TEXT_TABLES)
+Columns = dict[str, str | None]  # where label, domain, path ... are under another name
 BLOCK = 2**24  # bytes of a text table that are taken apart at a time
 
 
@@ -62,7 +63,7 @@ class _Content:
 
 def read_features(
     file: Path,
-    columns: dict[str, str | None],
+    columns: Columns,
     features: Sequence[str] = (),
     ignore: Sequence[str] = (),
     drop_rows: bool = False,
@@ -119,7 +120,7 @@ def read_features(
 # ---------------------------------------------------------------- the formats
 
 
-def _read_numpy(file: Path, columns, ignore) -> tuple[_Content, dict[str, str]]:
+def _read_numpy(file: Path, columns: Columns, ignore: Sequence[str]) -> tuple[_Content, dict[str, str]]:
     content = np.load(file, allow_pickle=False)
     if file.suffix.lower() == ".npy":
         return _Content([], {"X": _array(file, content, ignore)}, {}, ["X"]), {}
@@ -132,14 +133,14 @@ def _read_numpy(file: Path, columns, ignore) -> tuple[_Content, dict[str, str]]:
     return _Content([], lists, {role: content[name].tolist() for role, name in roles.items()}, names), roles
 
 
-def _array(file: Path, X: np.ndarray, ignore) -> np.ndarray:
+def _array(file: Path, X: np.ndarray, ignore: Sequence[str]) -> np.ndarray:
     if X.ndim != 2 or X.dtype.kind not in "fiu":
         raise FtransferError(f"{file} needs numbers of shape (rows, width); it holds {X.dtype} {X.shape}")
     left_out = [int(each) for each in ignore if each.isdigit() and int(each) < X.shape[1]]
     return _float32(np.delete(X, left_out, axis=1) if left_out else X)
 
 
-def _read_parquet(file: Path, columns, ignore) -> tuple[_Content, dict[str, str]]:
+def _read_parquet(file: Path, columns: Columns, ignore: Sequence[str]) -> tuple[_Content, dict[str, str]]:
     table = pq.read_table(file)
     described = table.schema.pandas_metadata or {}
     names = _kept(read_header(table.column_names, file), ignore)
@@ -177,7 +178,7 @@ def _from_lists(file: Path, name: str, column: pa.ChunkedArray) -> np.ndarray:
     return _float32(rows.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1))
 
 
-def _read_text(file: Path, columns, ignore) -> tuple[_Content, dict[str, str]]:
+def _read_text(file: Path, columns: Columns, ignore: Sequence[str]) -> tuple[_Content, dict[str, str]]:
     """Read CSV and its kin a block at a time: cells are numbers where they can be read as such."""
     with open(file, newline="", encoding="utf-8-sig") as lines:
         first = lines.readline()
@@ -284,7 +285,9 @@ def _number(cell: str | None) -> float | None:
 # ---------------------------------------------------------------- numbers and texts
 
 
-def _choose(file: Path, content: _Content, features) -> tuple[np.ndarray, list[Column], list[str]]:
+def _choose(
+    file: Path, content: _Content, features: Sequence[str]
+) -> tuple[np.ndarray, list[Column], list[str]]:
     """Return the numbers, the columns that they are from if each has a name, and their names."""
     if content.lists and features:
         names = [*content.lists, *(column.name for column in content.columns)]

@@ -22,7 +22,7 @@ from ftransfer.storage.places import Remote, is_remote, place
 
 
 def find_images(
-    location,
+    location: str | Path | Remote,
     *,
     domain: str | None = None,
     labels: bool = True,

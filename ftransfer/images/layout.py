@@ -3,11 +3,15 @@
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from ftransfer.cells import read_label
 from ftransfer.errors import FtransferError
 from ftransfer.images.table import escape_bytes
+from ftransfer.storage.places import Remote
+
+Levels = list[list[str]]  # the folders on the path of each image
 
 SPLITS = re.compile(
     r"(train(ing)?|trn|test(ing)?|tst|val(id(ation)?)?|dev|eval|holdout)([ _-]?(set|split|data|images?|imgs?))?"
@@ -38,7 +42,7 @@ def read_layout(text: str) -> list[str]:
 
 
 def name_folders(
-    root, paths: Sequence[str], domain: str | None, layout: str | None = None
+    root: Path | Remote, paths: Sequence[str], domain: str | None, layout: str | None = None
 ) -> tuple[list[str | None], list[str] | str, list[str]]:
     """Tell the class and the domain of each image from the folders on its path.
 
@@ -95,7 +99,7 @@ def name_folders(
     return [_name(level, 1) for level in levels], [_domain(level) for level in levels], _notes(passed)
 
 
-def name_domains(root, paths: Sequence[str]) -> list[str]:
+def name_domains(root: Path | Remote, paths: Sequence[str]) -> list[str]:
     """Tell the domain alone from the first folder on each path."""
     if not all("/" in path for path in paths):
         raise FtransferError(
@@ -105,30 +109,32 @@ def name_domains(root, paths: Sequence[str]) -> list[str]:
     return [_domain(level) for level in _skip_above_domains([path.split("/")[:-1] for path in paths], {})]
 
 
-def _by_layout(root, levels, domain, words) -> tuple[list, list | str]:
+def _by_layout(
+    root: Path | Remote, levels: Levels, domain: str | None, words: list[str]
+) -> tuple[list[str | None], list[str] | str]:
     if "domain" not in words and domain is None:
         raise FtransferError(
             "the layout names no level 'domain'; name the domain of all images: --domain NAME"
         )
     label = words.index("class") if "class" in words else sys.maxsize
     labels = [_name(level, label) for level in levels]
-    if "domain" not in words:
+    if domain is not None:
         return labels, domain
-    domains = [_name(level, words.index("domain")) for level in levels]
-    if None in domains:
+    at = words.index("domain")
+    if shallow := sum(len(level) <= at for level in levels):
         raise FtransferError(
-            f"{domains.count(None)} images in {root} lie less deep than the domain of the layout {'/'.join(words)}; "
+            f"{shallow} images in {root} lie less deep than the domain of the layout {'/'.join(words)}; "
             f"move them, or name another layout"
         )
-    return labels, domain or domains
+    return labels, [_domain(level, at) for level in levels]
 
 
-def _says_nothing(names, pattern=None) -> bool:
+def _says_nothing(names: Iterable[str], pattern: re.Pattern[str] | None = None) -> bool:
     patterns = [pattern] if pattern else [SPLITS, BELOW]
     return all(any(p.fullmatch(name) for p in patterns) for name in names)
 
 
-def _skip_above_domains(levels: list, passed: dict) -> list:
+def _skip_above_domains(levels: Levels, passed: dict[str, None]) -> Levels:
     """Pass over images/ above domains, and train/ and test/ where domains of the same classes lie in them."""
     while min(map(len, levels)) >= 3:
         top = {level[0] for level in levels}
@@ -143,7 +149,7 @@ def _skip_above_domains(levels: list, passed: dict) -> list:
     return levels
 
 
-def _skip(folder, levels: list, passed: dict) -> list:
+def _skip(folder: Path | Remote, levels: Levels, passed: dict[str, None]) -> Levels:
     """Pass over train/, test/ and images/ above classes; refuse them beside classes."""
     while names := {level[0] for level in levels if level}:
         plain = sorted(name for name in names if not _says_nothing([name]))
@@ -160,7 +166,7 @@ def _skip(folder, levels: list, passed: dict) -> list:
     return levels
 
 
-def _refuse_unclear(folder, levels: list) -> None:
+def _refuse_unclear(folder: Path | Remote, levels: Levels) -> None:
     """Refuse folders two deep whose names do not tell on which level the classes are."""
     levels = [level for level in levels if level]
     if not levels or min(map(len, levels)) < 2:
@@ -174,7 +180,7 @@ def _refuse_unclear(folder, levels: list) -> None:
         )
 
 
-def _share(levels) -> bool:
+def _share(levels: Levels) -> bool:
     """Whether most folders of the second level come in several of the first, as classes do in domains."""
     of = defaultdict(set)
     for level in levels:
@@ -192,7 +198,7 @@ def _domain(level: Sequence[str], at: int = 0) -> str:
     return sys.intern(read_label(escape_bytes(level[at])) or level[at])
 
 
-def _notes(passed: dict) -> list[str]:
+def _notes(passed: dict[str, None]) -> list[str]:
     return (
         [f"folders called {', '.join(sorted(passed)[:5])} were not taken for domains or classes"]
         if passed

@@ -37,7 +37,9 @@ class Listing:
     other: set[str] = field(default_factory=set)
     passed_over: Counter[str] = field(default_factory=Counter)
 
-    def add(self, inside: str, name: str, file: str | None = None, listed=None) -> None:
+    def add(
+        self, inside: str, name: str, file: str | None = None, listed: tuple[int, int] | None = None
+    ) -> None:
         """Take a file in, as an image or as what is passed over."""
         if is_image(name) and not name.startswith("."):
             self.paths[inside + name] = listed

@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -129,7 +130,8 @@ def _members(file: str, size: int, mtime: int) -> dict[str, tuple[int, int]]:
 def _list_tar(file: Path, columns: dict[str, str | None]) -> Shard:
     state = file.stat()
     members = _members(str(file), state.st_size, state.st_mtime_ns)
-    images, beside = [], {}
+    images: list[tuple[str, str, str]] = []
+    beside: dict[str, dict[str, tuple[int, int]]] = {}
     for name, (offset, size) in members.items():
         folder, _, base = name.rpartition("/")
         stem, _, suffix = base.partition(".")
@@ -153,9 +155,9 @@ def _list_tar(file: Path, columns: dict[str, str | None]) -> Shard:
     return Shard([name for name, _, _ in images], labels, domains)
 
 
-def _beside(content, members: dict, file: Path, name: str) -> dict:
+def _beside(content: BinaryIO, members: dict[str, tuple[int, int]], file: Path, name: str) -> dict[str, Any]:
     """Read what is told of an image: a class, or a description in JSON."""
-    told = {}
+    told: dict[str, Any] = {}
     for suffix, (offset, size) in members.items():
         content.seek(offset)
         text = content.read(size).decode("utf-8", "replace")

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -32,7 +33,13 @@ def stat_listed(child: Remote) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def image_table(root, paths, label, domain, listed=None) -> pd.DataFrame:
+def image_table(
+    root: Path | Remote | str,
+    paths: Iterable[str],
+    label: Sequence[str | None] | None,
+    domain: Sequence[str | None] | str | None,
+    listed: Mapping[str, tuple[int, int] | None] | None = None,
+) -> pd.DataFrame:
     columns = {"path": [storable(p) for p in paths], "label": label, "domain": domain}
     if isinstance(root, Remote):
         stats = [(listed or {}).get(p, (None, None)) for p in paths]
@@ -99,7 +106,9 @@ def read_table(
     return image_table(file.parent, paths, label, domains, listed)
 
 
-def _refuse_outside(file: Path | Remote, paths: list[str], allow_outside: bool):
+def _refuse_outside(
+    file: Path | Remote, paths: list[str], allow_outside: bool
+) -> tuple[list[str], dict[str, tuple[int, int]] | None]:
     """Return the paths as they are on this system, and of a store what it says of each; refuse what lies elsewhere."""
     if isinstance(file, Remote):
         inside = [_inside(file, path) for path in paths]
@@ -190,7 +199,7 @@ def _read_list(text: str) -> pd.DataFrame | None:
     return table.drop(columns="domain") if table["domain"].isna().any() else table
 
 
-def read_label_columns(location, columns) -> pd.DataFrame:
+def read_label_columns(location: str | Path | Remote, columns: Sequence[str]) -> pd.DataFrame:
     """Read columns of labels of the table that `find_images` was given, row by row; missing where there is none.
 
     Raises
