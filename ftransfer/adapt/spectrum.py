@@ -21,7 +21,7 @@ from ftransfer.adapt.threads import blas_threads, one_blas_thread
 
 MOST_BYTES = 256 * 2**20  # that decompositions kept for the next question may take, with their rows
 FEW = 40  # leading axes, so many at least, that Lanczos' method finds sooner than a reduction of the matrix
-SMALL = 2048  # rows of a matrix up to which one thread decomposes it
+ONE_THREAD = 2048  # rows of a matrix up to which one thread decomposes it
 STEP = 128  # more leading axes than these are computed by so many
 
 
@@ -113,7 +113,7 @@ def decompose(rows: np.ndarray, k: int | None = None) -> Spectrum:
 def decompose_each(domains: list[np.ndarray], k: int | None = None) -> list[Spectrum]:
     """Decompose the rows of several domains, as `decompose` does; small ones at the same time, with a thread each."""
     threads = min(len(domains), blas_threads())
-    if threads == 1 or max(min(rows.shape) for rows in domains) > SMALL:
+    if threads == 1 or max(min(rows.shape) for rows in domains) > ONE_THREAD:
         return [decompose(rows, k) for rows in domains]
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         return list(pool.map(lambda rows: decompose(rows, k), domains))
@@ -143,7 +143,7 @@ def _scatter(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _decompose(rows: np.ndarray, mean: np.ndarray, scatter: np.ndarray, k: int) -> Spectrum:
-    with one_blas_thread() if len(scatter) <= SMALL else nullcontext():
+    with one_blas_thread() if len(scatter) <= ONE_THREAD else nullcontext():
         values, vectors = _leading(scatter, k)
     falling = np.argsort(-values, kind="stable")
     values = np.maximum(values[falling].astype(np.float64), 0.0)

@@ -36,7 +36,7 @@ TOLERANCE = 1e-5  # relative difference between runtimes of the exact tier
 # A network is converted for so many images, and so many more divided by the billions of its operations. Repaid on two
 # cores of an AMD EPYC 9005: after 86 (resnet50), 278 (resnet18), 114 (efficientnet_b0), 213 (mobilenet_v3_small) and
 # 1,510 images (small_cnn, in all 0.3 s): benchmarks/extract_costs.py convert.
-CONVERT_AT_LEAST, CONVERT_SMALL = 150, 20
+CONVERT_AT_LEAST, CONVERT_PER_GIGA = 150, 20
 CPU_BATCH_PIXELS = 8 * 224 * 224  # larger batches gain nothing on a core, and wait longer for their images
 # Without OpenVINO the fast tier computes as PyTorch does. Its inductor gained 6 % (resnet18) and 20 % (resnet50) on the
 # same machine, wants a C++ compiler and takes 5 to 15 s.
@@ -108,7 +108,7 @@ def conversion_pays(backbone, images: int) -> bool:
     Converting takes a while for any network and a while for each operation of it; each image then gains the more,
     the more operations it takes.
     """
-    return images >= CONVERT_AT_LEAST and images >= CONVERT_AT_LEAST + CONVERT_SMALL / giga_operations(
+    return images >= CONVERT_AT_LEAST and images >= CONVERT_AT_LEAST + CONVERT_PER_GIGA / giga_operations(
         backbone
     )
 

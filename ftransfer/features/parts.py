@@ -24,7 +24,7 @@ from ftransfer.storage.reading import NotAFile, open_regular, refuse_irregular
 from ftransfer.storage.writing import whole, write_whole, writing
 
 SUFFIX = ".arrow"
-SMALL = np.uint64(0x2020202020202020)
+LOWER_CASE = np.uint64(0x2020202020202020)  # the bit that small letters and digits have, in eight bytes
 FINGERPRINT = b"ftransfer.fingerprint"  # key in the metadata of a part's schema
 
 
@@ -198,8 +198,8 @@ def pack_hashes(sha256) -> pa.Array:
         packed = unhexlify(digits)
     except ValueError as error:
         raise ValueError("a hash is no SHA-256") from error
-    # the bit that small letters and digits have, and capitals have not: several times as fast as a pattern
-    if np.bitwise_and.reduce(np.frombuffer(digits, np.uint64)) & SMALL != SMALL:
+    # several times as fast as a pattern
+    if np.bitwise_and.reduce(np.frombuffer(digits, np.uint64)) & LOWER_CASE != LOWER_CASE:
         raise ValueError("a hash has capital letters")
     return pa.Array.from_buffers(pa.binary(32), len(text), [None, pa.py_buffer(packed)])
 

@@ -7,7 +7,7 @@ import numpy as np
 from ftransfer.images.limits import MAX_ASPECT
 
 GPU_PIXELS = 2**25  # decoded at once: 100 MB, and three times as much while they are resized
-SMALL = 64  # pixels of the shorter side; smaller files Pillow decodes in no time, and upsamples their colours better
+GPU_SIDE = 64  # pixels of the shorter side; smaller files Pillow decodes in no time, and upsamples their colours better
 # Of Y alone, or of Y, Cb and Cr. Y alone with others, which changes nothing for Pillow, nvJPEG 13.0 decodes wrongly.
 SAMPLINGS = (b"\x11", b"\x11\x11\x11", b"\x21\x11\x11", b"\x12\x11\x11", b"\x22\x11\x11")
 
@@ -58,5 +58,5 @@ def _count_pixels(frame: bytes) -> int | None:
     height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
     if frame[7::3] not in SAMPLINGS or frame[6::3] == b"RGB":
         return None
-    fits = min(height, width) >= SMALL and max(height, width) <= MAX_ASPECT * min(height, width)
+    fits = min(height, width) >= GPU_SIDE and max(height, width) <= MAX_ASPECT * min(height, width)
     return height * width if fits and height * width <= GPU_PIXELS else None

@@ -26,7 +26,7 @@ from urllib.request import url2pathname
 from ftransfer.errors import FtransferError, unknown
 
 READERS = 32  # images of a store that are asked for at once, at the least: it answers many, each of them late
-SMALL = 2**16  # bytes
+KEPT = 2**16  # bytes of a read that is kept, as it may be asked for again
 PUT = 5 * 2**30  # bytes that S3 takes in one request; an upload in pieces could not be made conditional
 # a connection for each reader; what refuses is tried again for some seconds, what is silent for four times 15
 S3 = {"max_pool_connections": 2 * READERS, "retries": {"mode": "standard", "max_attempts": 4}}
@@ -272,7 +272,7 @@ class _Pieces(io.RawIOBase):
 
     def __init__(self, remote: Remote):
         self.remote, self.size, self.at = remote, remote.info()["size"], 0
-        self.small = {}  # an end is read several times, by who looks for what the object holds
+        self.kept = {}  # an end is read several times, by who looks for what the object holds
 
     def readable(self):
         return True
@@ -291,12 +291,12 @@ class _Pieces(io.RawIOBase):
         end = min(self.at + len(into), self.size)
         if end <= self.at:
             return 0
-        content = self.small.get((self.at, end))
+        content = self.kept.get((self.at, end))
         if content is None:
             with _asking(self.remote.url):
                 content = self.remote.fs.cat_file(self.remote.path, start=self.at, end=end)
-        if len(content) < SMALL:
-            self.small[self.at, end] = content
+        if len(content) < KEPT:
+            self.kept[self.at, end] = content
         into[: len(content)] = content
         self.at += len(content)
         return len(content)
