@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import scipy.linalg  # noqa: F401 - what it computes with has to be loaded to be found
 from threadpoolctl import ThreadpoolController
 
 
@@ -40,6 +41,4 @@ def blas_threads() -> int:
 
 @cache
 def _libraries() -> list[Any]:
-    import scipy.linalg  # noqa: F401 - what it computes with has to be loaded to be found
-
     return ThreadpoolController().select(user_api="blas").lib_controllers

@@ -1,6 +1,5 @@
 """Adapt a backbone to images without labels: batch-norm statistics re-estimated on them (AdaBN)."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from torch import nn
 
 from ftransfer.backbone.backbone import Backbone
-from ftransfer.backbone.decoded import Pixels
+from ftransfer.backbone.decoded import Pixels, batches
 from ftransfer.errors import FtransferError
 
 BATCH = 64
@@ -97,7 +96,7 @@ def adapt_batch_norm(
     rows = np.random.default_rng(0).permutation(
         rows
     )  # a batch of one class alone would be a poor first guess
-    parts = np.array_split(rows, math.ceil(len(rows) / BATCH))
+    parts = batches(rows, BATCH)
     changes = []
     for number in range(1, MAX_PASSES + 1):
         moments = {layer: _Moments() for layer in layers}

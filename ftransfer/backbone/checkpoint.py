@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 
 from ftransfer.backbone.names import unwrap
 from ftransfer.errors import FtransferError
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 def read_checkpoint(file: Path) -> dict[str, torch.Tensor]:
     try:
         if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             state = load_file(file)
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)

@@ -1,5 +1,6 @@
 """Images as a network sees them, decoded once into a file."""
 
+import math
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +74,11 @@ class Pixels:
         images = change(F.convert_image_dtype(self.values[rows], torch.float32))
         preset = self.backbone.preset
         return F.normalize(images, list(preset.mean), list(preset.std))
+
+
+def batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """Cut rows into batches of nearly equal sizes: batch norm cannot train on a single row."""
+    return np.array_split(rows, math.ceil(len(rows) / size)) if len(rows) else []
 
 
 def on_disk(shape, dtype, folder) -> torch.Tensor:

@@ -32,11 +32,9 @@ from ftransfer.cluster.job import (
     stop_shards,
 )
 from ftransfer.errors import FtransferError
-from ftransfer.extract.plan import Leaving, pending_rows
 from ftransfer.extract.running import Options, Running
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.manifest import fill_in
-from ftransfer.features.probe import keep_probe
 from ftransfer.images.read import full_path
 from ftransfer.storage.places import place
 from ftransfer.storage.writing import write_whole
@@ -111,7 +109,7 @@ def extract_on_cluster(
     Interrupted
         On Ctrl-C: no further shard is begun, and those that run commit what they have.
     """
-    from ftransfer.extract.summary import Summary, conclude, interrupted
+    from ftransfer.extract.summary import conclude, extraction
 
     started, how = time.monotonic(), ClusterRunning(**running)
     there = Running(how.batch_size, how.workers, how.strict)  # progress is told here
@@ -120,18 +118,11 @@ def extract_on_cluster(
         backbone = backbone.on("cpu")
         slots, resources = _describe_workers(client, backbone, device)
         folder = place(out).resolve()  # a worker has a working folder of its own
-        features = FeatureSet.create(folder, backbone.fingerprint | ({"views": views} if views else {}))
-        features.write_origin(backbone.origin)
-        keep_probe(features, backbone.probe)
-        leaving = Leaving(how.replace)
-        manifest, replaced = features.list_rows(lambda old: pending_rows(old, images), leaving)
-        before = features.done()
-        known = manifest["sha256"].isin(before)
-        manifest.loc[known, "status"] = "ok"
-        how.progress(int(known.sum()))
-        summary = Summary(len(manifest), replaced=replaced, kept=leaving.kept)
-        summary.passed_over = images.attrs.get("passed_over", {})
-        try:
+        with extraction(images, folder, backbone, views, how.replace) as (features, manifest, summary):
+            before = features.done()
+            known = manifest["sha256"].isin(before)
+            manifest.loc[known, "status"] = "ok"
+            how.progress(int(known.sum()))
             if not known.all():
                 rows = manifest[~known]
                 paths = SharedPaths(str(folder), _mark(features), _samples(rows))
@@ -140,10 +131,6 @@ def extract_on_cluster(
                 shards = _Shards(client, send(job), slots, resources)
                 with dask_errors_in_one_line("shard"):
                     summary.runtime = shards.embed(rows, how.shard_size, manifest, how.progress)
-        except KeyboardInterrupt:
-            raise interrupted(manifest, out) from None
-        finally:
-            features.update_rows(manifest)
     good, bad = (manifest[manifest["status"] == status] for status in ("ok", "error"))
     summary.computed = len(set(good["sha256"]) - before)
     summary.reused = len(good) - summary.computed

@@ -12,11 +12,9 @@ from ftransfer.backbone.backbone import Backbone
 from ftransfer.backbone.runtime import make_runtime
 from ftransfer.extract.devices import embed_on_devices
 from ftransfer.extract.engine import embed_rows
-from ftransfer.extract.plan import Leaving, pending_rows
 from ftransfer.extract.running import Options, Running
-from ftransfer.extract.summary import Summary, conclude, interrupted
+from ftransfer.extract.summary import conclude, extraction
 from ftransfer.features.feature_set import FeatureSet
-from ftransfer.features.probe import keep_probe
 
 
 def extract_features(
@@ -57,21 +55,10 @@ def extract_features(
         On Ctrl-C, after what was finished was committed.
     """
     started, how = time.monotonic(), Running(**running)
-    features = FeatureSet.create(out, backbone.fingerprint | ({"views": views} if views else {}))
-    features.write_origin(backbone.origin)
-    keep_probe(features, backbone.probe)
-    leaving = Leaving(how.replace)
-    manifest, replaced = features.list_rows(lambda old: pending_rows(old, images), leaving)
-    summary = Summary(len(manifest), replaced=replaced, kept=leaving.kept)
-    summary.passed_over = images.attrs.get("passed_over", {})
-    try:
+    with extraction(images, out, backbone, views, how.replace) as (features, manifest, summary):
         if len(devices) > 1:
             embed_on_devices(features, backbone, manifest, summary, devices, how)
         else:
             make = partial(make_runtime, backbone, len(manifest) * features.n_views, how.batch_size)
             embed_rows(features, backbone, manifest, summary, make, how)
-    except KeyboardInterrupt:
-        raise interrupted(manifest, out) from None
-    finally:
-        features.update_rows(manifest)
     return conclude(features, backbone, manifest, summary, started)

@@ -1,7 +1,8 @@
 """What an extraction did, for people."""
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import pandas as pd
 
 from ftransfer.backbone.backbone import Backbone
 from ftransfer.extract.drift import compare_tiers
+from ftransfer.extract.plan import Leaving, pending_rows
 from ftransfer.features.feature_set import FeatureSet
+from ftransfer.features.probe import keep_probe
+from ftransfer.storage.places import Remote
 
 
 @dataclass
@@ -50,6 +54,42 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C during an extraction; what was finished is committed, and the message says how much."""
 
 
+@contextmanager
+def extraction(
+    images: pd.DataFrame, out: str | Path | Remote, backbone: Backbone, views: dict | None, replace: bool
+) -> Iterator[tuple[FeatureSet, pd.DataFrame, Summary]]:
+    """Open the feature set `out` for these images, and put into its manifest what became of its rows meanwhile.
+
+    Yields
+    ------
+    features : FeatureSet
+    manifest : DataFrame
+        A row for each image, to be changed in place.
+    summary : Summary
+
+    Raises
+    ------
+    Interrupted
+        In place of a KeyboardInterrupt.
+    """
+    features = FeatureSet.create(out, backbone.fingerprint | ({"views": views} if views else {}))
+    features.write_origin(backbone.origin)
+    keep_probe(features, backbone.probe)
+    leaving = Leaving(replace)
+    manifest, replaced = features.list_rows(lambda old: pending_rows(old, images), leaving)
+    summary = Summary(len(manifest), replaced=replaced, kept=leaving.kept)
+    summary.passed_over = images.attrs.get("passed_over", {})
+    try:
+        yield features, manifest, summary
+    except KeyboardInterrupt:
+        done = int((manifest["status"] != "pending").sum())
+        raise Interrupted(
+            f"interrupted: {done} of {len(manifest)} images are kept in {out}; the same command goes on from there"
+        ) from None
+    finally:
+        features.update_rows(manifest)
+
+
 def conclude(
     features: FeatureSet, backbone: Backbone, manifest: pd.DataFrame, summary: Summary, started: float
 ) -> FeatureSet:
@@ -60,11 +100,3 @@ def conclude(
     summary.seconds = time.monotonic() - started
     features.summary = summary
     return features
-
-
-def interrupted(manifest: pd.DataFrame, out: str | Path) -> Interrupted:
-    """Say how much of an interrupted extraction is kept."""
-    done = int((manifest["status"] != "pending").sum())
-    return Interrupted(
-        f"interrupted: {done} of {len(manifest)} images are kept in {out}; the same command goes on from there"
-    )

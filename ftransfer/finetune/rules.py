@@ -16,7 +16,7 @@ from torch import Generator
 
 from ftransfer.backbone.backbone import Backbone
 from ftransfer.backbone.checkpoint import read_about
-from ftransfer.backbone.decoded import Pixels
+from ftransfer.backbone.decoded import Pixels, batches
 from ftransfer.errors import FtransferError
 from ftransfer.finetune.augment import vary
 
@@ -138,8 +138,7 @@ def _embed(
     progress: Callable[[str, int, int], None],
 ) -> np.ndarray:
     draw = Generator().manual_seed(seed)
-    parts = np.array_split(rows, math.ceil(len(rows) / BATCH))
-    found = []
+    parts, found = batches(rows, BATCH), []
     for i, part in enumerate(parts):
         found.append(backbone.embed(pixels.batch(part, partial(vary, rules=rules, draw=draw))))
         progress(f"learning rules, {rules[0] if rules else 'none'}", i + 1, len(parts))

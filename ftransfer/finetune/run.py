@@ -14,11 +14,10 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch.nn import functional as F
 
 from ftransfer.backbone.backbone import Backbone
-from ftransfer.backbone.decoded import Pixels, on_disk
+from ftransfer.backbone.decoded import Pixels, batches, on_disk
 from ftransfer.errors import FtransferError
 from ftransfer.finetune.augment import vary
 from ftransfer.finetune.network import Network
@@ -83,7 +82,7 @@ class Run:
             )
         same = self.pixels.values
         out = torch.zeros(len(same), teacher.width)
-        for part in _batches(np.arange(len(same)), training.batch_size):
+        for part in batches(np.arange(len(same)), training.batch_size):
             images = same[part].float() / 255
             mean, std = (torch.tensor(v)[:, None, None] for v in (teacher.preset.mean, teacher.preset.std))
             out[part] = torch.from_numpy(teacher.embed((images - mean) / std))
@@ -151,7 +150,7 @@ class Run:
         rows = np.flatnonzero(self.use != "")
         if self.training.rules:  # varied images go through the trunk each time
             rows = rows[self.use[rows] != "train"]
-        for part in _batches(rows, self.training.batch_size):
+        for part in batches(rows, self.training.batch_size):
             given = self._through_trunk(self.pixels.batch(part)).cpu()
             if self.inputs is None:
                 self.inputs = on_disk((len(self.use), *given.shape[1:]), given.dtype, self.folder)
@@ -198,14 +197,14 @@ class Run:
         draw = torch.Generator().manual_seed(1_000_003 * training.seed + epoch)
         rows = self.rows["train"]
         rows = rows[torch.randperm(len(rows), generator=draw).numpy()]
-        batches = _batches(rows, training.batch_size)
+        parts = batches(rows, training.batch_size)
         total, right, known = 0.0, 0, 0
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(int(torch.randint(2**31, (1,), generator=draw)))  # of dropout
-            for step, part in enumerate(batches, start=(epoch - 1) * len(batches)):
+            for step, part in enumerate(parts, start=(epoch - 1) * len(parts)):
                 inputs = self._inputs(part, draw)
                 self.network.train(True)
-                factor = _cosine(step, len(batches), training.epochs * len(batches))
+                factor = _cosine(step, len(parts), training.epochs * len(parts))
                 for group in self.optimizer.param_groups:
                     group["lr"] = group["rate"] * factor
                 loss, r, k = self._losses(inputs, part)
@@ -213,7 +212,7 @@ class Run:
                 loss.backward()
                 self.optimizer.step()
                 total, right, known = total + float(loss.detach()) * len(part), right + r, known + k
-                self.progress(f"epoch {epoch} of {training.epochs}", step % len(batches) + 1, len(batches))
+                self.progress(f"epoch {epoch} of {training.epochs}", step % len(parts) + 1, len(parts))
         if not math.isfinite(total):
             raise FtransferError(
                 f"the loss of epoch {epoch} is not finite; a lower learning rate may help: --learning-rate "
@@ -226,7 +225,7 @@ class Run:
         self.network.train(False)
         total, right, known = 0.0, np.zeros(1), np.zeros(1)
         with torch.no_grad():
-            for part in _batches(rows, self.training.batch_size):
+            for part in batches(rows, self.training.batch_size):
                 loss, r, k = self._losses(self._inputs(part), part)
                 total, right, known = total + float(loss) * len(part), right + r, known + k
         return total / len(rows), right, known
@@ -304,11 +303,6 @@ def _merit(row: dict) -> tuple:
 def _cosine(step: int, warm: int, total: int) -> float:
     """Rise over the first `warm` steps, then fall to 0 (Loshchilov, Hutter, ICLR 2017, equation 5)."""
     return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / total))
-
-
-def _batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    """Cut rows into batches of nearly equal sizes: batch norm cannot train on a single row."""
-    return np.array_split(rows, math.ceil(len(rows) / size)) if len(rows) else []
 
 
 def _share(right: ArrayLike, known: ArrayLike) -> float | None:

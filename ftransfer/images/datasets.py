@@ -18,10 +18,8 @@ from ftransfer.images.table import image_table
 def dataset_table(location: str) -> pd.DataFrame:
     name, split, folder = (location.split(":", 3)[1:] + ["", ""])[:3]
     import torch.hub
-    from torchvision import datasets
 
-    if name not in datasets.__all__:
-        raise unknown("torchvision data set", name, datasets.__all__)
+    _dataset_class(name)  # refuses a name that is not there
     folder = folder or str(Path(torch.hub.get_dir()).parent / "datasets")
     root = f"torchvision:{name}:{split or 'train'}:{Path(folder).expanduser().resolve()}"
     data = open_dataset(root)
@@ -32,13 +30,19 @@ def dataset_table(location: str) -> pd.DataFrame:
     return image_table(root, [f"{i:0{width}d}" for i in range(len(targets))], label, name)
 
 
+def _dataset_class(name: str) -> type:
+    from torchvision import datasets
+
+    if name not in datasets.__all__:
+        raise unknown("torchvision data set", name, datasets.__all__)
+    return getattr(datasets, name)
+
+
 @lru_cache(maxsize=4)
 def open_dataset(root: str):
     """Open ``torchvision:NAME:SPLIT:FOLDER``; download it only if it is not there."""
-    from torchvision import datasets
-
     _, name, split, folder = root.split(":", 3)
-    make = getattr(datasets, name)
+    make = _dataset_class(name)
     takes = inspect.signature(make.__init__).parameters
     options = {}
     if "root" in takes:
