@@ -113,7 +113,9 @@ def make_views(image: Image.Image, sha256: str, views: dict | None) -> list[Imag
         From `describe_views`.
     """
     made = [image]
-    for number in range(1, views["count"] if views else 1):
+    if views is None:
+        return made
+    for number in range(1, views["count"]):
         rng = np.random.default_rng([number, int(sha256, 16)])
         made.append(augment(image, views["augment"], rng))
     return made
