@@ -10,7 +10,8 @@ from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.judge import PipelineJudge
 from ftransfer.search.candidate import Candidate
 from ftransfer.search.strategy import Trial
-from ftransfer.search.trials import fit_trial, in_threads
+from ftransfer.search.threads import in_threads
+from ftransfer.search.trials import fit_trial
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Finalists:
 
     def look_at(self, candidates: Sequence[Candidate]) -> list[Finalist]:
         """Look at several at once."""
-        return list(in_threads(self.look, ((each,) for each in candidates), self.jobs, require="sharedmem"))
+        return list(in_threads(self.look, ((each,) for each in candidates), self.jobs, local=True))
 
     def look(self, candidate: Candidate) -> Finalist:
         """Fit a candidate, and hold out source rows."""

@@ -2,16 +2,12 @@
 
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from sklearn.base import clone
-from threadpoolctl import threadpool_limits
 
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.judge import PipelineJudge
@@ -21,6 +17,7 @@ from ftransfer.search.journal import Journal
 from ftransfer.search.settings import RaceSettings
 from ftransfer.search.sources import SOURCES, learned_from, without_sources
 from ftransfer.search.strategy import Trial
+from ftransfer.search.threads import in_threads
 from ftransfer.task import Answers, Task
 
 Work = Callable[[Trial], TrialResult]
@@ -157,21 +154,6 @@ class Trials:
             better = result.found is not None and not _value(result) <= _value(leader)
             self._leaders[trial.recipe.name] = result if better else leader
             (leader if better else result).fitted = None
-
-
-def in_threads(
-    work: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], jobs: int | None, **options: Any
-) -> Iterator[Any]:
-    """Yield `work` of each tuple of arguments; threads share X as it is, and the fits leave the interpreter.
-
-    Where joblib was told of another backend, such as Dask's, that does the work, unless memory has to be shared.
-    """
-    with threadpool_limits(limits=1), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        parallel = Parallel(
-            n_jobs=jobs or -1, prefer="threads", return_as="generator", batch_size=1, **options
-        )
-        yield from parallel(delayed(work)(*each) for each in arguments)
 
 
 def fit_and_score(judge: PipelineJudge, scorer: Scorer, trial: Trial) -> TrialResult:

@@ -29,7 +29,7 @@ from ftransfer.search.finalists import Finalists
 from ftransfer.search.guard import Recommendation
 from ftransfer.search.steps import BASELINES, STEPS
 from ftransfer.search.strategy import Trial
-from ftransfer.search.trials import in_threads
+from ftransfer.search.threads import in_threads
 from ftransfer.task import Task
 
 FOLDS = 3  # within a single source
@@ -174,5 +174,5 @@ class UnseenContest(Contest):
             predicted = finalists.pipeline(candidate).predict(self.whole.X_target)
             candidate.target_accuracy = self.whole.answers.accuracy(predicted)
 
-        for _ in in_threads(count_one, ((each,) for each in best), self.settings.jobs, require="sharedmem"):
+        for _ in in_threads(count_one, ((each,) for each in best), self.settings.jobs, local=True):
             pass
