@@ -117,7 +117,7 @@ class Duration(click.ParamType):
     metavar="N",
     help="Settings that a random or bayesian search tries.  [default: as many as the grid has]",
 )
-@click.option("--budget", type=Duration(), help="Time after which no further setting is begun: 90s, 5m, 2h.")
+@click.option("--budget", type=Duration(), help="Time in which the race should end: 90s, 5m, 2h.")
 @click.option(
     "--label-column",
     "label_columns",

@@ -12,6 +12,7 @@ from ftransfer.scoring.judge import Judge, PipelineJudge
 from ftransfer.scoring.scorer import Scorer, load_scorer
 from ftransfer.scoring.shift import estimate_label_shift
 from ftransfer.search.candidate import Candidate
+from ftransfer.search.cost import fit_to_size
 from ftransfer.search.finalists import Finalists
 from ftransfer.search.guard import Recommendation
 from ftransfer.search.settings import RaceSettings
@@ -55,11 +56,10 @@ class Contest:
 
     def __init__(self, task: Task, recipes: Recipes | None, settings: RaceSettings) -> None:
         self.whole, self.task, self.settings = task, task.visible, settings
-        loaded = with_baselines(recipes)
+        loaded, self.notes = _for_rows(with_baselines(recipes), recipes, self.task)
         self.steps = {recipe.name: step_of(recipe.pipeline) for recipe in loaded}
         self.recipes = sorted(loaded, key=lambda recipe: STEPS.index(self.steps[recipe.name]))
         self.scorer: Scorer = load_scorer(settings.scorer)
-        self.notes: list[str] = []
         self._admit()
 
     def _admit(self) -> None:
@@ -115,9 +115,17 @@ class Contest:
                 candidate.target_accuracy = self.whole.answers.accuracy(candidate.result.predicted)
 
 
+def _for_rows(loaded: list[Recipe], named: Recipes | None, task: Task) -> tuple[list[Recipe], list[str]]:
+    """Leave out or thin, of what was not named, what takes too long on the rows of a task; and notes that say so."""
+    given = {each.name if isinstance(each, Recipe) else Path(each).stem for each in named or ()}
+    n_source = int(task.is_source.sum())
+    free, notes = fit_to_size([r for r in loaded if r.name not in given], len(task.y), n_source)
+    return [r for r in loaded if r.name in given] + free, notes
+
+
 def with_baselines(recipes: Recipes | None) -> list[Recipe]:
     """Load recipes; add those for source only and per-domain scaling where none is among them."""
-    given = [r if isinstance(r, Recipe) else load_recipe(r) for r in recipes or list_recipes()]
+    given = [r if isinstance(r, Recipe) else load_recipe(str(r)) for r in recipes or list_recipes()]
     kinds = {adaptation(r.pipeline) for r in given}
     for kind, prefix in zip(BASELINES, ("source_only", "scaled"), strict=True):
         if kind not in kinds:

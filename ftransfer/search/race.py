@@ -160,7 +160,7 @@ def sum_up(contest: Contest, trials: Trials, choice: Choice) -> Race:
     if learned.answers.describes_copies:
         notes += learned.answers.describe_copies(finalists.pipeline(chosen).predict(learned.X_target))
     if answer.shift and answer.shift.clear:
-        notes.append(answer.shift.describe(contest.task.classes))
+        notes.append(answer.shift.describe(contest.task.classes.tolist()))
     plain = weighed.get(BASELINES[0])
     return Race(
         task=replace(learned, notes=notes),

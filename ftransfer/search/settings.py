@@ -29,8 +29,9 @@ class RaceSettings:
     n_trials : int, optional
         Settings that a random or Bayesian search tries. Default: as many as the grid has.
     budget : float, optional
-        Seconds after which no further setting is begun. Source only, per-domain scaling and an adaptation of
-        either kind are always tried.
+        Seconds in which the race should end, what the guard fits at the end included: a setting that is expected to
+        take longer than is left is passed over. The cheapest setting of source only, of per-domain scaling and of
+        either kind of adaptation is always tried.
     journal : str or path, optional
         File of what was found so far; a race that was killed goes on from it.
     target_labels : ndarray of shape (n_target,), int, optional

@@ -7,12 +7,14 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from joblib import cpu_count
 from sklearn.base import clone
 
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.judge import PipelineJudge
 from ftransfer.scoring.scorer import Scorer
 from ftransfer.search.candidate import Candidate, TrialResult, compare
+from ftransfer.search.cost import Clock
 from ftransfer.search.journal import Journal
 from ftransfer.search.settings import RaceSettings
 from ftransfer.search.sources import SOURCES, learned_from, without_sources
@@ -20,6 +22,7 @@ from ftransfer.search.strategy import Trial
 from ftransfer.search.threads import in_threads
 from ftransfer.task import Answers, Task
 
+FOLDS = 3  # in which the guard holds out source rows of the best trial of each step
 Work = Callable[[Trial], TrialResult]
 Bind = Callable[..., Work]
 Part = tuple[str | None, float]  # the sources that are learned from, and the share of the rows
@@ -66,6 +69,7 @@ class Trials:
         self.make_judge, self.bind, self.progress = make_judge, bind, progress
         self.journal = Journal(settings.journal, task, scorer.name, settings.target_labels)
         self.deadline = time.monotonic() + (math.inf if settings.budget is None else settings.budget)
+        self.clock = Clock(*task.X.shape)
         self.candidates: list[Candidate] = []
         self.rounds: list[tuple[int, float]] = []  # trials, and their share of the rows
         self.late = 0
@@ -73,6 +77,8 @@ class Trials:
         self._works: dict[Part, Work] = {}
         self._leaders: dict[str, TrialResult] = {}
         self._begun: set[str] = set()  # steps of the guard
+        self._best: dict[str, float] = {}  # score of the best trial of each step
+        self._seconds: dict[str, float] = {}  # and its seconds
 
     @property
     def n_tried(self) -> int:
@@ -82,13 +88,11 @@ class Trials:
         """Run the trials of one round; return those for which there was time, in their order."""
         share = trials[0].share
         works = {_part(trial): self._work(trial) for trial in trials}
-        asked: list[Trial] = []
         sent: list[Trial] = []
         results: dict[int, TrialResult] = {}
 
         def unknown() -> Iterator[tuple[Work, Trial]]:
             for trial in self._in_time(trials):
-                asked.append(trial)
                 if known := self.journal.find(trial):
                     results[id(trial)] = known
                 else:
@@ -96,12 +100,11 @@ class Trials:
                     yield works[_part(trial)], trial
 
         for i, result in enumerate(in_threads(_apply, unknown(), self.jobs)):
-            self.journal.add(sent[i], result)
-            self._keep_best(sent[i], result)
+            self._learn(sent[i], result)
             results[id(sent[i])] = result
             self.progress(1)
-        self.progress(len(asked) - len(sent))
-        candidates = [Candidate(trial, results[id(trial)]) for trial in asked]
+        self.progress(len(results) - len(sent))
+        candidates = [Candidate(trial, results[id(trial)]) for trial in trials if id(trial) in results]
         compare(candidates, self.scorer)
         self.rounds.append((len(candidates), share))
         if share == 1:
@@ -134,15 +137,39 @@ class Trials:
         return self._works[key]
 
     def _in_time(self, trials: Sequence[Trial]) -> Iterator[Trial]:
-        for trial in trials:
-            step = self.steps[trial.recipe.name]
-            must = trial.share == 1 and step not in self._begun
-            if must or time.monotonic() < self.deadline or self.journal.find(trial):
+        """Yield those for which there is time: the cheapest of each step of the guard, then all others by cost."""
+        cheap = sorted(trials, key=self.clock.guess)
+        first = {self.steps[trial.recipe.name]: trial for trial in reversed(cheap)}
+        for trial in [*first.values(), *(each for each in cheap if first[self.step(each)] is not each)]:
+            must = trial.share == 1 and self.step(trial) not in self._begun
+            if must or self._ends_in_time(trial) or self.journal.find(trial):
                 if trial.share == 1:
-                    self._begun.add(step)
+                    self._begun.add(self.step(trial))
                 yield trial
             else:
                 self.late += 1
+
+    def step(self, trial: Trial) -> str:
+        """Tell which step of the guard a trial is."""
+        return self.steps[trial.recipe.name]
+
+    def _ends_in_time(self, trial: Trial) -> bool:
+        """Whether a trial, and what the guard fits after the last one, are expected to end within the budget."""
+        if self.deadline == math.inf:
+            return True
+        at_once = self.jobs or cpu_count()
+        after = FOLDS * sum(self._seconds.values()) / min(at_once, max(1, len(self._seconds)))
+        return time.monotonic() + self.clock.expect(trial) + after <= self.deadline
+
+    def _learn(self, trial: Trial, result: TrialResult) -> None:
+        """Take what came of a trial: write it down, keep the best pipelines, and know how long such trials take."""
+        self.journal.add(trial, result)
+        self._keep_best(trial, result)
+        self.clock.took(trial, result.seconds)
+        if trial.share == 1 and result.found is not None:
+            step = self.step(trial)
+            if not _value(result) <= self._best.get(step, -math.inf):
+                self._best[step], self._seconds[step] = _value(result), result.seconds
 
     def _keep_best(self, trial: Trial, result: TrialResult) -> None:
         """Keep the fitted pipeline of the best trial of each recipe alone."""

@@ -1,0 +1,122 @@
+"""How long trials take, and what takes too long on many rows."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.svm import SVC
+
+from ftransfer.pipeline import AdaptationPipeline
+from ftransfer.recipes import Recipe
+from ftransfer.search.steps import labels_target
+from ftransfer.search.strategy import Trial
+
+KERNEL_ROWS = 30_000  # of both domains, above which no support vector machine races unless it is named
+TREE_ROWS = 20_000  # that a tree of a forest is grown on, at most
+ITERATIONS = 100  # of a linear classifier
+ROUNDS = 10  # of a method that labels the target itself
+OPERATIONS = 1e9  # a second, until a trial was timed
+
+
+class Clock:
+    """Expects how long trials take: by rows and features, and by those that were timed.
+
+    Parameters
+    ----------
+    n_rows, n_features : int
+    """
+
+    def __init__(self, n_rows: int, n_features: int) -> None:
+        self.n_rows, self.n_features = n_rows, n_features
+        self._timed: dict[tuple[str, float], float] = {}  # longest, by recipe and share of the rows
+        self._ratios: list[float] = []
+
+    def guess(self, trial: Trial) -> float:
+        """Guess the seconds of a trial before any was timed; for comparing trials with one another."""
+        return operations(trial.recipe.pipeline, self.n_rows * trial.share, self.n_features) / OPERATIONS
+
+    def took(self, trial: Trial, seconds: float) -> None:
+        """Learn from a trial."""
+        key = trial.recipe.name, trial.share
+        self._timed[key] = max(seconds, self._timed.get(key, 0.0))
+        self._ratios.append(seconds / self.guess(trial))
+
+    def expect(self, trial: Trial) -> float:
+        """Expect the seconds of a trial: those of the longest of its recipe, or a guess by the others."""
+        if timed := self._timed.get((trial.recipe.name, trial.share)):
+            return timed
+        return self.guess(trial) * (median(self._ratios) if self._ratios else 1.0)
+
+
+def operations(pipeline: AdaptationPipeline, n_rows: float, n_features: int) -> float:
+    """Guess how many operations fitting a pipeline takes, from its last step; right to an order of magnitude."""
+    last = pipeline.steps[-1][1]
+    rounds = ROUNDS if labels_target(last) else 1
+    inner = _classifier(last)
+    if hasattr(inner, "n_estimators"):
+        share = getattr(inner, "max_samples", None)
+        rows = n_rows * share if isinstance(share, float) else n_rows
+        each = 20 * rows * math.log2(max(rows, 2)) * math.sqrt(n_features)
+        return float(rounds * inner.n_estimators * each)
+    if hasattr(inner, "kernel"):
+        return float(rounds * n_rows**2 * n_features)
+    return float(rounds * ITERATIONS * n_rows * n_features)
+
+
+def fit_to_size(recipes: Sequence[Recipe], n_rows: int, n_source: int) -> tuple[list[Recipe], list[str]]:
+    """Leave out or thin what takes too long on many rows.
+
+    Parameters
+    ----------
+    recipes : sequence of Recipe
+        Those that nobody named.
+    n_rows, n_source : int
+        Rows of both domains, and of the sources.
+
+    Returns
+    -------
+    The recipes, and notes for people.
+    """
+    kept: list[Recipe] = []
+    notes: list[str] = []
+    out: list[str] = []
+    thinned: list[str] = []
+    for recipe in recipes:
+        classifier = _classifier(recipe.pipeline.steps[-1][1])
+        if n_rows > KERNEL_ROWS and isinstance(classifier, SVC):
+            out.append(recipe.name)
+            continue
+        if n_source > TREE_ROWS and isinstance(classifier, RandomForestClassifier):
+            thinned.append(recipe.name)
+            recipe = replace(recipe, pipeline=_thinned(recipe.pipeline, TREE_ROWS / n_source))
+        kept.append(recipe)
+    if out:
+        notes.append(
+            f"left out, since the time of a support vector machine grows with the square of the rows, of which there "
+            f"are {n_rows:,}: {', '.join(out)}; name them (--pipeline) to have them race"
+        )
+    if thinned:
+        notes.append(
+            f"each tree of a forest is grown on {TREE_ROWS:,} source rows, drawn anew: {', '.join(thinned)}"
+        )
+    return kept, notes
+
+
+def _thinned(pipeline: AdaptationPipeline, share: float) -> AdaptationPipeline:
+    """Set the share of the rows that a tree is grown on, of however many the forest is given."""
+    key = next(key for key in pipeline.get_params() if key.rpartition("__")[2] == "max_samples")
+    return clone(pipeline).set_params(**{key: share})
+
+
+def _classifier(step: Any) -> Any:
+    """Take the classifier out of what wraps it."""
+    inner = step.get_params(deep=False).get("estimator") if hasattr(step, "get_params") else None
+    if hasattr(inner, "fit"):
+        return _classifier(inner)
+    if hasattr(step, "steps"):
+        return _classifier(step.steps[-1][1])
+    return step

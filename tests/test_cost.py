@@ -1,0 +1,100 @@
+"""What is tried first, what is left out on many rows, and a budget that is kept."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import blobs, write_feature_set
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
+
+from ftransfer import CORAL, DomainScaler, RaceSettings, load_recipe, load_task, make_pipeline, race
+from ftransfer.pipeline import AdaptationPipeline
+from ftransfer.recipes import Recipe
+from ftransfer.search import cost, trials
+from ftransfer.search.contest import Contest
+from ftransfer.search.cost import Clock, fit_to_size, operations
+from ftransfer.search.strategy import Trial
+
+
+@pytest.fixture
+def task(tmp_path):
+    X, y, labels = blobs(n_source=90, n_target=60, shift=8.0)
+    names = np.array(["a", "b", "c"])[labels]
+    return load_task(write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "t", "s")), "s", "t")
+
+
+def test_on_many_rows_a_support_vector_machine_is_the_dearest_and_labels_of_its_own_cost_their_rounds():
+    names = ["coral_logistic", "coral_forest", "coral_svm", "pseudo_svm"]
+    asked = [operations(load_recipe(name).pipeline, 200_000, 512) for name in names]
+    assert asked == sorted(set(asked))
+    assert asked[3] == 10 * asked[2] > 1e4 * asked[0]
+
+
+def test_an_expectation_is_that_of_the_recipe_or_else_scaled_by_the_others():
+    clock = Clock(1000, 10)
+    logistic, svm = (Trial(load_recipe(name)) for name in ("coral_logistic", "coral_svm"))
+    before = clock.expect(svm)
+    clock.took(logistic, 7 * clock.guess(logistic))
+    assert clock.expect(svm) == pytest.approx(7 * before)
+    clock.took(svm, 3.0)
+    clock.took(svm, 2.0)
+    assert clock.expect(svm) == 3.0
+
+
+@pytest.mark.parametrize("budget", [20.0, 100.0, 300.0])
+def test_a_budget_is_kept_to_within_a_tenth_with_what_the_guard_fits_at_the_end(task, monkeypatch, budget):
+    now = [0.0]
+    monkeypatch.setattr(trials, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    class Slow(LogisticRegression):
+        def fit(self, X, y):
+            now[0] += 0.5 if self.C < 1 else 9.0  # seconds
+            return super().fit(X, y)
+
+    def recipe(name, *steps, C):
+        return Recipe(name, make_pipeline(*steps, Slow()), {"slow__C": C})
+
+    many = np.linspace(0.1, 0.9, 200).tolist()
+    recipes = [
+        Recipe("plain", AdaptationPipeline([("slow", Slow())]), {"slow__C": many}),
+        recipe("scaled", DomainScaler(), C=many),
+        recipe("quick", DomainScaler(), CORAL(), C=many),
+        recipe("slow", DomainScaler(), CORAL(), C=[1.0, 2.0, 3.0] * 9),
+    ]
+    found = race(task, recipes, budget=budget, jobs=1)
+    assert now[0] <= 1.1 * budget
+    assert now[0] >= 0.4 * budget
+    assert "the budget of time was used up" in found.task.notes[-1]
+    assert {"source only", "per-domain scaling", "alignment"} == set(found.table["step"])
+
+
+def test_the_cheapest_setting_of_each_step_is_tried_first_and_the_table_is_as_without(task, monkeypatch):
+    begun, fit = [], trials.fit_trial
+    monkeypatch.setattr(
+        trials, "fit_trial", lambda judge, trial: begun.append(trial.recipe.name) or fit(judge, trial)
+    )
+    recipes = ["source_only_svm", "source_only_logistic", "scaled_svm", "scaled_logistic"]
+    found = race(task, recipes, jobs=1)
+    assert len(begun) == len(found.table)
+    monkeypatch.setattr(Clock, "guess", lambda self, trial: len(trial.recipe.name))
+    assert race(task, recipes, jobs=1).table["pipeline"].tolist() == found.table["pipeline"].tolist()
+
+
+def test_on_many_rows_what_nobody_named_is_left_out_or_thinned_and_a_note_says_so(task, monkeypatch):
+    monkeypatch.setattr(cost, "KERNEL_ROWS", 100)
+    monkeypatch.setattr(cost, "TREE_ROWS", 30)
+    contest = Contest(task, None, RaceSettings())
+    assert not [r.name for r in contest.recipes if "svm" in r.name]
+    forest = next(r for r in contest.recipes if r.name == "coral_forest").pipeline
+    assert forest.named_steps["randomforestclassifier"].max_samples == pytest.approx(30 / 90)
+    assert "left out, since the time of a support vector machine grows" in contest.notes[0]
+    assert "each tree of a forest is grown on 30 source rows" in contest.notes[1]
+    named = Contest(task, ["coral_svm", Recipe("own", make_pipeline(SVC()), {})], RaceSettings())
+    assert {"coral_svm", "own", "scaled_logistic"} <= {r.name for r in named.recipes}
+    assert "scaled_svm" not in {r.name for r in named.recipes}
+
+
+def test_on_few_rows_nothing_is_left_out():
+    recipes = [load_recipe("coral_svm"), load_recipe("coral_forest")]
+    assert fit_to_size(recipes, 20_000, 10_000) == (recipes, [])
