@@ -177,7 +177,7 @@ def test_adaptations_are_named_by_the_steps_that_read_the_target():
 
 @pytest.fixture(scope="module")
 def shifted_task(tmp_path_factory):
-    X, y, labels = blobs(n_source=150, n_target=120, shift=8.0)
+    X, y, labels = blobs(n_source=150, n_target=120, shift=4.0)
     folder = tmp_path_factory.mktemp("search") / "f"
     names = np.array(["a", "b", "c"])[labels]
     return load_task(write_feature_set(folder, X, names, np.where(y == -1, "t", "s")), "s", "t")
