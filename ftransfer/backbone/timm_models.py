@@ -83,7 +83,7 @@ def build_timm(name: str, weights: str, image_size: int | None = None) -> Built:
     return Built(name, model, _preset(timm, model, image_size), origin, cut_timm, state, has_probe=True)
 
 
-def _create(timm, name: str, pretrained: bool, image_size: int | None) -> nn.Module:
+def _create(timm: Any, name: str, pretrained: bool, image_size: int | None) -> Any:
     sizes = [{"img_size": image_size}, {}] if image_size else [{}]
     for options in sizes:
         try:
@@ -102,7 +102,7 @@ def _create(timm, name: str, pretrained: bool, image_size: int | None) -> nn.Mod
     raise AssertionError("unreachable")
 
 
-def _no_download(timm, name: str, error: Exception) -> FtransferError:
+def _no_download(timm: Any, name: str, error: Exception) -> FtransferError:
     cfg = timm.get_pretrained_cfg(name)
     place = cfg and (f"https://huggingface.co/{cfg.hf_hub_id}" if cfg.hf_hub_id else cfg.url)
     reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
@@ -112,7 +112,7 @@ def _no_download(timm, name: str, error: Exception) -> FtransferError:
     )
 
 
-def _preset(timm, model: nn.Module, image_size: int | None) -> Preset:
+def _preset(timm: Any, model: Any, image_size: int | None) -> Preset:
     args = {"input_size": (3, image_size, image_size)} if image_size else {}
     config = timm.data.resolve_model_data_config(model, args=args)
     if config["input_size"][0] != 3:
@@ -133,7 +133,7 @@ def _renamed(state: dict, model: nn.Module) -> dict:
     return found if isinstance(found, dict) else state
 
 
-def cut_timm(model: nn.Module, layers: Sequence[str], name: str) -> tuple[nn.Module, list[str], str]:
+def cut_timm(model: Any, layers: Sequence[str], name: str) -> tuple[nn.Module, list[str], str]:
     """Run a model of timm whole, but for its classifier where no layer asks for it; see `Pooled`."""
     layers = list(layers) or [POOLED]
     classifier = model.pretrained_cfg.get("classifier") or ""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ftransfer.errors import FtransferError
-from ftransfer.storage.places import place
+from ftransfer.storage.places import Remote, place
 from ftransfer.storage.writing import write_whole, writing
 
 TOLERANCE = 1e-3  # relative difference of two probes of one network
@@ -19,7 +19,7 @@ UNIT = 1e-2  # rows within it of length one are normalised
 RATIO = 4.0  # of the median lengths of two tables of one kind, at most
 
 
-def probe_file(folder) -> Path:
+def probe_file(folder) -> Path | Remote:
     """Name the file in a feature set."""
     return place(folder) / "probe.npy"
 
