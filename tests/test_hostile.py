@@ -440,6 +440,15 @@ def test_a_plan_is_counted_before_it_is_parsed(forest, tmp_path, plan, message):
         Model.load(file)
 
 
+def test_a_model_prints_nothing_of_its_own(tmp_path, capsys):
+    X, _, _ = blobs()
+    pipeline = fitted("scaled_forest")
+    pipeline[-1].set_params(verbose=9)
+    Model(pipeline, FINGERPRINT, CLASSES).save(tmp_path / "m.skops")
+    Model.load(tmp_path / "m.skops").predict(X)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_list_hidden_in_a_value_is_refused(forest, tmp_path):
     def change(nodes, members):
         first(nodes, loader="JsonNode")["content"] = " [" + "{}," * 10 + "{}]"

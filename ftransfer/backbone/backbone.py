@@ -30,7 +30,7 @@ from ftransfer.backbone.preprocess import (
 from ftransfer.backbone.runtime import computes_in_bfloat16, fast_arithmetic
 from ftransfer.backbone.timm_models import PREFIX as TIMM
 from ftransfer.backbone.timm_models import build_timm
-from ftransfer.backbone.weights import Built, build, hash_weights, load_into, weights_of
+from ftransfer.backbone.weights import Built, build, check_answers, hash_weights, load_into, weights_of
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.images.pixels import resize_and_crop_image
 from ftransfer.images.readers import Preparation
@@ -39,8 +39,6 @@ PHOTO_HINT = (
     "small_cnn is a demo default for small glyphs and never saw a photograph; for photographs use ImageNet "
     "weights: --backbone resnet50 --weights DEFAULT"
 )
-
-
 TIERS = ("exact", "fast")
 
 
@@ -196,6 +194,8 @@ class Backbone:
         outputs = self._try(built.has_probe)
         self.widths = [output.shape[1] for output in outputs]
         self.probe = torch.cat(outputs, dim=1)[0].cpu().numpy() if built.has_probe else None
+        if built.state is not None:
+            self.notes += check_answers(self)
         self.fingerprint = {
             "format": 1,
             "backbone": self.name,

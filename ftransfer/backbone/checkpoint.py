@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from ftransfer.backbone.names import unwrap
+from ftransfer.backbone.tensors import read_tensors, refuse_hollow
 from ftransfer.errors import FtransferError
 from ftransfer.storage.places import local
 from ftransfer.storage.writing import write_whole, writing
@@ -19,19 +20,17 @@ if TYPE_CHECKING:
 
 
 def read_checkpoint(file: Path) -> dict[str, torch.Tensor]:
-    try:
-        if file.suffix == ".safetensors":
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever it meets in a file that is none of its own
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FtransferError(
-            f"{file} cannot be read as a checkpoint of plain tensors (.pth, .pt or .safetensors): {first[:200]}"
-        ) from error
-    state, _ = unwrap(state)
+    """Read the state dict in a file, without running code.
+
+    Raises
+    ------
+    FtransferError
+        If it cannot be read, or holds no plain tensors by the names of layers.
+    """
+    state, _ = unwrap(read_tensors(file))
     if not state:
         raise FtransferError(f"{file} holds no state dict (names of layers with their tensors)")
+    refuse_hollow(state, file)
     # torchvision's published densenet files name their layers as an older release did
     old = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
     return {old.sub(r"\1\2", key): value for key, value in state.items()}

@@ -5,19 +5,31 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
+from urllib.parse import urlparse
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from torchvision import models
+from torchvision.models import WeightsEnum
 from torchvision.transforms._presets import ImageClassification
 
 from ftransfer.backbone.checkpoint import read_checkpoint
 from ftransfer.backbone.cut import Whole, cut_graph, prefixes
 from ftransfer.backbone.names import fit_names
-from ftransfer.backbone.preprocess import Preset, with_image_size
+from ftransfer.backbone.preprocess import Preset, made_picture, with_image_size
+from ftransfer.backbone.tensors import value_fault
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.shipped import shipped_folder
+from ftransfer.storage.reading import refuse_irregular
+
+if TYPE_CHECKING:
+    from ftransfer.backbone.backbone import Backbone
+
+SAME = 1e-4  # of the length of features: what hardly differs
 
 # ---------------------------------------------------------------- building and loading
 
@@ -60,7 +72,7 @@ def build(name: str, weights: str, image_size: int | None = None) -> Built:
 
         side, mean, std = small_cnn.IMAGE_SIZE, small_cnn.MEAN, small_cnn.STD
         preset = ImageClassification(crop_size=side, resize_size=side, mean=mean, std=std)
-        choices, make = [], small_cnn.small_cnn
+        choices, make = [], lambda weights=None: small_cnn.small_cnn()
     else:
         choices = list(models.get_model_weights(name))
         preset = models.get_model_weights(name).DEFAULT.transforms()
@@ -80,33 +92,51 @@ def build(name: str, weights: str, image_size: int | None = None) -> Built:
     elif weights in {"DEFAULT", *(w.name for w in choices)}:
         chosen = models.get_model_weights(name).DEFAULT if weights == "DEFAULT" else None
         chosen = chosen or next(w for w in choices if w.name == weights)
-        return built(_download(name, chosen), chosen.transforms(), str(chosen))
+        return built(make(chosen), chosen.transforms(), str(chosen), _fetch(chosen))
     if not file.is_file():
         names = ["DEFAULT", *(w.name for w in choices), "random"]
         raise unknown("weights", weights, names, plural=f"{file} is no file, and weights of {name}")
     # a published file that lies under its own name brings its own preprocessing
-    preset = next((w.transforms() for w in choices if w.url.endswith("/" + file.name)), preset)
-    return built(make(), preset, file.name, read_checkpoint(file))
+    published = next((w for w in choices if w.url.endswith("/" + file.name)), None)
+    preset = published.transforms() if published else preset
+    return built(make(published), preset, file.name, read_checkpoint(file))
 
 
-def _torchvision_maker(name: str):
+def _torchvision_maker(name: str) -> Callable[..., nn.Module]:
     # as the builders do for pretrained weights: inputs are normalised once, nothing is initialised in vain
-    options = (
+    options: dict = (
         {"transform_input": True, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
     )
-    return lambda: models.get_model(name, weights=None, **options)
+
+    def make(weights: WeightsEnum | None = None) -> nn.Module:
+        sized = {}
+        if weights is not None and name.startswith("vit_"):  # it has a place for each patch of an image
+            sized["image_size"] = weights.meta["min_size"][0]
+        return models.get_model(name, weights=None, **options, **sized)
+
+    return make
 
 
-def _download(name: str, weights) -> nn.Module:
+def _fetch(weights: WeightsEnum) -> dict[str, torch.Tensor]:
+    """Read published weights out of torchvision's cache, as any checkpoint is read; download them before."""
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    file = folder / Path(urlparse(weights.url).path).name
+    if not file.exists():
+        named = re.search(r"-([a-f0-9]{8,})\.", file.name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(weights.url, str(file), named and named[1], progress=False)
+        except (URLError, OSError, RuntimeError) as error:
+            reason = str(getattr(error, "reason", error)).splitlines()[0]
+            raise FtransferError(
+                f"cannot download {weights} ({reason}); fetch {weights.url} on a machine with a network, then put it "
+                f"into {folder} or name it: --weights FILE"
+            ) from error
     try:
-        return models.get_model(name, weights=weights, progress=False).eval()
-    except (URLError, OSError, RuntimeError) as error:
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        reason = str(getattr(error, "reason", error)).splitlines()[0]
-        raise FtransferError(
-            f"cannot download {weights} ({reason}); fetch {weights.url} on a machine with a network, then put it "
-            f"into {folder} or name it: --weights FILE"
-        ) from error
+        refuse_irregular(file)
+        return read_checkpoint(file)
+    except (FtransferError, OSError) as error:
+        raise FtransferError(f"{error}; delete {file.name} there, and it is downloaded again") from error
 
 
 def load_into(network: nn.Module, model: nn.Module, state: dict, name: str, origin: str) -> list[str]:
@@ -121,6 +151,7 @@ def load_into(network: nn.Module, model: nn.Module, state: dict, name: str, orig
     state, notes = fit_names(wanted, state)
     used = {prefix for key in wanted for prefix in prefixes(key)}
     wrong = misfits(wanted, state)
+    faults = [] if wrong else [value_fault(key, state[key], wanted[key]) for key in wanted if key in state]
     modules = {n for n, _ in model.named_modules() if n}
     for key in state.keys() - full.keys():
         parents = [p for p in prefixes(key) if p in modules]
@@ -131,12 +162,50 @@ def load_into(network: nn.Module, model: nn.Module, state: dict, name: str, orig
         raise FtransferError(
             f"the weights in {origin} do not fit {name}: {'; '.join(sorted(wrong)[:4])}{more}"
         )
+    if faults := sorted(filter(None, faults)):
+        more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
+        raise FtransferError(f"the weights in {origin} are damaged: {'; '.join(faults[:4])}{more}")
     fitting = {k: state[k] for k in wanted if k in state}
     if isinstance(network, Whole):
         network.load_weights(fitting)
     else:
         network.load_state_dict(fitting, strict=False)
     return notes
+
+
+def check_answers(backbone: "Backbone") -> list[str]:
+    """See that a network with the weights of a file tells a picture from a black one.
+
+    Returns
+    -------
+    list of str
+        A warning where it hardly does.
+
+    Raises
+    ------
+    FtransferError
+        If it gives the same numbers for both, or numbers that are not finite.
+    """
+    picture = made_picture()
+    pictures = (picture, Image.new("RGB", picture.size))
+    of_picture, of_black = (backbone.embed(backbone.preprocess(each)[None])[0] for each in pictures)
+    if not (np.isfinite(of_picture).all() and np.isfinite(of_black).all()):
+        raise FtransferError(
+            f"{backbone.name} with the weights in {backbone.origin} gives numbers that are not finite for a plain "
+            f"picture; the file is damaged, or of another network"
+        )
+    length = max(np.linalg.norm(of_picture), np.linalg.norm(of_black))
+    apart = np.linalg.norm(of_picture - of_black)
+    if apart == 0:
+        raise FtransferError(
+            f"{backbone.name} with the weights in {backbone.origin} gives the same numbers for a picture and for a "
+            f"black one; layers of it are zeros, or the file is damaged"
+        )
+    if apart < SAME * length:
+        return [
+            f"a picture and a black one differ by {apart / length:.0e} of their features: they may say little"
+        ]
+    return []
 
 
 def misfits(wanted: dict, state: dict) -> list[str]:

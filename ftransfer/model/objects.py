@@ -100,6 +100,8 @@ def _check_estimator(each) -> None:
         threads = own.get("n_jobs")
         _require(threads is None or (type(threads) is int and abs(threads) <= MAX_THREADS), f"{kind}.n_jobs")
         _require(own.get("n_outputs_", 1) == 1, f"{kind}.n_outputs_")
+        if "verbose" in own:
+            own["verbose"] = 0  # what is predicted goes to standard output, and nothing else
         _check_linear(own, kind)
     if isinstance(each, BaseDecisionTree) and "tree_" in own:
         width = own.get("n_features_in_")
