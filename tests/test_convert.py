@@ -109,6 +109,16 @@ def test_columns_under_other_names_and_numbers_as_labels(tmp_path, rows):
     assert all_numbers.width == 9
 
 
+def test_labels_are_one_a_row(tmp_path):
+    X = np.arange(12.0, dtype=np.float32).reshape(6, 2)
+    np.savez(tmp_path / "a.npz", X=X, y=np.eye(2)[[0, 1, 0, 1, 0, 1]])
+    with pytest.raises(FtransferError, match=r"needs one label a row in y; it holds \(6, 2\)"):
+        import_features([tmp_path / "a.npz"], tmp_path / "f", domain="d")
+    np.savez(tmp_path / "b.npz", X=X, y=np.array([[3], [4], [3], [4], [3], [4]]))
+    features, _ = import_features([tmp_path / "b.npz"], tmp_path / "g", domain="d")
+    assert set(features.manifest["label"]) == {"3", "4"}
+
+
 def test_minus_one_is_no_label(tmp_path, rows):
     X = rows[0]
     np.savez(tmp_path / "a.npz", X=X, y=np.where(np.arange(105) < 60, np.arange(105) % 3, -1))

@@ -276,8 +276,25 @@ def is_unlabelled(y: np.ndarray) -> np.ndarray:
 
 def content_order(X: np.ndarray) -> np.ndarray:
     """Order rows by their bytes, so that what is drawn from them does not depend on the order they came in."""
+    return _bytes_of_rows(X).argsort(kind="stable")
+
+
+def distinct_rows(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the first of each row and its copies, and which of these each row is.
+
+    >>> distinct_rows(np.array([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]]))
+    (array([0, 1]), array([0, 1, 0]))
+    """
+    rows, order = _bytes_of_rows(X), content_order(X)
+    is_new = np.r_[True, rows[order[1:]] != rows[order[:-1]]] if len(rows) else np.empty(0, dtype=bool)
+    which = np.empty(len(rows), dtype=int)
+    which[order] = np.cumsum(is_new) - 1
+    return order[is_new], which
+
+
+def _bytes_of_rows(X: np.ndarray) -> np.ndarray:
     rows = np.ascontiguousarray(X)
-    return rows.view(f"V{rows.itemsize * rows.shape[1]}").ravel().argsort(kind="stable")
+    return rows.view(f"V{rows.itemsize * rows.shape[1]}").ravel()
 
 
 def domain_codes(domain: ArrayLike, target: str | Sequence[str]) -> np.ndarray:

@@ -130,7 +130,14 @@ def _read_numpy(file: Path, columns: Columns, ignore: Sequence[str]) -> tuple[_C
     if not arrays:
         raise FtransferError(f"{file} needs the key X; its keys: {', '.join(content.files)}")
     lists = {name: _array(file, content[name], ignore) for name in arrays}
-    return _Content([], lists, {role: content[name].tolist() for role, name in roles.items()}, names), roles
+    told = {role: content[name] for role, name in roles.items()}
+    for role, array in told.items():
+        if array.ndim != 1 and array.shape != (len(array), 1):
+            raise FtransferError(
+                f"{file} needs one {role} a row in {roles[role]}; it holds {array.shape}. Where a column stands for a "
+                f"class, argmax(axis=1) names it"
+            )
+    return _Content([], lists, {role: array.ravel().tolist() for role, array in told.items()}, names), roles
 
 
 def _array(file: Path, X: np.ndarray, ignore: Sequence[str]) -> np.ndarray:

@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import has_fit_parameter
 
 from ftransfer.adapt import DomainScaler, ImportanceWeighted
-from ftransfer.adapt.base import content_order, read_domain
+from ftransfer.adapt.base import content_order, distinct_rows, read_domain
 from ftransfer.errors import FtransferError
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.folds import DomainKFold
@@ -140,8 +140,8 @@ class Judge:
 
         Copies of a row count as one, and none as its own neighbour.
         """
-        _, first, copy_of = np.unique(self.X_target, axis=0, return_index=True, return_inverse=True)
-        Z, own = self.scaled[1], copy_of.ravel()[self.asked]
+        first, copy_of = distinct_rows(self.X_target)
+        Z, own = self.scaled[1], copy_of[self.asked]
         k = min(NEIGHBOURS, len(first) - 1)
         finder = NearestNeighbors(n_neighbors=k + 1, metric="cosine", algorithm="brute").fit(Z[first])
         found = finder.kneighbors(Z[self.asked], return_distance=False)
