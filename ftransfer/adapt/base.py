@@ -280,10 +280,10 @@ def content_order(X: np.ndarray) -> np.ndarray:
 
 
 def distinct_rows(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the first of each row and its copies, and which of these each row is.
+    """Find the first of each row and its copies, ordered by content, and which of these each row is.
 
     >>> distinct_rows(np.array([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]]))
-    (array([0, 1]), array([0, 1, 0]))
+    (array([1, 0]), array([1, 0, 1]))
     """
     rows, order = _bytes_of_rows(X), content_order(X)
     is_new = np.r_[True, rows[order[1:]] != rows[order[:-1]]] if len(rows) else np.empty(0, dtype=bool)
