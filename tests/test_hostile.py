@@ -20,6 +20,7 @@ import skops.io
 from conftest import ROOT, blobs, write_feature_set
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 from test_cli import run
@@ -447,6 +448,15 @@ def test_a_model_prints_nothing_of_its_own(tmp_path, capsys):
     Model(pipeline, FINGERPRINT, CLASSES).save(tmp_path / "m.skops")
     Model.load(tmp_path / "m.skops").predict(X)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_pipeline_that_fails_in_another_way_than_by_its_data_is_one_line(tmp_path):
+    X, y, _ = blobs()
+    pipeline = make_pipeline(DummyClassifier()).fit(X, y)
+    pipeline[-1]._strategy = "none such"  # of which scikit-learn makes a NameError
+    Model(pipeline, FINGERPRINT, CLASSES).save(tmp_path / "m.skops")
+    with pytest.raises(FtransferError, match="the model's pipeline cannot predict: UnboundLocalError"):
+        Model.load(tmp_path / "m.skops").predict(X)
 
 
 def test_a_list_hidden_in_a_value_is_refused(forest, tmp_path):

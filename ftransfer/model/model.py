@@ -19,7 +19,6 @@ from ftransfer.model.new_images import DOMAIN
 from ftransfer.storage.places import local
 
 FORMAT = 1
-PIPELINE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,9 @@ class Model:
     def _ask(self, question):
         try:
             return question()
-        except PIPELINE_ERRORS as error:
+        except FtransferError:
+            raise
+        except Exception as error:  # a pipeline out of a file can fail in any way
             raise FtransferError(
                 f"the model's pipeline cannot predict: {type(error).__name__}: {error}"
             ) from error
