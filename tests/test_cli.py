@@ -1,13 +1,15 @@
 """The same cases as in the library's tests, through the command line: what is printed, and how it ends."""
 
 import json
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from conftest import draw
+from conftest import ROOT, blobs, draw, write_feature_set
 
 from ftransfer import list_scorers
 from ftransfer.cli import COMMANDS, main
@@ -300,3 +302,36 @@ def test_labels_given_to_the_guard_are_recorded_and_not_counted(day_to_night, fe
     both = run(*day_to_night, "--use-target-labels", 20, *option)
     assert both.exit_code == 2
     assert "two ways to give the guard labels" in both.output
+
+
+EVIL = "a\x1b]0;title\x07\x1b[2J\x9b31m\u202eb\nforged: line"
+
+
+def test_no_name_from_a_stranger_reaches_the_terminal_as_a_command(tmp_path):
+    X, y, labels = blobs()
+    names = np.array(["=cmd|calc", EVIL, "oak"])[labels]
+    domains = np.where(y == -1, f"night{EVIL}", f"day{EVIL}")
+    folder = write_feature_set(tmp_path / "f", X, names, domains).folder
+    pair = ["--source", f"day{EVIL}", "--target", f"night{EVIL}"]
+    told = [
+        run("info", folder),
+        run("compare", folder),
+        run("fit", folder, "--source", "x", "--target", EVIL),
+    ]
+    told += [run("fit", folder, *pair, "--pipeline", "scaled_svm", "--out", tmp_path / "run")]
+    told += [
+        run("info", tmp_path / "run"),
+        run("predict", tmp_path / "run", folder, "--out", tmp_path / "p.csv"),
+    ]
+    for result in told:
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", result.output), result.output
+        assert not re.search("^forged", result.output, re.M)
+    assert all("\\x1b" in told[i].output for i in (0, 1, 2, 4, 5))
+    assert "the label =cmd|calc begins as a formula" in told[3].output
+    assert "=cmd|calc" in (tmp_path / "run" / "predictions.csv").read_text()
+
+
+def test_what_is_printed_is_printed_by_one_function():
+    for file in (ROOT / "ftransfer" / "cli").glob("*.py"):
+        if file.name not in ("text.py", "completion.py"):
+            assert not re.search(r"click\.echo|print\(", file.read_text("utf-8")), file

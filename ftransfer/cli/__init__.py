@@ -7,6 +7,7 @@ from keyword import iskeyword
 import click
 
 from ftransfer import __version__
+from ftransfer.cli.text import say
 from ftransfer.errors import FtransferError, unknown
 
 COMMANDS = {
@@ -50,10 +51,10 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except FtransferError as error:
-            click.echo(f"error: {one_line(error)}", err=True)
+            say(f"error: {one_line(error)}", err=True)
             ctx.exit(1)
         except (KeyboardInterrupt, click.Abort) as interrupt:
-            click.echo(f"\n{one_line(interrupt) or 'interrupted'}", err=True)
+            say(f"\n{one_line(interrupt) or 'interrupted'}", err=True)
             ctx.exit(130)
 
 
@@ -73,7 +74,7 @@ def split_names(text: str) -> list[str]:
 
 def say_warning(message: str) -> None:
     """Print a warning to standard error."""
-    click.echo(f"warning: {one_line(message)}", err=True)
+    say(f"warning: {one_line(message)}", err=True)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

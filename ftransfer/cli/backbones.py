@@ -7,6 +7,7 @@ import click
 
 from ftransfer.cli import complete
 from ftransfer.cli.progress import progress_bar
+from ftransfer.cli.text import say
 from ftransfer.errors import FtransferError
 
 
@@ -35,9 +36,9 @@ def backbones(patterns_or_features, rank, source, as_json):
             "to rank feature sets: ftransfer backbones --rank FEATURES... [--source DOMAIN]; nothing else is taken"
         )
     if rank:
-        click.echo(_rank(patterns_or_features, source, as_json))
+        say(_rank(patterns_or_features, source, as_json))
     else:
-        click.echo(_list(patterns_or_features))
+        say(_list(patterns_or_features))
 
 
 def _list(patterns) -> str:
@@ -59,7 +60,7 @@ def _list(patterns) -> str:
             f"--rank"
         )
     if not patterns:
-        click.echo(f"note: {PHOTO_HINT}", err=True)
+        say(f"note: {PHOTO_HINT}", err=True)
         lines += [f"{PREFIX}NAME            any model of timm: ftransfer backbones '{PREFIX}*dinov2*'"]
         lines += ["FILE.py              any network of yours: a file that makes model and transforms"]
     return "\n".join(lines)

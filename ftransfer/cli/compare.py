@@ -7,6 +7,7 @@ import click
 
 from ftransfer.cli import complete
 from ftransfer.cli.progress import progress_bar
+from ftransfer.cli.text import say, visible
 
 
 @click.command()
@@ -36,13 +37,13 @@ def compare(features, source, target, max_rows, as_json):
     names = [source, target] if source else None
     n = len(names or feature_set.complete["domain"].unique())
     if n > 10:
-        click.echo(
+        say(
             f"{n * (n - 1) // 2} pairs of {n} domains take about a second each; --source and --target compare two",
             err=True,
         )
     with progress_bar(n * (n - 1) // 2, " pairs", "compare") as bar:
         comparison = compare_all(feature_set, names, max_rows=max_rows, progress=bar.update)
-    click.echo(json.dumps(_as_dict(comparison)) if as_json else describe(comparison))
+    say(json.dumps(_as_dict(comparison)) if as_json else describe(comparison))
 
 
 def _as_dict(comparison) -> dict:
@@ -60,12 +61,12 @@ def _as_dict(comparison) -> dict:
 
 def describe(comparison) -> str:
     """Show the table of one pair, or the matrices of all."""
-    notes = [f"note: {note}" for note in comparison.notes]
+    notes = [f"note: {visible(note)}" for note in comparison.notes]
     if len(comparison.tables) == 1:
         ((pair, table),) = comparison.tables.items()
-        return "\n".join([f"{pair[0]} to {pair[1]}", *_table(table), *notes])
+        return "\n".join([f"{visible(pair[0])} to {visible(pair[1])}", *_table(table), *notes])
     lines = [line for measure in MATRICES for line in (*_matrix(comparison, measure), "")]
-    a, b = comparison.nearest
+    a, b = map(visible, comparison.nearest)
     return "\n".join(
         [*lines, *notes, f"Nearest by MMD: {a} and {b}. A pair in detail: --source {a} --target {b}"]
     )
@@ -83,7 +84,7 @@ MATRICES = {
 def _table(table):
     wide = max(28, *(len(measure) + 2 for measure in table["measure"]))
     yield f"{'measure':<{wide}}{'value':>10}  {'95 % interval':^20}{'yardstick':>10}"
-    for row in table.itertuples():
+    for row in table.assign(measure=table["measure"].map(visible)).itertuples():
         interval = "" if row.low != row.low else f"{_short(row.low)} .. {_short(row.high)}"
         line = f"{row.measure:<{wide}}{_short(row.value):>10}  {interval:^20}{_short(row.yardstick):>10}".rstrip()
         if row.measure.startswith(("share of", "class ")):  # one a class: on one line
@@ -94,7 +95,7 @@ def _table(table):
 
 
 def _matrix(comparison, measure):
-    matrix = comparison.matrix(measure)
+    matrix = comparison.matrix(measure).rename(index=visible, columns=visible)
     width = max(10, *(len(name) + 2 for name in matrix))
     yield f"{measure} ({MATRICES[measure]})"
     yield " " * width + "".join(name.rjust(width) for name in matrix)

@@ -79,6 +79,7 @@ def _domains_of(place: Path) -> list[str]:
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(manifest, columns=["domain"])["domain"].unique().to_pylist()
+        found = pq.read_table(manifest, columns=["domain"])["domain"].unique().to_pylist()
+        return [name for name in found if name and name.isprintable()]  # others would command the terminal
     except (pa.ArrowException, OSError, KeyError):
         return []

@@ -7,6 +7,7 @@ import click
 
 from ftransfer.cli import complete
 from ftransfer.cli.progress import progress_bar
+from ftransfer.cli.text import say
 
 
 @click.command()
@@ -36,20 +37,20 @@ def demo(out):
     images, features = out / "images", out / "features"
     with writing(out), zipfile.ZipFile(shipped_folder("data") / "digits.zip") as digits:
         digits.extractall(images)
-    click.echo(
+    say(
         "Source: digits printed in free fonts, with labels. Target: handwritten digits. The backbone saw no digit.\n"
     )
-    click.echo(f"$ ftransfer extract {images} --out {features} --backbone small_cnn")
+    say(f"$ ftransfer extract {images} --out {features} --backbone small_cnn")
     table = find_images(images)
     with progress_bar(len(table), " images", "small_cnn") as bar:
         feature_set = extract_features(table, features, Backbone("small_cnn"), progress=bar.update)
-    click.echo(describe_extraction(feature_set, features))
+    say(describe_extraction(feature_set, features))
     command = f"ftransfer fit {features} --source printed --target handwritten --out {out / 'run'}"
-    click.echo(f"\n$ {command}")
+    say(f"\n$ {command}")
     settings = FitSettings("printed", "handwritten", out=out / "run")
     results, folder = run_fit([features], settings, command=command)
-    click.echo(describe(results, folder))
-    click.echo(f"\nWhat it means: {_meaning(results)}")
+    say(describe(results, folder))
+    say(f"\nWhat it means: {_meaning(results)}")
 
 
 def _meaning(results) -> str:

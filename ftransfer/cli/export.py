@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ftransfer.cli import complete
+from ftransfer.cli.text import say
 from ftransfer.errors import FtransferError
 from ftransfer.storage.places import Remote, place
 
@@ -36,4 +37,4 @@ def export(features, kind, out):
     beside = Path(first.name) if isinstance(first, Remote) else first.resolve()  # of a store: here
     file = place(out) if out else Path(f"{beside}.{kind}")
     rows = export_features(open_features(features, balance=False), file, kind)
-    click.echo(f"{file}: {rows} rows")
+    say(f"{file}: {rows} rows")

@@ -9,6 +9,7 @@ import click
 
 from ftransfer.cli import complete, one_line, options, say_warning
 from ftransfer.cli.progress import progress_bar
+from ftransfer.cli.text import say, visible
 from ftransfer.errors import FtransferError
 
 
@@ -153,7 +154,7 @@ def extract(
     say_notes(network, table)
     if dry_run:
         plan = make_plan(table, out, network, made, replace)
-        click.echo(json.dumps({"out": str(out), **asdict(plan)}) if as_json else f"{out}: {plan}")
+        say(json.dumps({"out": str(out), **asdict(plan)}) if as_json else f"{out}: {plan}")
         return
     if adapt_bn:
         from ftransfer.extract.adapted import extract_adapted
@@ -178,7 +179,7 @@ def extract(
         )
     features.write_training(weights)
     did = {"out": str(out), **asdict(features.summary)}
-    click.echo(json.dumps(did) if as_json else describe(features, out))
+    say(json.dumps(did) if as_json else describe(features, out))
     refuse_where_none_was_read(features.summary)
 
 
@@ -195,7 +196,7 @@ def say_notes(network, table) -> None:
     from ftransfer.images.read import looks_like_photographs
 
     for note in network.notes:
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     if not network.sees_photographs and looks_like_photographs(table):
         say_warning(PHOTO_HINT)
 
@@ -247,7 +248,7 @@ def list_images(
         table = table.join(read_label_columns(images, label_columns).add_prefix(LABELS))
         table.attrs = found
     for note in found["notes"]:
-        click.echo(f"note: {one_line(note)}", err=True)
+        say(f"note: {one_line(note)}", err=True)
     return table
 
 
@@ -286,7 +287,7 @@ def describe(features, out) -> str:
     lines += features.set_aside
     if did.failed:
         lines.append(f"{len(did.failed)} could not be read and are marked so in the manifest:")
-        lines += [f"  {one_line(path)}: {reason}" for path, reason in did.failed[:10]]
+        lines += [f"  {visible(path)}: {visible(reason)}" for path, reason in did.failed[:10]]
         lines += [f"  and {len(did.failed) - 10} more"] if len(did.failed) > 10 else []
     manifest = features.manifest
     if pending := int((manifest["status"] == "pending").sum()):
@@ -295,5 +296,5 @@ def describe(features, out) -> str:
         labelled = rows["label"].notna().sum()
         classes = f"{rows['label'].nunique()} classes" if labelled else "no labels"
         some = f", {len(rows) - labelled} of them unlabelled" if 0 < labelled < len(rows) else ""
-        lines.append(f"  {domain}: {len(rows)} images, {classes}{some}")
+        lines.append(f"  {visible(domain)}: {len(rows)} images, {classes}{some}")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ import click
 
 from ftransfer.cli import complete, options, split_names
 from ftransfer.cli.progress import progress_bar
+from ftransfer.cli.text import say
 
 
 class Names(click.ParamType):
@@ -149,7 +150,7 @@ def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_out
         with progress_bar(0, "", "") as bar:
             results = adapt_batch_norm(table, network, progress=_show(bar))
         save_backbone(network, out, rules=read_about(training.weights).get("rules", []))
-        click.echo(json.dumps(results) if as_json else _describe_adapted(results, out))
+        say(json.dumps(results) if as_json else _describe_adapted(results, out))
         return
     try:
         with progress_bar(0, "", "") as bar:
@@ -158,7 +159,7 @@ def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_out
         raise KeyboardInterrupt(
             f"interrupted: each epoch that was finished is kept beside {out}; the same command goes on from there"
         ) from None
-    click.echo(json.dumps(results) if as_json else describe(results, out))
+    say(json.dumps(results) if as_json else describe(results, out))
 
 
 def _find(images: tuple[str, ...], domains, labels, allow_outside: bool):

@@ -14,7 +14,7 @@ import click
 from ftransfer.cli import complete, options
 from ftransfer.cli.progress import progress_bar
 from ftransfer.cli.run_race import FitSettings, run_race
-from ftransfer.cli.text import COLUMNS, in_columns, in_numbers
+from ftransfer.cli.text import COLUMNS, in_columns, in_numbers, say, spreadsheet_notes, visible
 from ftransfer.scoring.names import DEFAULT_SCORER, SCORERS
 from ftransfer.search.settings import SEARCHES
 
@@ -154,10 +154,10 @@ def fit(
         from ftransfer.cli.fit_several import describe_several, run_several
 
         results, folder = run_several(features, settings, labels, alternatives=alternatives)
-        click.echo(json.dumps(results) if as_json else describe_several(results, folder))
+        say(json.dumps(results) if as_json else describe_several(results, folder))
         return
     results, folder = run_fit(features, replace(settings, label=next(iter(labels), None)))
-    click.echo(json.dumps(results) if as_json else describe(results, folder))
+    say(json.dumps(results) if as_json else describe(results, folder))
 
 
 def run_fit(
@@ -192,9 +192,10 @@ def describe(results: dict[str, Any], folder: Path) -> str:
     lines = list(in_columns([header, *rows], right={0, *range(3, len(header) - 1)}))
     if counted:
         lines.append("* counted with the target's labels, by which nothing was fitted or chosen")
-    lines += [f"note: {note}" for note in results["task"]["notes"]]
+    notes = [*results["task"]["notes"], *spreadsheet_notes(results["task"]["classes"])]
+    lines += [f"note: {visible(note)}" for note in notes]
     answer = results["recommendation"]
-    lines += ["", answer["sentence"], answer["reason"]]
-    lines += [counted["sentence"]] if counted else []
+    lines += ["", visible(answer["sentence"]), visible(answer["reason"])]
+    lines += [visible(counted["sentence"])] if counted else []
     lines += ["", f"report: {folder / 'report.html'}", f"labels for the target: {folder / 'predictions.csv'}"]
     return "\n".join([*lines, f"model: {folder / 'model.skops'}"])

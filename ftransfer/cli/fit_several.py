@@ -13,7 +13,7 @@ import click
 
 from ftransfer.cli.progress import progress_bar
 from ftransfer.cli.run_race import FitSettings, run_race
-from ftransfer.cli.text import COLUMNS, in_columns, in_numbers
+from ftransfer.cli.text import COLUMNS, in_columns, in_numbers, visible
 
 if TYPE_CHECKING:
     from ftransfer.features.protocol import Features
@@ -74,9 +74,9 @@ def describe_several(results: dict[str, Any], folder: Path) -> str:
     if counted:
         lines.append("* counted with the target's labels, by which nothing was fitted or chosen")
     for name, run in runs.items():
-        lines += [f"note: {name}: {note}" for note in run["task"]["notes"]]
+        lines += [f"note: {visible(name)}: {visible(note)}" for note in run["task"]["notes"]]
     lines.append("")
-    lines += [f"{name}: {run['recommendation']['sentence']}" for name, run in runs.items()]
+    lines += [f"{visible(name)}: {visible(run['recommendation']['sentence'])}" for name, run in runs.items()]
     lines += [KINDS[kind]] if kind == "features" else []
     lines += ["", f"report: {folder / 'report.html'}", f"labels for the target: {folder / 'predictions.csv'}"]
     models = ", ".join(str(folder / run["folder"] / "model.skops") for run in runs.values())

@@ -6,6 +6,7 @@ from functools import partial
 import click
 
 from ftransfer.cli import complete
+from ftransfer.cli.text import say, visible
 
 
 @click.command("import")
@@ -87,11 +88,13 @@ def import_(
     rows, notes = feature_set.complete, list(feature_set.imported)
     if as_json:
         found = {"out": str(out), "rows": len(rows), "new": new, "width": feature_set.width, "notes": notes}
-        click.echo(json.dumps(found))
+        say(json.dumps(found))
         return
-    click.echo(f"{out}: {len(rows)} rows, {feature_set.width} numbers each ({new} new)")
+    say(f"{out}: {len(rows)} rows, {feature_set.width} numbers each ({new} new)")
     for name, some in rows.groupby("domain"):
         labelled = int(some["label"].notna().sum())
-        click.echo(f"  {name}: {len(some)} rows, {labelled} with a label, {some['label'].nunique()} classes")
+        say(
+            f"  {visible(name)}: {len(some)} rows, {labelled} with a label, {some['label'].nunique()} classes"
+        )
     for note in notes:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import click
 
 from ftransfer.cli import complete
+from ftransfer.cli.text import say, visible
 from ftransfer.errors import FtransferError
 from ftransfer.storage.places import place
 from ftransfer.storage.reading import read_text
@@ -29,7 +30,7 @@ def info(ctx, folder, verify, as_json):
         from ftransfer.features.feature_set import FeatureSet
 
         found = FeatureSet(folder).verify()
-        click.echo(json.dumps(asdict(found)) if as_json else f"{folder}: {found}")
+        say(json.dumps(asdict(found)) if as_json else f"{folder}: {found}")
         ctx.exit(1 if found.wrong else 0)
     if (folder / "results.json").is_file():
         about, lines = _of_run(folder)
@@ -40,10 +41,10 @@ def info(ctx, folder, verify, as_json):
     else:
         about, lines = _of_feature_set(folder)
     if as_json:
-        click.echo(json.dumps(about))
+        say(json.dumps(about))
     else:
         for name, value in lines.items():
-            click.echo(f"{name + ':':<12}{value}")
+            say(f"{visible(name) + ':':<12}{visible(value)}")
 
 
 def _of_run(folder) -> tuple[dict, dict[str, str]]:

@@ -7,6 +7,7 @@ import click
 
 from ftransfer.cli import complete, options
 from ftransfer.cli.progress import progress_bar
+from ftransfer.cli.text import say, spreadsheet_notes, visible
 from ftransfer.storage.places import place
 
 
@@ -100,7 +101,7 @@ def predict(
         passed["passed_over"] = feature_set.summary.passed_over
         domain = domain if count else DOMAIN
     if note := check_features(model, feature_set):
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     try:
         with progress_bar(len(feature_set.manifest), " labels", "predict") as bar:
             did = write_predictions(models, feature_set, out, domain=domain, count=count, progress=bar.update)
@@ -110,13 +111,11 @@ def predict(
             f"the same command goes on from there"
         ) from None
     if as_json:
-        click.echo(
-            json.dumps({"out": str(out), "features": str(feature_set.folder), **asdict(did), **passed})
-        )
+        say(json.dumps({"out": str(out), "features": str(feature_set.folder), **asdict(did), **passed}))
     else:
-        click.echo(describe(did, out))
+        say(describe(did, out))
         if count:
-            click.echo(describe_accuracy(did.accuracy))
+            say(describe_accuracy(did.accuracy))
 
 
 def _extract(model, images, folder, device, table, **backbone):
@@ -127,7 +126,7 @@ def _extract(model, images, folder, device, table, **backbone):
 
     table = find_new_images(images, **table)
     if passed := describe_passed_over(table.attrs.get("passed_over", {})):
-        click.echo(passed, err=True)
+        say(passed, err=True)
     devices = name_devices(device, len(table))
     backbone = find_model_backbone(model, device=devices[0], **backbone)
     where = ", ".join(devices) if len(devices) > 1 else backbone.device
@@ -149,7 +148,9 @@ def describe_accuracy(accuracy: dict) -> str:
 def describe(did, out) -> str:
     """Say in a few lines how many images got which label."""
     lines = [f"{out}: {did.images - did.failed} images labelled"]
-    lines += [f"  {label}: {n}" for label, n in sorted(did.labels.items(), key=lambda item: -item[1])[:20]]
+    lines += [
+        f"  {visible(label)}: {n}" for label, n in sorted(did.labels.items(), key=lambda item: -item[1])[:20]
+    ]
     lines += [f"  and {len(did.labels) - 20} more classes"] if len(did.labels) > 20 else []
     if did.far:
         lines.append(
@@ -157,4 +158,5 @@ def describe(did, out) -> str:
         )
     if did.failed:
         lines.append(f"{did.failed} could not be read and have no label (column error)")
+    lines += [f"note: {note}" for note in spreadsheet_notes(did.labels)]
     return "\n".join(lines)

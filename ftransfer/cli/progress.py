@@ -5,8 +5,12 @@ import sys
 
 from tqdm import tqdm
 
+from ftransfer.cli.text import visible
+
 
 def progress_bar(total: int, unit: str, description: str) -> tqdm:
     """Make a bar with rate and time left; `bar.update` is the callback that the library takes."""
     columns = shutil.get_terminal_size().columns  # 80 where a terminal does not know its size
-    return tqdm(total=total, unit=unit, desc=description, file=sys.stderr, disable=None, ncols=columns)
+    return tqdm(
+        total=total, unit=unit, desc=visible(description), file=sys.stderr, disable=None, ncols=columns
+    )
