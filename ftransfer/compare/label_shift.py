@@ -14,8 +14,6 @@ from sklearn.preprocessing import StandardScaler
 from ftransfer.errors import FtransferError
 
 RESAMPLES = 500
-
-
 CLEAR = 0.2  # share of the target's rows that would have to change their class
 
 
