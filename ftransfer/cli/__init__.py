@@ -3,10 +3,12 @@
 import csv
 import sys
 from keyword import iskeyword
+from typing import Any
 
 import click
 
 from ftransfer import __version__
+from ftransfer.cli.interrupt import leaving_on_interrupt
 from ftransfer.cli.text import say
 from ftransfer.errors import FtransferError, unknown
 
@@ -27,6 +29,10 @@ COMMANDS = {
 
 class Commands(click.Group):
     """Load a command when it is called, and turn mistakes that a user can mend into one line."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        with leaving_on_interrupt():  # as the program alone: who calls `main` from Python lives on
+            return super().__call__(*args, **options)
 
     def list_commands(self, ctx):
         return list(COMMANDS)

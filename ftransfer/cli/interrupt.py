@@ -1,0 +1,63 @@
+"""Ctrl-C ends a command within seconds: what is finished is kept, and what still computes is left."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+PATIENCE = 4.0  # seconds from Ctrl-C in which what was finished is written
+
+
+@contextmanager
+def leaving_on_interrupt() -> Iterator[None]:
+    """Run the block as the program: after Ctrl-C the process ends with 130, within `PATIENCE` whatever computes.
+
+    A decoder or a fit cannot be stopped from Python, and a thread in one would be waited for at the end. A second
+    Ctrl-C ends it at once. What is written appears whole or not at all, so that nothing is torn.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield
+        return
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    told, ended = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while signal.SIGINT not in ours.recv(
+            64
+        ):  # written in the signal itself, even while Python waits for C
+            pass
+        told.set()
+        ours.settimeout(PATIENCE)
+        with suppress(TimeoutError):
+            while signal.SIGINT not in ours.recv(64):
+                pass
+        if not ended.is_set():
+            _leave(
+                "interrupted before all was ended: what was finished is kept; the same command goes on from there"
+            )
+
+    threading.Thread(target=watch, daemon=True).start()
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(before)
+        if told.is_set():
+            _leave()
+
+
+def _leave(said: str = "") -> None:
+    with suppress(OSError, ValueError):
+        if said:
+            os.write(2, f"\n{said}\n".encode())
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(130)

@@ -1,0 +1,96 @@
+"""Ctrl-C ends a command within seconds, whatever computes, and what was finished is kept."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import draw
+
+from ftransfer import FeatureSet
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+MOST = 5.0  # seconds; PATIENCE and the end of the process
+
+EXTRACT = """
+import sys, time
+from ftransfer.cli import main
+from ftransfer.images import readers
+read = readers.read_bytes
+def read_slowly(root, path):
+    if "slow" in path:
+        print("reading", flush=True)
+        time.sleep(100)
+    return read(root, path)
+readers.read_bytes = read_slowly
+main(sys.argv[1:])
+"""
+FIT = """
+import sys, time
+from ftransfer.cli import main
+main(sys.argv[1:])
+"""
+RECIPE = """
+import time
+from sklearn.linear_model import LogisticRegression
+from ftransfer import make_pipeline
+class Slow(LogisticRegression):
+    def fit(self, X, y):
+        if self.C > 1:
+            print("fitting", flush=True)
+            time.sleep(100)
+        return super().fit(X, y)
+pipeline, grid = make_pipeline(Slow()), {"slow__C": [0.1, 1.0, 10.0]}
+"""
+
+
+def interrupt(code, *args, after):
+    """Run code until it prints `after`, and send Ctrl-C; return the exit code, what was said, and the seconds."""
+    command = [sys.executable, "-c", code, *map(str, args)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, **pipes, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    try:
+        while after not in (line := process.stdout.readline().decode()):
+            assert line, process.stderr.read().decode()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        _, said = process.communicate(timeout=60)
+        return process.returncode, said.decode(), time.monotonic() - sent
+    finally:
+        process.kill()
+
+
+def test_an_extraction_behind_a_slow_picture_ends_at_once_and_keeps_what_is_finished(tmp_path):
+    for i in range(6):
+        draw(tmp_path / "p" / "day" / "ash" / f"{i}.png", 0, i)
+    draw(tmp_path / "p" / "day" / "ash" / "slow.png", 0, 9)
+    args = ["extract", tmp_path / "p", "--out", tmp_path / "f", "--backbone", "small_cnn", "--batch-size", 2]
+    code, said, seconds = interrupt(EXTRACT, *args, "--workers", 2, after="reading")
+    assert (code, seconds < MOST) == (130, True), (said, seconds)
+    assert "6 of 7 images are kept" in said
+    assert len(FeatureSet(tmp_path / "f").done()) == 6
+
+
+def test_a_race_behind_a_slow_fit_ends_within_seconds_and_goes_on_from_there(tmp_path, feature_set):
+    (tmp_path / "slow.py").write_text(RECIPE)
+    args = [
+        "fit",
+        feature_set.folder,
+        "--source",
+        "day",
+        "--target",
+        "night",
+        "--out",
+        tmp_path / "run",
+        "--jobs",
+        1,
+    ]
+    args += ["--pipeline", tmp_path / "slow.py", "--pipeline", "scaled_logistic"]
+    code, said, seconds = interrupt(FIT, *args, after="fitting")
+    assert (code, seconds < MOST) == (130, True), (said, seconds)
+    assert "kept" in said
+    assert "Traceback" not in said
+    assert len((tmp_path / "run" / "running").read_text().splitlines()) > 2
