@@ -257,7 +257,11 @@ def one_torch_thread_each(workers: int, name: str):
     """Open threads in which torch computes on one thread; what they have not begun in the end is not done."""
     with one_torch_thread():
         pool = ThreadPoolExecutor(workers, name, torch.set_num_threads, (1,))
+        wait = True
         try:
             yield pool
+        except KeyboardInterrupt:
+            wait = False  # what they have begun may take a minute, and is not wanted any more
+            raise
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait, cancel_futures=True)

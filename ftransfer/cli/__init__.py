@@ -75,7 +75,11 @@ def split_names(text: str) -> list[str]:
     >>> split_names('mug, "pen, red"')
     ['mug', 'pen, red']
     """
-    return [name.strip() for row in csv.reader([text], skipinitialspace=True) for name in row if name.strip()]
+    try:
+        rows = list(csv.reader([text], skipinitialspace=True))
+    except csv.Error:
+        raise FtransferError(f"a name with a line break has to stand in quotes: '{text}'") from None
+    return [name.strip() for row in rows for name in row if name.strip()]
 
 
 def say_warning(message: str) -> None:

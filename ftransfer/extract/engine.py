@@ -159,6 +159,7 @@ class _Run:
                 self._land()
         except BaseException as error:
             self._rescue(hurry=isinstance(error, KeyboardInterrupt))
+            self._write()  # before what is waited for further out
             raise
 
     def _is_done(self, row: int, sha256: Any) -> bool:
