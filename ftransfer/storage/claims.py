@@ -3,6 +3,7 @@
 import zipfile
 from math import prod
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def refuse_bomb(file: Path) -> None:
         _check_parquet(file)
 
 
-def _check_header(file: Path, name: str, content, size: int) -> None:
+def _check_header(file: Path, name: str, content: IO[bytes], size: int) -> None:
     try:
         version = np.lib.format.read_magic(content)
         read = (

@@ -20,6 +20,7 @@ from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -43,7 +44,7 @@ class Unreachable(FtransferError):
     """A store that does not answer, or not to this user: no reason to call one image unreadable."""
 
 
-def is_remote(location) -> bool:
+def is_remote(location: object) -> bool:
     """Whether this is a URL of a store.
 
     >>> is_remote("s3://bucket/photos"), is_remote("photos"), is_remote("torchvision:CIFAR10")
@@ -54,7 +55,7 @@ def is_remote(location) -> bool:
     )
 
 
-def place(location) -> "Path | Remote":
+def place(location: "str | Place") -> "Place":
     """Return the `Path` or, of a URL, the `Remote` that a user means.
 
     Raises
@@ -65,16 +66,20 @@ def place(location) -> "Path | Remote":
     if isinstance(location, Path | Remote):
         return location
     text = str(location)
-    if text.startswith(("file://", "local://")):
-        return Path(url2pathname(urlsplit(text).path))
-    return _open_url(text) if is_remote(text) else Path(text).expanduser()
+    return _open_url(text) if is_remote(text) else _on_disk(text)
 
 
-def local(location, what: str) -> Path:
+def local(location: "str | Place", what: str) -> Path:
     """Return a path on disk, of what cannot lie in a store."""
     if is_remote(location):
         raise FtransferError(f"{what} lies on disk, not at {clean(str(location))}; name a local path")
-    return place(location)
+    return location if isinstance(location, Path) else _on_disk(str(location))
+
+
+def _on_disk(text: str) -> Path:
+    if text.startswith(("file://", "local://")):
+        return Path(url2pathname(urlsplit(text).path))
+    return Path(text).expanduser()
 
 
 def clean(text: str) -> str:
@@ -100,7 +105,7 @@ def _open_url(url: str) -> "Remote":
     import fsspec
 
     given = fsspec.config.conf.get(protocol, {})
-    options = {"use_listings_cache": False}
+    options: dict[str, Any] = {"use_listings_cache": False}
     if protocol in ("s3", "s3a"):
         options |= {"max_concurrency": 1, "config_kwargs": S3}  # the former: one request an image
     try:
@@ -127,19 +132,19 @@ class Remote:
     """
 
     url: str
-    fs: object = field(compare=False)
+    fs: Any = field(compare=False)
     listed: dict | None = field(default=None, compare=False)  # what the store said of it, in a list
 
-    def __post_init__(self):
-        self.path = self.fs._strip_protocol(self.url)
+    def __post_init__(self) -> None:
+        self.path: str = self.fs._strip_protocol(self.url)
         pure = PurePosixPath(self.path)
         self.name, self.stem, self.suffix = pure.name, pure.stem, pure.suffix
         self.is_s3 = "s3" in self.fs.protocol
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.url
 
-    def __truediv__(self, name) -> "Remote":
+    def __truediv__(self, name: str | PurePosixPath) -> "Remote":
         return self if str(name) == "." else Remote(f"{self.url}/{name}", self.fs)
 
     @property
@@ -227,7 +232,7 @@ class Remote:
         """Put an object, whole or not at all."""
         self._put(content)
 
-    def _put(self, content: bytes, **condition) -> None:
+    def _put(self, content: bytes, **condition: Any) -> None:
         whole = {"chunksize": PUT} if self.is_s3 else {}
         with _asking(self.url):
             self.fs.pipe_file(self.path, bytes(content), **whole, **condition)
@@ -251,13 +256,16 @@ class Remote:
             return False
         return True
 
-    def mkdir(self, **options) -> None:
+    def mkdir(self, **options: Any) -> None:
         """Do nothing: in a store a folder is there once something is in it."""
 
     def replace(self, target: "Remote") -> None:
         """Move an object: it is copied, then removed."""
         with _asking(self.url):
             self.fs.mv(self.path, target.path)
+
+
+Place = Path | Remote  # what `place` gives
 
 
 def list_folders(root: Remote, folders: list[PurePosixPath]) -> Iterator[tuple[Remote, PurePosixPath]]:
@@ -272,22 +280,24 @@ class _Pieces(io.RawIOBase):
 
     def __init__(self, remote: Remote):
         self.remote, self.size, self.at = remote, remote.info()["size"], 0
-        self.kept = {}  # an end is read several times, by who looks for what the object holds
+        self.kept: dict[
+            tuple[int, int], bytes
+        ] = {}  # an end is read several times, by who looks for what the object holds
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def seekable(self):
+    def seekable(self) -> bool:
         return True
 
-    def tell(self):
+    def tell(self) -> int:
         return self.at
 
-    def seek(self, offset, whence=io.SEEK_SET):
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self.at = offset + (0, self.at, self.size)[whence]
         return self.at
 
-    def readinto(self, into):
+    def readinto(self, into: Any) -> int:
         end = min(self.at + len(into), self.size)
         if end <= self.at:
             return 0
@@ -315,7 +325,7 @@ def _version(info: dict) -> int | None:
 
 
 @contextmanager
-def _asking(url: str):
+def _asking(url: str) -> Iterator[None]:
     """Turn what the many packages behind fsspec raise into the errors that `Remote` promises."""
     try:
         yield

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from ftransfer.storage.places import Remote
+from ftransfer.storage.places import Place, Remote
 
 MAX_TEXT = 2**26  # bytes of JSON and other text that are read
 NOT_A_FILE = "a pipe, a socket or a device, not a file"
@@ -16,11 +16,11 @@ KINDS = {stat.S_IFDIR: "a folder, not a file"}
 class NotAFile(OSError):
     """What lies under the name is a folder, a pipe, a socket or a device."""
 
-    def __init__(self, file, mode: int):
+    def __init__(self, file: str | os.PathLike[str], mode: int) -> None:
         super().__init__(errno.EINVAL, KINDS.get(stat.S_IFMT(mode), NOT_A_FILE), os.fspath(file))
 
 
-def refuse_irregular(file: Path | Remote) -> None:
+def refuse_irregular(file: Place) -> None:
     """Raise `NotAFile` where something else than a file lies under a name; what is in a store is a file.
 
     Raises
@@ -31,7 +31,7 @@ def refuse_irregular(file: Path | Remote) -> None:
         raise NotAFile(file, mode)
 
 
-def is_there(file: Path | Remote) -> bool:
+def is_there(file: Place) -> bool:
     """Whether a file is there; `NotAFile` if something else is."""
     try:
         refuse_irregular(file)
@@ -51,7 +51,7 @@ def open_regular(file: Path | str, buffering: int = -1) -> BinaryIO:
     return open(descriptor, "rb", buffering=buffering)
 
 
-def read_bytes(file: Path | Remote, most: int = MAX_TEXT) -> bytes:
+def read_bytes(file: Place, most: int = MAX_TEXT) -> bytes:
     """Read a whole file.
 
     Parameters
@@ -71,12 +71,12 @@ def read_bytes(file: Path | Remote, most: int = MAX_TEXT) -> bytes:
     return found
 
 
-def read_text(file: Path | Remote, most: int = MAX_TEXT, errors: str = "strict") -> str:
+def read_text(file: Place, most: int = MAX_TEXT, errors: str = "strict") -> str:
     """Read a whole file of UTF-8, as `read_bytes` does."""
     return read_bytes(file, most).decode("utf-8", errors)
 
 
-def _too_large(file, most: int) -> OSError:
+def _too_large(file: Place, most: int) -> OSError:
     return OSError(
         errno.EFBIG, f"larger than the {most / 2**20:.0f} MiB that are read of such a file", str(file)
     )

@@ -8,11 +8,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ftransfer.errors import FtransferError
-from ftransfer.storage.places import Remote
+from ftransfer.storage.places import Place, Remote
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # Windows
@@ -24,7 +25,7 @@ TRIES = 20  # to write a manifest in a store, where others write it at the same 
 
 
 @contextmanager
-def writing(folder: Path):
+def writing(folder: Place) -> Iterator[None]:
     """Turn what the file system refuses into an error that a user can mend."""
     try:
         yield
@@ -33,7 +34,7 @@ def writing(folder: Path):
 
 
 @contextmanager
-def locked(folder: Path):
+def locked(folder: Place) -> Iterator[bool]:
     """Let one process at a time write to a folder; the others wait. Yields whether the lock holds.
 
     The kernel gives the lock back when a process ends, however it ends. It holds between processes of one
@@ -109,12 +110,12 @@ def _open_lock(file: Path) -> BinaryIO:
 
 
 @contextmanager
-def whole(file: Path):
+def whole(file: Place) -> Iterator[BinaryIO]:
     """Open a file for writing aside; flush it to disk and rename: it appears whole or not at all."""
     if isinstance(file, Remote):
-        out = io.BytesIO()
-        yield out
-        file.write_bytes(out.getvalue())
+        kept = io.BytesIO()
+        yield kept
+        file.write_bytes(kept.getvalue())
         return
     aside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
     try:
@@ -134,14 +135,14 @@ def whole(file: Path):
             os.close(folder)
 
 
-def write_whole(file: Path, content) -> None:
+def write_whole(file: Place, content: bytes | Iterator[bytes]) -> None:
     """Write bytes, or an iterator of them, to a file that appears whole or not at all."""
     with whole(file) as out:
         for piece in content if isinstance(content, Iterator) else [content]:
             out.write(piece)
 
 
-def exchange(file: Path, write: Callable[[BinaryIO], None]) -> None:
+def exchange(file: Place, write: Callable[[BinaryIO], None]) -> None:
     """Replace a file by what `write` reads from it and writes to the one it is given, under the folder's lock.
 
     In a store, which has none, it is put only if it has not changed since it was read, and else made again.
@@ -155,6 +156,7 @@ def exchange(file: Path, write: Callable[[BinaryIO], None]) -> None:
         with whole(file) as out:
             return write(out)
     for attempt in range(TRIES):
+        seen: dict | None
         try:
             seen = file.info()
         except FileNotFoundError:
@@ -169,7 +171,9 @@ def exchange(file: Path, write: Callable[[BinaryIO], None]) -> None:
     )
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Place) -> None:
     """Remove what writers that were killed had written aside; only for who holds the folder's lock."""
+    if isinstance(folder, Remote):  # nothing is written aside there
+        return
     for aside in folder.glob(".*." + "[0-9a-f]" * 8):
         aside.unlink(missing_ok=True)
