@@ -209,7 +209,7 @@ def read_label_columns(location: str | Path | Remote, columns: Sequence[str]) ->
     """
     file = place(str(location))
     if file.suffix.lower() not in TABLES:
-        raise FtransferError(f"--label-column needs a table as IMAGES: {', '.join(TABLES)}")
+        raise FtransferError("--label-column needs a .csv or .parquet table, a .tsv or a .txt as IMAGES")
     table = _read_columns(file)
     for column in columns:
         if column not in table:
