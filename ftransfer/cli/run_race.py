@@ -14,6 +14,7 @@ from ftransfer.cli.progress import progress_bar
 from ftransfer.errors import unknown
 from ftransfer.scoring.names import DEFAULT_SCORER, SCORERS
 from ftransfer.search.settings import SEARCHES, RaceSettings, Search
+from ftransfer.storage.places import local
 from ftransfer.storage.writing import release
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class FitSettings:
     def folder(self) -> Path:
         """The run folder; where none is named, after the domains."""
         if self.out:
-            return Path(self.out)
+            return local(self.out, "a run folder")
         unseen = "-unseen" * self.leave_target_out
         return Path("runs") / f"{'+'.join(self.sources)}-to-{self.target}{unseen}".replace("/", "_")
 

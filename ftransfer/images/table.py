@@ -100,6 +100,8 @@ def read_table(
     domains = read_labels(given[of_domain]) if domain is None else domain
     if domain is None and None in domains:
         raise FtransferError(f"{file} has rows without a domain; give each one, or --domain NAME for all")
+    if (asked := columns.get("label")) and asked not in names:
+        raise unknown("label column", asked, names)
     of_label = find_column(file, names, "label", columns.get("label"))
     label = without_minus_one(read_labels(given[of_label]), file) if of_label else None
     paths, listed = _refuse_outside(file, paths, allow_outside)
