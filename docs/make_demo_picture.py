@@ -50,6 +50,8 @@ def main(demo: Path, out: Path) -> None:
     for row in results["candidates"]:
         best.setdefault(row["pipeline"], row)
     for row in best.values():
+        if row["adaptation"] not in ADAPTATIONS or row["pipeline"].rsplit("_", 1)[1] not in CLASSIFIERS:
+            continue  # recipes that are no pair of an adaptation and a classifier
         place = list(CLASSIFIERS).index(row["pipeline"].rsplit("_", 1)[1])
         offset = list(ADAPTATIONS).index(row["adaptation"])
         x, height = place + 0.17 * (offset - 2), 100 * row["target_accuracy"]

@@ -46,7 +46,7 @@ def ask(line, shell="bash"):
         (["extract", "pictures", "--adapt-bn", ""], ["day", "night"]),
         (["fit", "features", "--scorer", "en"], ["entropy", "ensemble"]),
         (["fit", "features", "--search", ""], ["grid", "random", "halving", "bayesian"]),
-        (["fit", "features", "--pipeline", "pseudo"], ["pseudo_logistic", "pseudo_svm"]),
+        (["fit", "features", "--pipeline", "pseudo"], ["pseudo_logistic", "pseudo_shares", "pseudo_svm"]),
         (["extract", "pictures", "--tier", ""], ["exact", "fast"]),
         (["extract", "pictures", "--backbone", "resnet1"], ["resnet101", "resnet152", "resnet18"]),
         (["completion", ""], ["bash", "zsh", "fish"]),

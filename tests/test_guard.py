@@ -2,13 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import blobs, write_feature_set
-from scipy.stats import binomtest
 from sklearn.svm import SVC
 
-from ftransfer import CORAL, DomainScaler, FtransferError, draw_target_labels, load_task, make_pipeline, race
-from ftransfer.compare.label_shift import LabelShift
+from ftransfer import DomainScaler, FtransferError, draw_target_labels, load_task, make_pipeline, race
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
+from ftransfer.search.assumptions import Assumptions
 from ftransfer.search.guard import paired_interval, recommend
 from ftransfer.search.steps import BASELINES
 from ftransfer.task import read_target_labels
@@ -54,90 +53,52 @@ def test_a_step_is_taken_only_where_it_is_worth_more_than_its_error(scores, nois
     start = f"The consistency of source only (s) is {scores[0]:.3f}; per-domain scaling (p) changes"
     assert found.reason.startswith(start)
     assert found.reason.count("standard error") == len(scores) - 1
-    assert found.ruled_out == []
+    assert found.source_only == table.index[table["step"] == "source only"][0]
 
 
-def test_among_recipes_that_cannot_be_told_apart_the_one_that_agrees_most_is_taken():
-    together = np.arange(10) % 3
-    alone, other = np.where(np.arange(10) < 4, 0, together), np.where(np.arange(10) < 2, 0, together)
+def assumed(n_target=200, target=(0.3, 0.3, 0.4), alike=True, separation=1.0):
+    return Assumptions(n_target, np.full(3, 1 / 3), np.array(target), alike, separation)
+
+
+def test_with_too_few_target_rows_nothing_is_chosen():
+    agreed, other = np.array([0, 1, 2, 0]), np.array([1, 1, 1, 1])
     rows = [
-        ("plain", "source only", 0.1, alone),
-        ("astray", "CORAL", 0.52, alone),
-        ("fine", "CORAL", 0.51, together),
-        ("fine", "CORAL", 0.50, together),
-        ("near", "CORAL", 0.50, other),
-        ("clearly worse", "CORAL", 0.30, together),
+        ("astray", "source only", 0.4, other),
+        ("a", "source only", 0.3, agreed),
+        ("b", "source only", 0.2, agreed),
+        ("c", "CORAL", 0.9, agreed),
     ]
-    table = candidates(rows, noise=0.03)
-    found = recommend(table)
-    assert found.sentence == "Adapt with CORAL: fine."
-    assert table["score"][found.chosen] == 0.51
-    assert recommend(candidates(rows, noise=1e-4)).sentence == "Adapt with CORAL: astray."
+    found = recommend(candidates(rows), assumptions=assumed(n_target=24))
+    assert found.sentence.startswith("Do not adapt: a, trained on the source only, is safest where 24 target")
+    assert "24 target images are too few to choose by" in found.reason
+    assert recommend(candidates(rows), assumptions=assumed(n_target=25)).sentence.startswith("Adapt")
 
 
-def test_what_swaps_the_names_of_classes_is_ruled_out_however_well_it_scores():
-    labels = np.arange(30) % 3
-    swapped, moved = np.array([0, 2, 1])[labels], np.where(np.arange(30) < 9, 0, labels)
-    rows = [
-        ("plain", "source only", 0.3, labels),
-        ("scaled", "per-domain scaling", 0.35, labels),
-        ("a", "PseudoLabelled", 0.9, swapped),
-        ("a", "PseudoLabelled", 0.5, moved),
-    ]
-    table = candidates(rows)
-    found = recommend(table)
-    assert found.sentence == "Adapt with PseudoLabelled: a."
-    assert table["score"][found.chosen] == 0.5
-    assert found.ruled_out == [0]
-    found = recommend(candidates(rows[:3]))
-    assert found.sentence.startswith("Scale each domain by itself")
-    assert found.reason.endswith("; with labels of its own, every candidate swaps the names of classes.")
-
-
-@pytest.mark.parametrize(("share", "answer"), [(0.8, "Do not adapt"), (0.34, "Adapt with CORAL")])
-def test_under_clear_label_shift_the_score_must_rise_by_half(share, answer):
-    rest = (1 - share) / 2
-    target, source = np.array([share, rest, rest]), np.full(3, 1 / 3)
-    distance = np.abs(target - source).sum() / 2
-    shift = LabelShift(np.arange(3), source, target, target, target, (distance,) * 3)
+@pytest.mark.parametrize(("accuracy", "answer"), [(0.85, "Do not adapt: b"), (0.75, "Adapt with CORAL")])
+def test_where_the_target_lies_within_the_source_held_out_rows_choose_source_only(accuracy, answer):
+    rows = [(n, "source only", s, np.arange(3)) for n, s in (("a", 0.4), ("b", 0.3))]
+    table = candidates([*rows, ("c", "CORAL", 0.9, np.arange(3))])
     asked = []
-    table = candidates([("a", "source only", 0.5, np.arange(3)), ("b", "CORAL", 0.7, np.arange(3))])
-    found = recommend(table, label_shift=lambda row: asked.append(table["pipeline"][row]) or shift)
+
+    def source_accuracy(rows):
+        asked.append(table["pipeline"][rows].tolist())
+        return [accuracy if name == "b" else 0.1 for name in asked[-1]]
+
+    near = assumed(separation=0.9)
+    found = recommend(table, assumptions=near, source_accuracy=source_accuracy)
     assert found.sentence.startswith(answer)
-    assert found.shift is shift
-    assert asked == ["b"], "the shift is estimated by what would be chosen without one"
-    assert ("must raise it by 50%" in found.reason) == shift.clear
-    much = candidates([("a", "source only", 0.3, np.arange(3)), ("b", "CORAL", 0.7, np.arange(3))])
-    assert recommend(much, label_shift=lambda row: shift).sentence.startswith("Adapt with CORAL")
+    assert asked == [["a", "b"]]
+    far = recommend(table, assumptions=assumed(separation=0.96), source_accuracy=source_accuracy)
+    assert far.sentence.startswith("Adapt with CORAL")
+    assert len(asked) == 1, "elsewhere held-out source rows say little"
 
 
-def test_a_race_warns_of_label_shift(tmp_path):
-    X, y, labels = blobs(n_source=300, n_target=300)
-    rare = (y == -1) & (labels > 0) & (np.arange(600) % 10 > 0)
-    X, y, labels = X[~rare], y[~rare], labels[~rare]
-    features = write_feature_set(tmp_path / "f", X, NAMES[labels], np.where(y == -1, "t", "s"))
-    found = race(load_task(features, "s", "t"), ["source_only_svm", "scaled_svm"])
-    assert found.task.notes[-1].startswith(
-        "the classes seem to have other shares in the target (ash 33% -> about"
-    )
-
-
-def test_a_candidate_that_is_ruled_out_ranks_last_in_a_race(tmp_path):
-    class Swapped(SVC):
-        def predict(self, X):
-            return np.array([1, 0, 2])[super().predict(X)]
-
-    X, y, labels = blobs(n_source=90, n_target=90)
-    features = write_feature_set(tmp_path / "f", X, NAMES[labels], np.where(y == -1, "t", "s"))
-    recipes = [
-        Recipe("plain", AdaptationPipeline([("svc", SVC())]), {}),
-        Recipe("scaled", make_pipeline(DomainScaler(), SVC()), {}),
-        Recipe("swapped", make_pipeline(DomainScaler(), CORAL(), SVC()), {"svc": [Swapped(), SVC()]}),
-    ]
-    found = race(load_task(features, "s", "t"), recipes, jobs=1)
-    assert found.table["note"].tolist() == ["", "", "", "ruled out: it swaps the names of classes"]
-    assert found.table["pipeline"].iloc[-1] == "swapped"
-    assert found.best_of_each["source_accuracy"].notna().all()
+def test_labels_decide_even_where_the_target_lies_within_the_source():
+    hits = [np.arange(40) < 20, np.arange(40) < 40]
+    rows = [("a", "source only", 0.5, np.arange(2)), ("b", "CORAL", 0.4, np.arange(2))]
+    near = assumed(separation=0.6)
+    found = recommend(candidates(rows, hits=hits), assumptions=near, source_accuracy=lambda rows: [0.9])
+    assert found.sentence.startswith("Adapt with CORAL")
 
 
 @pytest.mark.parametrize(
@@ -159,15 +120,38 @@ def test_labels_can_ask_for_a_step_that_the_score_would_not_take():
     assert recommend(candidates(rows, hits=hits)).sentence.startswith("Adapt with CORAL")
 
 
-@pytest.mark.parametrize(("better", "worse"), [(0, 0), (5, 0), (4, 0), (9, 1), (3, 7), (0, 6), (30, 12)])
-def test_the_interval_leaves_zero_out_exactly_where_mcnemars_test_rejects(better, worse):
-    new = np.r_[np.ones(better), np.zeros(worse), np.ones(20)]
-    old = np.r_[np.zeros(better), np.ones(worse), np.ones(20)]
-    difference, low, high = paired_interval(new, old)
-    assert low <= difference <= high
-    assert difference == (better - worse) / len(new)
-    p = min(1.0, 2 * binomtest(min(better, worse), better + worse).pvalue / 2) if better + worse else 1.0
-    assert (low > 0 or high < 0) == (p < 0.1)
+def test_the_interval_of_a_difference_is_newcombes():
+    # table II of the paper: 36, 12, 2, 0 of 50, and 0, 0, 0, 50 with no row that tells the two apart
+    def rows(both, new_only, old_only, neither):
+        counts = [both, new_only, old_only, neither]
+        return np.repeat([1, 1, 0, 0], counts), np.repeat([1, 0, 1, 0], counts)
+
+    difference, low, high = paired_interval(*rows(36, 12, 2, 0), confidence=0.95)
+    assert (difference, low, high) == pytest.approx((0.2, 0.0569, 0.3404), abs=5e-4)
+    _, low, high = paired_interval(*rows(0, 0, 0, 50), confidence=0.95)
+    assert (low, high) == pytest.approx((-0.0714, 0.0714), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("n", "better", "worse"), [(50, 0.1, 0.02), (30, 0.2, 0.2), (50, 0.15, 0.0), (100, 0.05, 0.01)]
+)
+def test_the_interval_holds_the_true_difference_as_often_as_it_says(n, better, worse):
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        kind = rng.choice(4, n, p=[better, worse, 0.6, 0.4 - better - worse])
+        new, old = np.isin(kind, [0, 2]), np.isin(kind, [1, 2])
+        _, low, high = paired_interval(new, old)
+        covered += low <= better - worse <= high
+    assert covered / 400 >= 0.87, "90 % is promised"
+
+
+def test_the_interval_does_not_vanish_where_no_row_tells_the_two_apart():
+    same = np.arange(20) < 15
+    difference, low, high = paired_interval(same, same)
+    assert difference == 0
+    assert low < -0.02
+    assert high > 0.02
 
 
 # ---------------------------------------------------------------- labels of the target

@@ -211,10 +211,18 @@ def test_no_target_rows_are_warned_of_once():
 # ------------------------------------------------------------ recipes
 
 
-def test_fourteen_recipes_ship():
+def test_nineteen_recipes_ship():
     kinds, classifiers = ("coral", "scaled", "source_only", "subspace"), ("forest", "logistic", "svm")
-    pseudo = ["pseudo_logistic", "pseudo_svm"]
-    assert list_recipes() == sorted([f"{k}_{c}" for k in kinds for c in classifiers] + pseudo)
+    others = [
+        "pseudo_logistic",
+        "pseudo_svm",
+        "pseudo_shares",
+        "mixture_scaled",
+        "mixture_shares",
+        "prior_svm",
+    ]
+    others += ["source_only_standardised_svm"]
+    assert list_recipes() == sorted([f"{k}_{c}" for k in kinds for c in classifiers] + others)
 
 
 @pytest.mark.parametrize("name", list_recipes())

@@ -79,6 +79,7 @@ class TargetMixture(ClassifierMixin, BaseEstimator):
         "temperature": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
     }
+    self_labelling = True  # for the guard of a race
     # with metadata routing switched on, sample_domain is asked for without the user's doing
     __metadata_request__fit = {"sample_domain": True}
 

@@ -94,6 +94,7 @@ class PriorCorrected(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         "pseudo_count": [Interval(Real, 0, None, closed="left")],
         "cv": [Interval(Integral, 2, None, closed="left")],
     }
+    self_labelling = True  # for the guard of a race: the shares come from what it predicts for the target
     # with metadata routing switched on, sample_domain is asked for without the user's doing
     __metadata_request__fit = {"sample_domain": True}
 

@@ -4,9 +4,11 @@ from numbers import Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
+from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from ftransfer.adapt.base import is_unlabelled
+from ftransfer.adapt.mixture import TargetMixture
 from ftransfer.adapt.prior import (
     calibrate,
     held_out_logits,
@@ -31,9 +33,10 @@ class ShareWeightedScaler(DomainScaler):
     trust : float from 0 to 1, default=1.0
         How far the weights go from the source's shares to the estimated ones; 0 is `DomainScaler`. Less than 1 is
         safer where a classifier of the source knows little of the target, so that the estimate is poor.
-    estimator : classifier, default=None
-        Estimates the shares, fitted on the labelled rows as they are. None: logistic regression on standardised
-        features.
+    estimator : classifier, "mixture" or None, default=None
+        Estimates the shares. A classifier is fitted on the labelled rows as they are; None: logistic regression on
+        standardised features. "mixture": a `TargetMixture` on all rows, each domain centred by itself and rows of unit
+        length. That one knows more of a target that is far off, and less of one that lacks most classes.
 
     Attributes
     ----------
@@ -52,7 +55,7 @@ class ShareWeightedScaler(DomainScaler):
 
     References
     ----------
-    The shares are estimated as in `PriorCorrected`.
+    The shares are estimated as in `PriorCorrected`, or by `TargetMixture`.
 
     Examples
     --------
@@ -72,11 +75,11 @@ class ShareWeightedScaler(DomainScaler):
     _parameter_constraints = {
         "scale": [StrOptions({"std"}), None],
         "trust": [Interval(Real, 0, 1, closed="both")],
-        "estimator": [HasMethods(["fit", "predict"]), None],
+        "estimator": [HasMethods(["fit", "predict"]), StrOptions({"mixture"}), None],
     }
 
     def __init__(
-        self, scale: str = "std", *, trust: float = 1.0, estimator: BaseEstimator | None = None
+        self, scale: str = "std", *, trust: float = 1.0, estimator: BaseEstimator | str | None = None
     ) -> None:
         self.scale = scale
         self.trust = trust
@@ -87,7 +90,12 @@ class ShareWeightedScaler(DomainScaler):
         self.classes_, codes = np.unique(y[known], return_inverse=True)
         shares = np.bincount(codes) / len(codes)
         target = X[domain < 0] if (domain < 0).any() else X
-        self.target_shares_ = self._estimate(X[known], codes, target, shares)
+        if len(shares) < 2:
+            self.target_shares_ = shares
+        elif isinstance(self.estimator, str):
+            self.target_shares_ = _shares_by_mixture(X[known], codes, domain[known], target)
+        else:
+            self.target_shares_ = self._shares_by_classifier(X[known], codes, target, shares)
         self.source_center_, self.source_scale_ = {}, {}
         for code in self.sources_.tolist():
             rows = known & (domain == code)
@@ -95,11 +103,9 @@ class ShareWeightedScaler(DomainScaler):
             self.source_center_[code], self.source_scale_[code] = self._centre_and_scale(X[rows], weights)
         self.target_center_, self.target_scale_ = self._centre_and_scale(target)
 
-    def _estimate(
+    def _shares_by_classifier(
         self, X: np.ndarray, codes: np.ndarray, target: np.ndarray, shares: np.ndarray
     ) -> np.ndarray:
-        if len(shares) < 2:
-            return shares
         template = plain_classifier() if self.estimator is None else self.estimator
         temperature, bias = calibrate(held_out_logits(template, X, codes), codes)
         logits = logits_of(clone(template).fit(X, codes), target)
@@ -119,3 +125,13 @@ class ShareWeightedScaler(DomainScaler):
         else:
             scale = np.sqrt(np.average((rows - center) ** 2, axis=0, weights=weights))
         return self._leave_constant(rows, center, scale)
+
+
+def _shares_by_mixture(
+    X: np.ndarray, codes: np.ndarray, domain: np.ndarray, target: np.ndarray
+) -> np.ndarray:
+    rows = np.concatenate([X, target])
+    y = np.concatenate([codes, np.full(len(target), -1)])
+    domain = np.concatenate([domain, np.full(len(target), -1)])
+    centred = DomainScaler(None).fit_transform(rows, y, sample_domain=domain)
+    return TargetMixture().fit(normalize(centred), y).target_shares_

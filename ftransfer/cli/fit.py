@@ -195,7 +195,10 @@ def describe(results: dict[str, Any], folder: Path) -> str:
     notes = [*results["task"]["notes"], *spreadsheet_notes(results["task"]["classes"])]
     lines += [f"note: {visible(note)}" for note in notes]
     answer = results["recommendation"]
-    lines += ["", visible(answer["sentence"]), visible(answer["reason"])]
-    lines += [visible(counted["sentence"])] if counted else []
+    said = [visible(counted["sentence"])] if counted else []
+    wrong = bool(counted and counted["contradicts"])
+    lines += ["", *(said if wrong else []), visible(answer["sentence"]), visible(answer["reason"])]
+    lines += [visible(results["expected"]["sentence"])] if results["expected"] else []
+    lines += [] if wrong else said
     lines += ["", f"report: {folder / 'report.html'}", f"labels for the target: {folder / 'predictions.csv'}"]
     return "\n".join([*lines, f"model: {folder / 'model.skops'}"])

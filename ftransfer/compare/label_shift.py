@@ -114,10 +114,6 @@ def estimate_class_shares(
     FtransferError
         If the source has fewer than two classes.
 
-    See Also
-    --------
-    ftransfer.scoring.shift.estimate_label_shift : The same by a pipeline that was fitted on both domains.
-
     Examples
     --------
     >>> import numpy as np

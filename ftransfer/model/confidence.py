@@ -1,12 +1,11 @@
 """How far a prediction can be trusted: a calibrated probability, and a distance to what was trained on.
 
-Neither uses a target label. The probability is calibrated by one temperature on held-out source rows
-(Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks", ICML 2017, section 4.2). On another
-domain a model is right less often than it knows. So the temperature is raised until the mean probability on the
-target is no larger than the share of the source that the predicted labels recognise, carried back to it
-(`ftransfer.scoring.reverse`); it stays an estimate. The distance is that to the k-th nearest training row, rows
-scaled to unit length (Sun, Ming, Zhu, Li, "Out-of-distribution detection with deep nearest neighbors", ICML 2022,
-section 3), for each domain relative to its own rows' distances to one another.
+Neither uses a target label. The probability is calibrated by one temperature (Guo, Pleiss, Sun, Weinberger, "On
+calibration of modern neural networks", ICML 2017, section 4.2): that at which the mean probability on the target is the
+accuracy to be expected there, as a race or a panel of several methods estimates it; it stays an estimate. Where the
+target has too few rows for one, it is that which suits held-out source rows. The distance is that to the k-th nearest
+training row, rows scaled to unit length (Sun, Ming, Zhu, Li, "Out-of-distribution detection with deep nearest
+neighbors", ICML 2022, section 3), for each domain relative to its own rows' distances to one another.
 """
 
 import warnings
@@ -20,37 +19,41 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from ftransfer.scoring.judge import Judge
-from ftransfer.scoring.reverse import carried_back
 
 FOLDS = 3
+FEWEST_ROWS = 25  # of the target by which an accuracy is expected
 MOST_ROWS = 2000  # of the source to fit the temperature; of all domains to measure distances to
 NEIGHBOURS = 5
 WITHIN = 0.99  # share of a domain's own rows that lie within its limit
 
 
-def fit_temperature(pipeline, X, y, sample_domain, random_state=0) -> float | None:
-    """Find the temperature for probabilities on the target: that of the source, or a higher one.
-
-    On held-out source rows the temperature makes the true labels most likely. It is raised where the target's
-    rows would be surer on average than their labels carry back to the source.
+def fit_temperature(
+    pipeline, X, y, sample_domain, random_state=0, *, expected: float | None = None
+) -> float | None:
+    """Find the temperature at which the mean probability on the target is the accuracy to be expected there.
 
     Parameters
     ----------
     pipeline : AdaptationPipeline, fitted
     X : array of shape (n_samples, n_features)
     y : array of shape (n_samples,)
-        Labels of the source rows, -1 on target rows, which take part in every fit.
+        Labels of the source rows, -1 on target rows.
     sample_domain : array of shape (n_samples,), int
+    expected : float, optional
+        The accuracy to be expected on the target. Default: by a `Panel`; with fewer than 25 target rows the
+        temperature is the one that makes the labels of held-out source rows most likely.
 
     Returns
     -------
     float, or None where the pipeline has neither probabilities nor a decision function, a class has fewer
     than three rows, or a fit on two thirds of the source fails.
     """
-    of_source = source_temperature(pipeline, X, y, sample_domain, random_state)
-    if of_source is None or not (sample_domain < 0).any():
-        return of_source
-    return max(of_source, target_temperature(pipeline, X, y, sample_domain, random_state))
+    counts = np.unique(y[sample_domain > 0], return_counts=True)[1]
+    if _method(pipeline) is None or len(counts) < 2 or counts.min() < FOLDS:
+        return None
+    if (sample_domain < 0).sum() < FEWEST_ROWS:
+        return source_temperature(pipeline, X, y, sample_domain, random_state)
+    return target_temperature(pipeline, X, y, sample_domain, random_state, expected=expected)
 
 
 def source_temperature(pipeline, X, y, sample_domain, random_state=0) -> float | None:
@@ -91,18 +94,22 @@ def source_temperature(pipeline, X, y, sample_domain, random_state=0) -> float |
     return float(np.exp(minimize_scalar(surprise, bounds=(-5, 5), method="bounded").x))
 
 
-def target_temperature(pipeline, X, y, sample_domain, random_state=0) -> float:
-    """Return the least temperature at which the target is no surer than its labels carry back; at most e^5."""
+def target_temperature(
+    pipeline, X, y, sample_domain, random_state=0, *, expected: float | None = None
+) -> float:
+    """Return the temperature at which the mean probability on the target is `expected`; from e^-5 to e^5."""
     source, target = np.flatnonzero(sample_domain > 0), np.flatnonzero(sample_domain < 0)
     rng = np.random.default_rng(random_state)
-    rows = np.r_[rng.permutation(source)[:MOST_ROWS], rng.permutation(target)[:MOST_ROWS]]
-    judge = Judge(X[rows], y[rows], sample_domain[rows])
+    target = rng.permutation(target)[:MOST_ROWS]
     method = _method(pipeline)
-    logits = _logits(getattr(pipeline, method)(judge.X_target), method)
-    share = carried_back(judge, judge.evidence(pipeline).target_labels)[0]
+    logits = _logits(getattr(pipeline, method)(X[target]), method)
+    if expected is None:
+        rows = np.r_[rng.permutation(source)[:MOST_ROWS], target]
+        panel = Judge(X[rows], y[rows], sample_domain[rows]).panel
+        expected = panel.expected_accuracy(pipeline.predict(X[target]))
 
     def too_sure(log_temperature):
-        return softmax(logits / np.exp(log_temperature), axis=1).max(axis=1).mean() - share
+        return softmax(logits / np.exp(log_temperature), axis=1).max(axis=1).mean() - expected
 
     low, high = -5.0, 5.0
     if too_sure(low) <= 0:

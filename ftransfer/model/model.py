@@ -83,7 +83,9 @@ class Model:
             What the task was taken from.
         chosen_by : dict
         """
-        temperature = fit_temperature(pipeline, task.X, task.y, task.sample_domain)
+        temperature = fit_temperature(
+            pipeline, task.X, task.y, task.sample_domain, expected=chosen_by.get("expected_accuracy")
+        )
         familiar = Familiar.of(task.X, task.sample_domain)
         fitted = (
             pipeline,

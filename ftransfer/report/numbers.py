@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from numbers import Real
@@ -15,13 +16,13 @@ from ftransfer.errors import FtransferError
 from ftransfer.features.protocol import Features
 from ftransfer.model.model import Model
 from ftransfer.search.outcome import Race
-from ftransfer.search.steps import BASELINES
 
 CALIBRATION_BINS = 10
 MOST_CONFUSIONS = 10
+CONTRADICTS = (
+    0.01  # of the accuracy, by which source only must be better for the labels to contradict the advice
+)
 SIMILARITY_ROWS = 300  # of each domain
-# share of the resamples in which the recommended candidate must beat source only to be called so
-SURENESS = ((0.99, "very sure"), (0.95, "sure"), (0.8, "fairly sure"), (0.0, "not sure"))
 
 
 class Findings:
@@ -49,7 +50,8 @@ class Findings:
     def __init__(self, race: Race, features: Features) -> None:
         self.race, self.task = race, race.task
         self.recommendation = self._recommendation()
-        chosen_by = {**self.recommendation, "score_name": race.scorer.name}
+        expected = None if race.expected is None else race.expected.value
+        chosen_by = {**self.recommendation, "score_name": race.scorer.name, "expected_accuracy": expected}
         self.model = Model.of(race.pipeline, race.task.visible, features, chosen_by)
         self.features = features
         self.predicted = race.pipeline.predict(self.task.X_target)
@@ -106,7 +108,7 @@ class Findings:
                     "uses_target_labels": False,
                 },
                 "recommendation": self.recommendation,
-                "sureness": sureness(race.table, race.chosen, race.scorer.name.replace("_", " ")),
+                "expected": None if race.expected is None else asdict(race.expected),
                 "temperature": self.model.temperature,
                 "counted": self._counted(best) if task.answers else None,
                 "classes": self._classes(),
@@ -130,7 +132,7 @@ class Findings:
     def _counted(self, best: Mapping[str, Any]) -> dict:
         task, codes = self.task, self.task.answers.codes
         known = codes != -1
-        plain_one = best_source_only(self.race.table)
+        plain_one = best_source_only(self.race)
         confusion = np.zeros((len(task.classes),) * 2, dtype=int)
         np.add.at(confusion, (codes[codes >= 0], self.predicted[codes >= 0]), 1)
         counted = {
@@ -147,14 +149,18 @@ class Findings:
             counted["calibration"] = calibration(self.probability[known], (self.predicted == codes)[known])
         against = (
             f", against {plain_one['target_accuracy']:.1%} for {plain_one['pipeline']}, the best source-only "
-            f"pipeline by the same score"
+            f"pipeline without target labels"
             if plain_one is not None
             else ""
         )
+        lost = 0.0 if plain_one is None else plain_one["target_accuracy"] - best["target_accuracy"]
+        counted["contradicts"] = bool(lost > CONTRADICTS)
         counted["sentence"] = (
             f"Counted afterwards on the target's own labels, which nothing was fitted or chosen by: "
             f"{best['target_accuracy']:.1%} right{against}."
         )
+        if counted["contradicts"]:
+            counted["sentence"] = f"The advice is wrong here. {counted['sentence']}"
         return counted
 
     def _classes(self) -> list[dict]:
@@ -177,44 +183,9 @@ class Findings:
         return table.to_dict("records")
 
 
-def best_source_only(table: pd.DataFrame) -> pd.Series | None:
-    """Take the best source-only candidate of the ranked table, if one could be scored."""
-    rows = table[(table["adaptation"] == BASELINES[0]) & table["score"].notna()]
-    return None if rows.empty else rows.iloc[0]
-
-
-def sureness(table: pd.DataFrame, chosen: int, score_name: str) -> dict | None:
-    """Say in words how sure the answer is, by the bootstrap of the score against source only.
-
-    Returns
-    -------
-    dict ``share, words, sentence``; None where there is no source-only candidate to compare with.
-    """
-    best, plain_one = table.iloc[chosen], best_source_only(table)
-    if plain_one is None or best[["low", "beats_source_only"]].isna().any():
-        return None
-
-    def with_interval(row: Mapping[str, Any]) -> str:
-        return f"{row['pipeline']} {row['score']:.3f} (95% interval {row['low']:.3f} to {row['high']:.3f})"
-
-    if best["adaptation"] == BASELINES[0]:
-        others = table[(table["adaptation"] != BASELINES[0]) & table["beats_source_only"].notna()]
-        if others.empty:
-            return None
-        rival = others.iloc[0]
-        share = 1 - rival["beats_source_only"]
-        said = f"the best of the others, {rival['pipeline']}, is not above source only"
-        versus = rival
-    else:
-        share, versus = best["beats_source_only"], plain_one
-        said = f"{best['pipeline']} is above source only"
-    words = next(words for least, words in SURENESS if share >= least)
-    sentence = (
-        f"When the images are drawn anew, {said} in {share:.1%} of the draws. The {score_name} of "
-        f"{with_interval(best)}; of {with_interval(versus)}. This says how firm the score is; the score itself is a "
-        f"stand-in for the share of right labels."
-    )
-    return {"share": share, "words": words, "sentence": sentence}
+def best_source_only(race: Race) -> pd.Series | None:
+    """Take the best source-only candidate, as the guard sees it, if one could be scored."""
+    return None if race.source_only_row is None else race.table.iloc[race.source_only_row]
 
 
 def most_confused(confusion: np.ndarray, classes: Sequence[str]) -> list[dict]:

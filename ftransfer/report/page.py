@@ -64,7 +64,7 @@ def draw_page(found: Findings, results: dict) -> str:
         score_name=results["score"]["name"].replace("_", " "),
         best=best,
         all_candidates=candidates,
-        source_only=best_source_only(found.race.table),
+        source_only=best_source_only(found.race),
         race_picture=pictures.draw_race(best),
         reliability_picture=_reliability(results["counted"]),
         curve_pictures=_curves(results["curves"]),

@@ -1,5 +1,6 @@
 """What a score may look at: the rows of one task, the source's labels, and what a fitted pipeline says."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,7 @@ from ftransfer.adapt.base import content_order, distinct_rows, read_domain
 from ftransfer.errors import FtransferError
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.folds import DomainKFold
+from ftransfer.scoring.panel import Panel, seat_panel, seating
 
 RESAMPLES = 200
 MOST_ROWS = 5000  # of the target, where rows are compared with one another
@@ -70,6 +72,8 @@ class Judge:
     folds : int, default=3
         Of the cross-validation on the source, for the scores that need held-out source rows.
     random_state : int, default=0
+    panel : Panel, optional
+        Labels of these target rows to compare with, where they were found before. Default: `seat_panel`.
 
     Attributes
     ----------
@@ -95,6 +99,7 @@ class Judge:
         groups: ArrayLike | None = None,
         folds: int = 3,
         random_state: int = 0,
+        panel: Panel | None = None,
     ) -> None:
         self.X = np.asarray(X)
         self.y, self.domain = read_domain(y, sample_domain, len(self.X))
@@ -123,10 +128,21 @@ class Judge:
         self.source_weights = bootstrap_weights(rng, len(self.source))
         self.asked_weights = self.target_weights[:, self.asked]
         self.asked_weights /= self.asked_weights.sum(axis=1, keepdims=True)
+        self._panel = panel
 
     def evidence(self, pipeline: Any) -> "Evidence":
         """Look at a pipeline that was fitted on all rows: source rows are held out by cross-validation."""
         return Evidence(self, pipeline)
+
+    @property
+    def panel(self) -> Panel:
+        """Labels of the target by plain methods: `seat_panel`."""
+        with seating:
+            if self._panel is None:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    self._panel = seat_panel(self.X, self.y, self.domain, self.random_state)
+            return self._panel
 
     @cached_property
     def scaled(self) -> tuple[np.ndarray, np.ndarray]:

@@ -4,9 +4,9 @@ DEFAULT_SCORER = "consistency"
 ENSEMBLE = "ensemble"
 
 MEANINGS = {
-    "consistency": "from 0 to 1, without target labels. The labels predicted for the target are carried back to the "
-    "source by a plain classifier (the share it gets right, over classes), times the square of how far neighbours on "
-    "the target agree on a label beyond chance.",
+    "consistency": "how far the labels predicted for the target agree, beyond chance, with those of a panel of plain "
+    "methods that fail for different reasons; at most 1. Which methods depends on whether the target seems to have all "
+    "classes in about the source's shares.",
     "circular": "share of the source that the same pipeline gets right when it is fitted the other way round, from the "
     "target with its predicted labels to the source.",
     "source_accuracy": "share of held-out source rows predicted right. It does not look at the target.",

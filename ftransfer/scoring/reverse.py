@@ -5,32 +5,6 @@ import numpy as np
 from ftransfer.scoring.judge import Evidence, Judge, refit
 
 
-def consistency(evidence: Evidence) -> tuple[np.ndarray, dict[str, float]]:
-    """Return ``carried back * neighbours ** 2``, and the two.
-
-    *Carried back*: a ridge classifier is trained on the target rows with the predicted labels, each domain
-    standardised by itself; how much of the source does it recognise (accuracy, averaged over the classes)? This is
-    circular validation with one fixed judge for all candidates, and costs one matrix product.
-
-    *Neighbours*: how often do a target row and its five nearest target rows get the same label, beyond chance
-    (as in Cohen's kappa)? Labels that cut through a cluster are unlikely to be right. It counts twice: that
-    ranked the candidates better on the pairs of ``benchmarks/selection.py``, whose target labels were looked at to
-    choose among a dozen forms of this score. What it reaches on those pairs is therefore a little flattered.
-    """
-    judge, labels = evidence.judge, evidence.target_labels
-    asked = labels[judge.asked]
-    k = len(judge.classes)
-    chance = float(np.sum((np.bincount(asked[asked >= 0], minlength=k) / len(asked)) ** 2))
-    if chance == 1.0 or judge.neighbours.shape[1] == 0:
-        nothing = np.zeros(len(judge.source_weights))  # one label for all rows says nothing
-        return nothing, {"carried_back": 0.0, "neighbours": 0.0}
-    agree = (labels[judge.neighbours] == asked[:, None]).mean(axis=1)
-    beyond = (judge.asked_weights @ agree - chance) / (1 - chance)
-    carried = carried_back(judge, labels)
-    parts = {"carried_back": float(carried[0]), "neighbours": float(beyond[0])}
-    return carried * np.maximum(beyond, 0.0) ** 2, parts
-
-
 def carried_back(judge: Judge, labels: np.ndarray) -> np.ndarray:
     """Share of the source, averaged over its classes, that a ridge classifier trained on the target recognises.
 

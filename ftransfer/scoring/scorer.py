@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from ftransfer.errors import FtransferError, unknown
+from ftransfer.scoring.consistency import consistency
 from ftransfer.scoring.ensemble import combine_by_rank
 from ftransfer.scoring.judge import Evidence, Judge, Score
 from ftransfer.scoring.names import ENSEMBLE, MEANINGS, SCORERS
-from ftransfer.scoring.reverse import circular, consistency
+from ftransfer.scoring.reverse import circular
 from ftransfer.scoring.source import deep_embedded, importance_weighted, source_accuracy
 from ftransfer.scoring.target import entropy, information, mixed, neighbourhood_density
 

@@ -48,8 +48,6 @@ class Candidate:
     result : TrialResult
     score : Score or None
         Among the candidates that it was compared with; None where it failed.
-    ruled_out : bool
-        Whether the guard does not let it be chosen.
     source_accuracy, target_accuracy : float
         From 0 to 1, NaN where not counted: on held-out source rows, and on the target's labels after the choice.
     """
@@ -57,7 +55,6 @@ class Candidate:
     trial: Trial
     result: TrialResult
     score: Score | None = None
-    ruled_out: bool = False
     source_accuracy: float = math.nan
     target_accuracy: float = math.nan
 
@@ -90,11 +87,6 @@ class Candidate:
     def resampled(self) -> np.ndarray | None:
         """The score on bootstrap samples; None where it failed."""
         return None if self.score is None else self.score.resampled
-
-    @property
-    def note(self) -> str:
-        """What is to be said of it, for people."""
-        return "ruled out: it swaps the names of classes" if self.ruled_out else ""
 
 
 def compare(candidates: Sequence[Candidate], scorer: Scorer) -> None:
@@ -165,7 +157,6 @@ def result_table(ranked: Sequence[Candidate]) -> pd.DataFrame:
             "target_accuracy": each.target_accuracy,
             "seconds": each.result.seconds,
             "error": each.result.error,
-            "note": each.note,
         }
         if each.score is not None:
             row["low"], row["high"] = np.quantile(each.score.resampled, [0.025, 0.975])

@@ -1,18 +1,20 @@
 """What is raced: the task as fits may see it, the recipes that can be fitted on it, and the score."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from ftransfer.compare.label_shift import LabelShift
 from ftransfer.errors import FtransferError
 from ftransfer.recipes import Recipe, list_recipes, load_recipe
 from ftransfer.scoring.judge import Judge, PipelineJudge
 from ftransfer.scoring.scorer import Scorer, load_scorer
-from ftransfer.scoring.shift import estimate_label_shift
+from ftransfer.scoring.source import importance_weighted
+from ftransfer.search.assumptions import Assumptions, check_assumptions
 from ftransfer.search.candidate import Candidate
 from ftransfer.search.cost import fit_to_size
+from ftransfer.search.expected import Expected, expect_accuracy
 from ftransfer.search.finalists import Finalists
 from ftransfer.search.guard import Recommendation
 from ftransfer.search.settings import RaceSettings
@@ -92,13 +94,49 @@ class Contest:
         )
 
     def judge(self, task: Task) -> PipelineJudge:
-        """Make the judge of a part of the task; it holds all that a candidate is fitted on, and no answer."""
+        """Make the judge of a part of the task; it holds all that a candidate is fitted on, and no answer.
+
+        What learns from one source of several is compared with the panel of all of them.
+        """
+        same_target = len(task.X_target) == len(self.task.X_target)
+        return Judge(
+            task.X,
+            task.y,
+            task.sample_domain,
+            groups=task.groups,
+            panel=self._judge.panel if same_target else None,
+        )
+
+    @cached_property
+    def _judge(self) -> Judge:
+        task = self.task
         return Judge(task.X, task.y, task.sample_domain, groups=task.groups)
 
-    def label_shift(self, candidate: Candidate, finalists: Finalists) -> LabelShift | None:
-        """Estimate the label shift by what a candidate predicts; None where source rows cannot be held out."""
-        [finalist] = finalists.look_at([candidate])
-        return None if finalist.evidence is None else estimate_label_shift(finalist.evidence)
+    def assumptions(self) -> Assumptions | None:
+        """Test what the choice rests on; None where the target's rows are not looked at."""
+        return check_assumptions(self._judge)
+
+    def expected(self, candidate: Candidate, answer: Recommendation, finalists: Finalists) -> Expected | None:
+        """Estimate the accuracy of a candidate on the target; None where that cannot be done."""
+        assumptions, labels = answer.assumptions, self.settings.target_labels
+        predicted = candidate.result.predicted
+        if assumptions is None or predicted is None:
+            return None
+        within = assumptions.overlap and candidate.step == BASELINES[0]
+        return expect_accuracy(
+            self._judge.panel,
+            assumptions,
+            predicted,
+            source_accuracy=self.source_accuracy([candidate], finalists)[0] if within else None,
+            hits=None if labels is None else np.equal(predicted, labels)[labels != -1],
+        )
+
+    def source_accuracy(self, candidates: Sequence[Candidate], finalists: Finalists) -> list[float]:
+        """Count held-out source rows that candidates predict right, weighted by how target-like each row is."""
+        return [
+            float("nan") if each.evidence is None else float(importance_weighted(each.evidence)[0])
+            for each in finalists.look_at(candidates)
+        ]
 
     def learned(self, trial: Trial) -> Task:
         """Take what a trial learned from, with the answers: of several sources those that it names."""

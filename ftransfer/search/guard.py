@@ -1,35 +1,31 @@
 """The guard against negative transfer: an adaptation is recommended only where the evidence says that it helps.
 
-It goes step by step from the mildest to the strongest: source only, per-domain scaling, adaptations that align the
-domains, adaptations that learn from the labels they predict for the target. A step is taken only where the score rises
-by more than the standard error of the difference. A few labels of the target, where there are any to spare, decide a
-step wherever they can tell; they fit nothing and rank nothing.
+It tests first what the evidence rests on (`ftransfer.search.assumptions`):
 
-Where the classes clearly have other shares in the target than in the source (label shift), adaptations and scores alike
-mistake the difference in shares for one in features. The score must then rise by half of itself, too.
+* With too few target rows nothing is chosen: the answer is the model of the source.
+* Where the target lies within the source (a classifier can hardly tell them apart), held-out source rows speak for it.
+  Source only is chosen by these, weighted by how target-like they are; where it is right on four of five, nothing is
+  adapted: a score that needs no labels says less than they do.
+* Else it goes step by step from the mildest to the strongest: source only, per-domain scaling, adaptations that align
+  the domains, adaptations that learn from labels they predict for the target. A step is taken only where the score
+  rises by more than the standard error of the difference.
 
-Two things that no score of target rows alone can see are looked at besides:
-
-* An adaptation may move the borders between classes, but not swap their names. A candidate is ruled out where the
-  best one-to-one matching of its labels with those of the step before is not that of each class with itself: clusters
-  that are matched with the wrong classes are as smooth as those matched with the right ones.
-* Among the recipes whose best setting lies within a standard error of the best of its step, the one is taken whose
-  labels agree most with those of all these settings: what goes astray, mostly goes astray alone.
+A few labels of the target, where there are any to spare, decide a step wherever they can tell; they fit nothing and
+rank nothing.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import beta
 
-from ftransfer.compare.label_shift import LabelShift
+from ftransfer.search.assumptions import Assumptions
 from ftransfer.search.steps import BASELINES, STEPS
 
-SHIFT_MARGIN = 0.5  # by which a score must rise where label shift is clear, as a share of itself
+TRUSTED = 0.8  # share of held-out source rows that source only must get right to be left as it is
 CONFIDENCE = 0.9  # of the interval from target labels: an error of 5 % on either side
 
 
@@ -40,29 +36,30 @@ class Recommendation:
     Attributes
     ----------
     chosen : int
-        A row of the table: the best of its pipeline that is not ruled out.
+        A row of the table.
     sentence : str
         The answer.
     reason : str
-        The scores that it rests on, and what was not worth it.
-    ruled_out : list of int
-        Rows that swap the names of classes.
-    shift : LabelShift or None
-        The label shift that was estimated.
+        What it rests on, and what was not worth it.
+    source_only : int or None
+        The row of the best source-only candidate; None if there is none.
+    assumptions : Assumptions or None
+        What was tested before.
     """
 
     chosen: int
     sentence: str
     reason: str
-    ruled_out: list[int]
-    shift: LabelShift | None = None
+    source_only: int | None = None
+    assumptions: Assumptions | None = None
 
 
 def recommend(
     table: pd.DataFrame,
     *,
     score_name: str = "consistency",
-    label_shift: Callable[[int], LabelShift | None] = lambda row: None,
+    assumptions: Assumptions | None = None,
+    source_accuracy: Callable[[list[int]], list[float]] = lambda rows: [float("nan")] * len(rows),
 ) -> Recommendation:
     """Choose a row of the ranked table, step by step from the mildest adaptation to the strongest.
 
@@ -73,105 +70,86 @@ def recommend(
         ``predicted`` (labels of the target rows); and ``hits``, where the guard may look at some target labels: which
         of these rows a candidate predicts right, None where it may not.
     score_name : str
-    label_shift : callable
-        Estimates the label shift by a row of the table; asked for the row that would be chosen without any.
+    assumptions : Assumptions, optional
+        Of the task; None where its target is not looked at.
+    source_accuracy : callable
+        Counts the held-out source rows that rows of the table predict right, weighted by how target-like they are;
+        asked for source only, where the target lies within the source.
 
     Returns
     -------
     Recommendation
     """
-    answer = _climb(table, score_name)
-    shift = label_shift(answer.chosen)
-    if shift is not None and shift.clear:
-        answer = _climb(table, score_name, margin=SHIFT_MARGIN)
-    return replace(answer, shift=shift)
-
-
-def _climb(table: pd.DataFrame, score_name: str, margin: float = 0.0) -> Recommendation:
-    """Take the steps; one is worth it only if the score rises by a share of itself, the margin, too."""
     ranked = table[table["score"].notna()]
-    strength = ranked["step"]
-    first, *stronger = [step for step in STEPS if (strength == step).any()]
-    chosen = _leader(ranked[strength == first])
-    ruled_out = []
-    story = [
-        f"The {score_name.replace('_', ' ')} of {first} ({table['pipeline'][chosen]}) is {table['score'][chosen]:.3f}"
-    ]
-    if margin:
-        story.append(
-            f"as the classes seem to have other shares in the target, a step must raise it by {margin:.0%}"
-        )
-    for step in stronger:
-        candidates = ranked[strength == step]
-        if step not in BASELINES:
-            before = table["predicted"][chosen]
-            swaps = np.array([swaps_names(before, each) for each in candidates["predicted"]])
-            ruled_out += candidates.index[swaps].tolist()
-            candidates = candidates[~swaps]
-        if candidates.empty:
-            story.append(f"with {step}, every candidate swaps the names of classes")
+    first = next(step for step in STEPS if (ranked["step"] == step).any())
+    mildest = ranked.index[ranked["step"] == first].tolist()
+    start, story, by_score = mildest[0], [], True
+    if assumptions is not None and not assumptions.enough_rows:
+        start, by_score = _most_agreed(ranked.loc[mildest]), False
+        story.append(f"{assumptions.n_target} target images are too few to choose by")
+    elif assumptions is not None and assumptions.overlap and first == BASELINES[0]:
+        accuracy = np.nan_to_num(source_accuracy(mildest), nan=-1.0)
+        best = int(accuracy.argmax())
+        if accuracy[best] >= TRUSTED:
+            start, by_score = mildest[best], False
+            story.append(
+                f"The target lies within the source (AUC {assumptions.separation:.2f}), where "
+                f"{table['pipeline'][start]} is right on {accuracy[best]:.0%} of held-out source images, weighted by "
+                f"how like the target's they are"
+            )
+    if by_score:
+        name = score_name.replace("_", " ")
+        story.append(f"The {name} of {first} ({table['pipeline'][start]}) is {table['score'][start]:.3f}")
+    chosen = start
+    for step in STEPS[STEPS.index(first) + 1 :]:
+        candidates = ranked.index[ranked["step"] == step]
+        if candidates.empty or (not by_score and table["hits"][start] is None):
             continue
-        row = _leader(candidates)
-        kept, why = _worth_it(table.loc[row], table.loc[chosen], margin)
+        row = int(candidates[0])
+        kept, why = _worth_it(table.loc[row], table.loc[chosen], by_score)
         story.append(
             f"{table['adaptation'][row]} ({table['pipeline'][row]}) {why}{'' if kept else ', which is not worth it'}"
         )
         chosen = row if kept else chosen
-    name, kind = table["pipeline"][chosen], table["adaptation"][chosen]
+    sentence = _sentence(table.loc[chosen], assumptions, by_score)
+    plain = start if first == BASELINES[0] else None
+    return Recommendation(int(chosen), sentence, "; ".join(story) + ".", plain, assumptions)
+
+
+def _sentence(chosen: pd.Series, assumptions: Assumptions | None, by_score: bool) -> str:
+    name, kind = chosen["pipeline"], chosen["adaptation"]
     if kind == BASELINES[0]:
-        sentence = (
-            f"Do not adapt: {name}, trained on the source only, is not clearly beaten by any adaptation."
-        )
-    elif kind == BASELINES[1]:
-        sentence = f"Scale each domain by itself and leave it at that: {name}."
-    else:
-        sentence = f"Adapt with {kind}: {name}."
-    return Recommendation(int(chosen), sentence, "; ".join(story) + ".", ruled_out)
+        why = "is not clearly beaten by any adaptation"
+        if assumptions is not None and not by_score:
+            why = (
+                "is expected to hold where the target lies within the source"
+                if assumptions.enough_rows
+                else f"is safest where {assumptions.n_target} target images are all there is to choose by"
+            )
+        return f"Do not adapt: {name}, trained on the source only, {why}."
+    if kind == BASELINES[1]:
+        return f"Scale each domain by itself and leave it at that: {name}."
+    return f"Adapt with {kind}: {name}."
 
 
-def swaps_names(before: ArrayLike, after: ArrayLike) -> bool:
-    """Whether labels match others of the same rows best where classes trade their names.
-
-    Parameters
-    ----------
-    before, after : array of shape (n_rows,), int
-
-    Examples
-    --------
-    >>> swaps_names([0, 0, 1, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2, 2])
-    False
-    >>> swaps_names([0, 0, 1, 1, 1, 2, 2], [0, 0, 2, 2, 1, 1, 1])
-    True
-    """
-    classes, codes = np.unique(np.stack([before, after]), return_inverse=True)
-    counts = np.zeros((len(classes), len(classes)), dtype=int)
-    np.add.at(counts, tuple(codes.reshape(2, -1)), 1)
-    return bool(counts[linear_sum_assignment(counts, maximize=True)].sum() > np.trace(counts))
+def _most_agreed(rows: pd.DataFrame) -> int:
+    """Take the row whose labels agree most with those of the others."""
+    everyone = np.stack(rows["predicted"].tolist())
+    return int(rows.index[int(np.argmax([np.mean(everyone == each) for each in everyone]))])
 
 
-def _leader(ranked: pd.DataFrame) -> int:
-    """Choose among the recipes whose best setting is within a standard error of the best of all."""
-    top = ranked.iloc[0]
-    errors = np.array([np.std(top["resampled"] - each, ddof=1) for each in ranked["resampled"]])
-    tied = ranked[top["score"] - ranked["score"] <= errors]
-    leaders = tied[tied.index.isin(ranked.drop_duplicates("pipeline").index)]
-    everyone = np.stack(tied["predicted"].tolist())
-    agreement = [np.mean(everyone == each) for each in leaders["predicted"]]
-    return int(leaders.index[int(np.argmax(agreement))])
-
-
-def _worth_it(new: pd.Series, old: pd.Series, margin: float) -> tuple[bool, str]:
+def _worth_it(new: pd.Series, old: pd.Series, by_score: bool) -> tuple[bool, str]:
     """Decide whether a step is worth it, and say why."""
     gain = new["score"] - old["score"]
     error = float(np.std(new["resampled"] - old["resampled"], ddof=1))
-    enough = gain > max(error, margin * abs(old["score"]))
-    why = f"changes it by {gain:+.3f} with a standard error of {error:.3f}"
+    enough = bool(by_score and gain > error)
+    why = f"changes it by {gain:+.3f} with a standard error of {error:.3f}" if by_score else "changes"
     if new["hits"] is None:
         return enough, why
     difference, low, high = paired_interval(new["hits"], old["hits"])
     why += (
-        f" and the share right on {len(new['hits'])} labelled target images by {100 * difference:+.1f} points "
-        f"({CONFIDENCE:.0%} interval {100 * low:+.1f} to {100 * high:+.1f})"
+        f"{' and' if by_score else ''} the accuracy on {len(new['hits'])} labelled target images by "
+        f"{100 * difference:+.1f} points ({CONFIDENCE:.0%} interval {100 * low:+.1f} to {100 * high:+.1f})"
     )
     told = low > 0 or high < 0
     return (low > 0 if told else enough), why
@@ -180,10 +158,10 @@ def _worth_it(new: pd.Series, old: pd.Series, margin: float) -> tuple[bool, str]
 def paired_interval(
     new: ArrayLike, old: ArrayLike, confidence: float = CONFIDENCE
 ) -> tuple[float, float, float]:
-    """Difference of two accuracies on the same rows, with an exact interval.
+    """Difference of two accuracies on the same rows, with an interval that allows for their being paired.
 
-    Only rows that one gets right and the other wrong tell the two apart. The share of these that the new one gets
-    right has the interval of Clopper and Pearson, which leaves out one half exactly where McNemar's exact test rejects.
+    Newcombe's hybrid score interval: the intervals of Wilson of the two accuracies, put together with their
+    correlation. Unlike one of the rows alone that tell the two apart, it does not shrink where few rows do.
 
     Parameters
     ----------
@@ -196,19 +174,45 @@ def paired_interval(
     difference, low, high : float
         In shares of the rows.
 
+    References
+    ----------
+    Newcombe, "Improved confidence intervals for the difference between binomial proportions based on paired data",
+    Statistics in Medicine 1998, method 10.
+
     Examples
     --------
     >>> import numpy as np
     >>> new = np.repeat([True, True, False, False], [40, 9, 1, 10])
     >>> old = np.repeat([True, False, True, False], [40, 9, 1, 10])
     >>> print("{:+.3f}, {:+.3f} to {:+.3f}".format(*paired_interval(new, old)))
-    +0.133, +0.035 to +0.165
+    +0.133, +0.046 to +0.221
     """
     now, before = np.asarray(new, dtype=bool), np.asarray(old, dtype=bool)
-    better, worse = int((now & ~before).sum()), int((before & ~now).sum())
-    told = better + worse
-    tail = (1 - confidence) / 2
-    low = beta.ppf(tail, better, worse + 1) if better else 0.0
-    high = beta.ppf(1 - tail, better + 1, worse) if worse else 1.0
-    share = told / len(now)
-    return (better - worse) / len(now), float((2 * low - 1) * share), float((2 * high - 1) * share)
+    n = len(now)
+    both, better = int((now & before).sum()), int((now & ~before).sum())
+    worse, neither = int((~now & before).sum()), int((~now & ~before).sum())
+    p, q = (both + better) / n, (both + worse) / n
+    margins = (both + better) * (worse + neither) * (both + worse) * (better + neither)
+    covariance = both * neither - better * worse
+    if covariance > 0:
+        covariance = max(covariance - n / 2, 0)  # the continuity correction of method 10
+    correlation = covariance / np.sqrt(margins) if margins else 0.0
+    (p_low, p_high), (q_low, q_high) = wilson(p, n, confidence), wilson(q, n, confidence)
+
+    def reach(one: float, other: float) -> float:
+        return float(np.sqrt(max(one**2 - 2 * correlation * one * other + other**2, 0.0)))
+
+    return p - q, p - q - reach(p - p_low, q_high - q), p - q + reach(p_high - p, q - q_low)
+
+
+def wilson(share: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Score interval of a share of `n` rows (Wilson, 1927).
+
+    Examples
+    --------
+    >>> print("{:.3f} to {:.3f}".format(*wilson(0.9, 50)))
+    0.808 to 0.950
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    centre, reach = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return float((centre - reach) / (1 + z**2 / n)), float((centre + reach) / (1 + z**2 / n))

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.scorer import Scorer
+from ftransfer.search.expected import Expected
 from ftransfer.task import Task
 
 
@@ -21,7 +22,7 @@ class Race:
         Of several sources, with the chosen ones.
     table : DataFrame
         One row a candidate, best first: ``rank, pipeline, adaptation, step, params, score, low, high,
-        beats_source_only, source_accuracy, target_accuracy, seconds, error, note``, and what the score is made of.
+        beats_source_only, source_accuracy, target_accuracy, seconds, error``, and what the score is made of.
         ``step`` is that of the guard, one of `ftransfer.search.steps.STEPS`. 95 % of the resampled scores lie between
         ``low`` and ``high``; ``beats_source_only`` is the share of the resamples in which the score is above that of
         the best source-only candidate. ``source_accuracy`` (cross-validated) is there for the best of each step.
@@ -40,6 +41,10 @@ class Race:
         Labels that the guard was given, -1 for the other rows.
     source_only : AdaptationPipeline or None
         The best source-only candidate, fitted; None if all of them failed.
+    source_only_row : int or None
+        Its row in `table`.
+    expected : Expected or None
+        An estimate of its accuracy on the target; None where nothing can be said.
     """
 
     task: Task
@@ -52,6 +57,8 @@ class Race:
     scorer: Scorer
     target_labels: np.ndarray | None = None
     source_only: AdaptationPipeline | None = None
+    source_only_row: int | None = None
+    expected: Expected | None = None
 
     def __repr__(self) -> str:
         return f"<Race from {' + '.join(self.task.sources)} to {self.task.target}: {self.sentence}>"
@@ -62,7 +69,8 @@ class Race:
         table = self.best_of_each[shown].to_html(index=False, float_format="{:.3f}".format)
         note = "<p>target_accuracy was counted afterwards; nothing was fitted or chosen by it.</p>"
         return (
-            f"<p><strong>{escape(self.sentence)}</strong></p><p>{escape(self.reason)}</p>{table}"
+            f"<p><strong>{escape(self.sentence)}</strong></p><p>{escape(self.reason)}</p>"
+            f"<p>{escape(self.expected.sentence) if self.expected else ''}</p>{table}"
             f"{note if self.task.answers else ''}"
         )
 

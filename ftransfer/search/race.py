@@ -104,8 +104,10 @@ class Choice:
     Attributes
     ----------
     ranked : list of Candidate
-        The best first; those that are ruled out, then those that failed, at the end.
+        The best first; those that failed at the end.
     chosen : Candidate
+    source_only : Candidate or None
+        The best one without adaptation.
     answer : Recommendation
     finalists : Finalists
         Gives what was fitted on all rows.
@@ -113,6 +115,7 @@ class Choice:
 
     ranked: list[Candidate]
     chosen: Candidate
+    source_only: Candidate | None
     answer: Recommendation
     finalists: Finalists
 
@@ -136,21 +139,19 @@ def choose(contest: Contest, trials: Trials) -> Choice:
     answer = recommend(
         guard_table(ranked, settings.target_labels),
         score_name=contest.scorer.name,
-        label_shift=lambda row: contest.label_shift(ranked[row], finalists),
+        assumptions=contest.assumptions(),
+        source_accuracy=lambda rows: contest.source_accuracy([ranked[row] for row in rows], finalists),
     )
-    chosen = ranked[answer.chosen]
-    for row in answer.ruled_out:
-        ranked[row].ruled_out = True
-    # the best of each recipe is one that may be chosen
-    ranked = sorted(ranked, key=lambda each: (not each.scored, each.ruled_out))
-    return Choice(ranked, chosen, answer, finalists)
+    plain = None if answer.source_only is None else ranked[answer.source_only]
+    return Choice(ranked, ranked[answer.chosen], plain, answer, finalists)
 
 
 def sum_up(contest: Contest, trials: Trials, choice: Choice) -> Race:
     """Look at the best of each step of the guard, count the target's labels, and put everything together."""
     ranked, chosen, answer, finalists = choice.ranked, choice.chosen, choice.answer, choice.finalists
     weighed = {each.step: each for each in reversed(ranked) if each.scored}  # the first of each step
-    looked_at = [each for each in ranked if each is chosen or weighed.get(each.step) is each]
+    plain = choice.source_only
+    looked_at = [each for each in ranked if each is chosen or each is plain or weighed.get(each.step) is each]
     for candidate, finalist in zip(looked_at, finalists.look_at(looked_at), strict=True):
         if finalist.evidence:
             candidate.source_accuracy = float(finalist.evidence.right.mean())
@@ -159,9 +160,8 @@ def sum_up(contest: Contest, trials: Trials, choice: Choice) -> Race:
     notes = [*learned.notes, *contest.notes, *trials.notes()]
     if learned.answers.describes_copies:
         notes += learned.answers.describe_copies(finalists.pipeline(chosen).predict(learned.X_target))
-    if answer.shift and answer.shift.clear:
-        notes.append(answer.shift.describe(contest.task.classes.tolist()))
-    plain = weighed.get(BASELINES[0])
+    if answer.assumptions is not None:
+        notes += answer.assumptions.describe(contest.task.classes)
     return Race(
         task=replace(learned, notes=notes),
         table=result_table(ranked),
@@ -173,4 +173,6 @@ def sum_up(contest: Contest, trials: Trials, choice: Choice) -> Race:
         scorer=contest.scorer,
         target_labels=contest.settings.target_labels,
         source_only=None if plain is None else finalists.pipeline(plain),
+        source_only_row=None if plain is None else ranked.index(plain),
+        expected=contest.expected(chosen, answer, finalists),
     )

@@ -145,8 +145,8 @@ class UnseenContest(Contest):
         """Make the judge of a part of the task, which holds domains out."""
         return HeldOutJudge(task, task.groups)
 
-    def label_shift(self, candidate: Candidate, finalists: Finalists) -> None:
-        """Estimate none: the target's rows are not looked at."""
+    def assumptions(self) -> None:
+        """Test none: the target's rows are not looked at."""
 
     def learned(self, trial: Trial) -> Task:
         """Take the whole task: all sources were learned from."""

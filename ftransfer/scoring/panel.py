@@ -1,0 +1,127 @@
+"""A panel of plain methods: their labels of the target are what candidates are compared with."""
+
+from dataclasses import dataclass
+from itertools import combinations
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import Normalizer
+
+from ftransfer.adapt import DomainScaler, PseudoLabelled, ShareWeightedScaler, TargetMixture
+from ftransfer.pipeline import make_pipeline
+
+MOST_ROWS = 1000  # of each side that the panel is fitted on
+ALIKE = 0.15  # largest distance of the class shares that is taken for none, by the mixture
+DIFFERENT = 0.35  # distance by the mixture that is beyond doubt
+ALIKE_CLUSTERS = (
+    0.115  # in between, the same by pseudo-labelling with a cluster a class, which evens shares out
+)
+NOISE = 0.4  # times sqrt(classes / rows): what sampling adds to a distance, about
+MANY = 0.05  # classes / rows, up to which that is in the two limits
+# weights of the members: where all classes are there in about the source's shares, and where they may not be
+FILLING, LEAVING_EMPTY = (1.5, 1.0, 1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 2.0, 1.0)
+CLUSTERS = 1  # the member that evens shares out
+# accuracy by the agreement of the members: least squares on the even-numbered tasks of benchmarks/proving_ground.py
+SLOPE, INTERCEPT = 1.15, -0.13
+LEAST, MOST = 0.02, 0.98  # that is ever expected
+seating = Lock()  # candidates are scored in threads, and the panel of a judge is fitted once
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Labels of the target by several methods that fail for different reasons.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_members, n_target)
+        As `y` has them.
+    weights : ndarray of shape (n_members,)
+        Sum to one; 0 for a method that does not suit this target.
+    shares : ndarray of shape (n_classes,)
+        Estimated shares of the classes in the target.
+    distance : float
+        Half the sum of the absolute differences of source's and target's shares: from 0 to 1.
+    alike : bool
+        Whether the target seems to have all classes in about the source's shares.
+    """
+
+    labels: np.ndarray
+    weights: np.ndarray
+    shares: np.ndarray
+    distance: float
+    alike: bool
+
+    def expected_accuracy(self, predicted: np.ndarray) -> float:
+        """Estimate the share of the target rows that `predicted` has right.
+
+        Of the member with the most weight it is a linear function of the agreement of all; of others that, times how
+        often they agree with it.
+
+        Parameters
+        ----------
+        predicted : array of shape (n_target,)
+        """
+        leading = self.labels[int(self.weights.argmax())]
+        value = (SLOPE * self.agreement + INTERCEPT) * float(np.mean(leading == predicted))
+        return float(np.clip(value, LEAST, MOST))
+
+    @property
+    def agreement(self) -> float:
+        """Share of the target rows on which two of the methods agree, averaged over the pairs."""
+        return float(np.mean([np.mean(a == b) for a, b in combinations(self.labels, 2)]))
+
+
+def seat_panel(X: np.ndarray, y: np.ndarray, domain: np.ndarray, random_state: int = 0) -> Panel:
+    """Estimate the class shares of the target, and let the methods that suit them label it.
+
+    The shares are those of a mixture of the classes (`TargetMixture`), each domain centred by itself and rows of unit
+    length. They count as those of the source where they are about these; or, where that is in doubt, where those by
+    pseudo-labelling with a cluster a class are. Then methods that fill every class have the say: the mixture with
+    standardised features, and pseudo-labelling with clusters. Else those that leave a class empty: pseudo-labelling
+    without clusters and a firmer mixture, the source weighted by the estimated shares.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+    y : array of shape (n_samples,), int
+        Labels of the source rows, -1 on target rows.
+    domain : array of shape (n_samples,), int
+        Positive for a source, negative for the target.
+    """
+    rng = np.random.default_rng(random_state)
+    source, target = np.flatnonzero(domain > 0), np.flatnonzero(domain < 0)
+    rows = np.sort(np.r_[rng.permutation(source)[:MOST_ROWS], rng.permutation(target)[:MOST_ROWS]])
+    classes, codes = np.unique(y[source], return_inverse=True)
+    own = np.bincount(codes) / len(source)
+
+    def fit(steps: tuple[Any, ...]) -> Any:
+        return make_pipeline(*steps).fit(X[rows], y[rows], sample_domain=domain[rows])
+
+    first = fit((DomainScaler(None), Normalizer(), TargetMixture()))[-1]
+    shares = np.zeros(len(classes))
+    shares[np.searchsorted(classes, first.classes_)] = first.target_shares_
+    steps = _members()
+    labels = np.stack([fit(each).predict(X[target]) for each in steps])
+    by_clusters = np.mean(labels[CLUSTERS][:, None] == classes, axis=0)
+    distance, of_clusters = (float(np.abs(each - own).sum() / 2) for each in (shares, by_clusters))
+    noise = max(0.0, NOISE * (np.sqrt(len(classes) / len(target)) - np.sqrt(MANY)))
+    alike = distance <= ALIKE + noise or (
+        distance <= DIFFERENT + noise and of_clusters <= ALIKE_CLUSTERS + noise
+    )
+    weights = np.array(FILLING if alike else LEAVING_EMPTY)
+    return Panel(labels, weights / weights.sum(), shares, distance, bool(alike))
+
+
+def _members() -> list[tuple[Any, ...]]:
+    """List the steps of the methods on the panel."""
+    logistic = LogisticRegression(C=10.0, max_iter=1000)
+    weighted = ShareWeightedScaler(None, estimator="mixture")
+    return [
+        (DomainScaler(), Normalizer(), TargetMixture()),
+        (DomainScaler(None), Normalizer(), PseudoLabelled(logistic)),
+        (DomainScaler(), Normalizer(), PseudoLabelled(logistic)),
+        (weighted, Normalizer(), PseudoLabelled(logistic, structured=False)),
+        (weighted, Normalizer(), TargetMixture(prior_rows=20.0)),
+    ]

@@ -1,0 +1,97 @@
+"""What accuracy is to be expected on the target, and how far that was off where the labels were known."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ftransfer.scoring.panel import Panel
+from ftransfer.search.assumptions import Assumptions
+from ftransfer.search.guard import wilson
+
+REACH = 0.2  # nine in ten errors on the even-numbered tasks of benchmarks/proving_ground.py were smaller
+SURE, FAIRLY_SURE = 0.9, 0.75  # of the expected accuracy
+
+
+@dataclass(frozen=True)
+class Expected:
+    """An estimate of the accuracy on the target.
+
+    Attributes
+    ----------
+    value, low, high : float
+        From 0 to 1; an interval that held nine in ten of the accuracies on the proving ground, or that of the labels.
+    basis : {"panel", "source", "labels"}
+        What it rests on: the agreement of several methods on the target's rows, held-out source rows, or labels of the
+        target.
+    words : str
+        How sure the answer is.
+    sentence : str
+        The same with what it rests on.
+    """
+
+    value: float
+    low: float
+    high: float
+    basis: str
+    words: str
+    sentence: str
+
+
+def expect_accuracy(
+    panel: Panel,
+    assumptions: Assumptions,
+    predicted: np.ndarray,
+    *,
+    source_accuracy: float | None = None,
+    hits: np.ndarray | None = None,
+) -> Expected | None:
+    """Estimate the accuracy of a candidate on the target.
+
+    Parameters
+    ----------
+    panel : Panel
+    assumptions : Assumptions
+    predicted : array of shape (n_target,)
+        Labels of the target rows.
+    source_accuracy : float, optional
+        Where the target lies within the source: share of held-out source rows predicted right, weighted by how
+        target-like they are.
+    hits : array of shape (n_labelled,), bool, optional
+        Which labelled target rows are predicted right.
+
+    Returns
+    -------
+    Expected, or None where the target has too few rows to say anything.
+    """
+    if hits is not None and len(hits):
+        value, (low, high) = float(np.mean(hits)), wilson(float(np.mean(hits)), len(hits))
+        rests = f"counted on {len(hits)} labelled target images"
+        return _said(value, low, high, "labels", rests, holds=True)
+    if not assumptions.enough_rows:
+        return None
+    if source_accuracy is not None and not np.isnan(source_accuracy):
+        rests = (
+            "from held-out source images, weighted by how like the target's they are; it assumes that a label means "
+            "the same in both"
+        )
+        value, basis = source_accuracy, "source"
+    else:
+        value, basis = panel.expected_accuracy(predicted), "panel"
+        rests = (
+            f"from the agreement of {len(panel.labels)} methods on the target images ({panel.agreement:.0%}); it "
+            f"assumes that they do not all fail alike"
+        )
+    low, high = max(0.0, value - REACH), min(1.0, value + REACH)
+    return _said(value, low, high, basis, rests, holds=assumptions.alike)
+
+
+def _said(value: float, low: float, high: float, basis: str, rests: str, *, holds: bool) -> Expected:
+    words = "sure" if value >= SURE else "fairly sure" if value >= FAIRLY_SURE else "not sure"
+    if not holds and words == "sure":
+        words = "fairly sure"
+    sentence = f"Expected accuracy on the target: about {value:.0%} ({low:.0%} to {high:.0%}), {rests}."
+    if not holds:
+        sentence += (
+            " The classes seem to have other shares in the target, which makes all of this less certain."
+        )
+    return Expected(value, low, high, basis, words, sentence)

@@ -1,0 +1,10 @@
+"""Scaling with the target's class shares, rows of unit length, then the target as a mixture of the classes."""
+
+from sklearn.preprocessing import Normalizer
+
+from ftransfer import ShareWeightedScaler, TargetMixture, make_pipeline
+
+pipeline = make_pipeline(
+    ShareWeightedScaler(estimator="mixture"), Normalizer(), TargetMixture(prior_rows=20.0)
+)
+grid = {"shareweightedscaler__scale": [None, "std"]}
