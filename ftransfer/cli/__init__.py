@@ -34,26 +34,26 @@ class Commands(click.Group):
         with leaving_on_interrupt():  # as the program alone: who calls `main` from Python lives on
             return super().__call__(*args, **options)
 
-    def list_commands(self, ctx):
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx, name):
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
         name += "_" * iskeyword(name)
         module = __import__(f"ftransfer.cli.{name}", fromlist=[name])
         return getattr(module, name)
 
-    def format_commands(self, ctx, formatter):
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))  # from the table, so that --help imports nothing
 
-    def resolve_command(self, ctx, args):
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise click.UsageError(str(unknown("command", args[0], COMMANDS)), ctx)
         return super().resolve_command(ctx, args)
 
-    def invoke(self, ctx):
+    def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except FtransferError as error:
@@ -89,7 +89,7 @@ def say_warning(message: str) -> None:
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ftransfer")
-def main():
+def main() -> None:
     """Carry labels from one image collection to another.
 
     Two commands: `ftransfer extract IMAGES --out FEATURES` turns images into features, once;

@@ -22,7 +22,7 @@ from ftransfer.errors import FtransferError
     help="With --rank: the domain whose labels count.  [default: the only one with labels]",
 )
 @click.option("--json", "as_json", is_flag=True, help="With --rank: print the table as JSON.")
-def backbones(patterns_or_features, rank, source, as_json):
+def backbones(patterns_or_features: tuple[str, ...], rank: bool, source: str | None, as_json: bool) -> None:
     """List the backbones that extract can run, or rank feature sets for a task.
 
     A PATTERN such as 'vit*' or 'timm:*dinov2*' lists those that match it, of timm too, where it is installed.
@@ -41,7 +41,7 @@ def backbones(patterns_or_features, rank, source, as_json):
         say(_list(patterns_or_features))
 
 
-def _list(patterns) -> str:
+def _list(patterns: tuple[str, ...]) -> str:
     from torchvision.models import get_model_weights
 
     from ftransfer.backbone.backbone import PHOTO_HINT, list_backbones
@@ -66,7 +66,7 @@ def _list(patterns) -> str:
     return "\n".join(lines)
 
 
-def _rank(folders, source, as_json) -> str:
+def _rank(folders: tuple[str, ...], source: str | None, as_json: bool) -> str:
     from ftransfer.compare.backbones import rank_features
     from ftransfer.features.feature_set import FeatureSet
 

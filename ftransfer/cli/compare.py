@@ -2,6 +2,8 @@
 
 import json
 import textwrap
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -22,7 +24,7 @@ from ftransfer.cli.text import say, visible
     help="Images of a domain, at random.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every pair's table as JSON.")
-def compare(features, source, target, max_rows, as_json):
+def compare(features: Any, source: str | None, target: str | None, max_rows: int, as_json: bool) -> None:
     """Say how far apart the domains of FEATURES are, before any transfer.
 
     Two domains give a table, each number beside its yardstick: the same between random halves of one domain. More
@@ -34,7 +36,7 @@ def compare(features, source, target, max_rows, as_json):
     from ftransfer.features.feature_set import FeatureSet
 
     feature_set = FeatureSet(features)
-    names = [source, target] if source else None
+    names = [source, target] if source and target else None
     n = len(names or feature_set.complete["domain"].unique())
     if n > 10:
         say(
@@ -46,7 +48,7 @@ def compare(features, source, target, max_rows, as_json):
     say(json.dumps(_as_dict(comparison)) if as_json else describe(comparison))
 
 
-def _as_dict(comparison) -> dict:
+def _as_dict(comparison: Any) -> dict:
     pairs = []
     for (a, b), table in comparison.tables.items():
         measures = table.astype(object).where(table.notna(), None).to_dict("records")
@@ -59,7 +61,7 @@ def _as_dict(comparison) -> dict:
     }
 
 
-def describe(comparison) -> str:
+def describe(comparison: Any) -> str:
     """Show the table of one pair, or the matrices of all."""
     notes = [f"note: {visible(note)}" for note in comparison.notes]
     if len(comparison.tables) == 1:
@@ -81,7 +83,7 @@ MATRICES = {
 }
 
 
-def _table(table):
+def _table(table: Any) -> Iterator[str]:
     wide = max(28, *(len(measure) + 2 for measure in table["measure"]))
     yield f"{'measure':<{wide}}{'value':>10}  {'95 % interval':^20}{'yardstick':>10}"
     for row in table.assign(measure=table["measure"].map(visible)).itertuples():
@@ -94,7 +96,7 @@ def _table(table):
         yield from textwrap.wrap(row.meaning, 98, initial_indent="  ", subsequent_indent="  ")
 
 
-def _matrix(comparison, measure):
+def _matrix(comparison: Any, measure: str) -> Iterator[str]:
     matrix = comparison.matrix(measure).rename(index=visible, columns=visible)
     width = max(10, *(len(name) + 2 for name in matrix))
     yield f"{measure} ({MATRICES[measure]})"
@@ -103,7 +105,7 @@ def _matrix(comparison, measure):
         yield (name.ljust(width) + "".join(_short(value).rjust(width) for value in row)).rstrip()
 
 
-def _short(value) -> str:
+def _short(value: Any) -> str:
     """Write three digits or more, without an exponent where that is readable."""
     if value != value:
         return ""

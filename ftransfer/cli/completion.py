@@ -8,7 +8,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS))
-def completion(shell):
+def completion(shell: str) -> None:
     """Print the script that completes ftransfer's commands by TAB in SHELL.
 
     bash: ftransfer completion bash > ~/.local/share/bash-completion/completions/ftransfer
@@ -22,5 +22,7 @@ def completion(shell):
     """
     from ftransfer.cli import main
 
-    script = get_completion_class(shell)(main, {}, "ftransfer", "_FTRANSFER_COMPLETE")
+    kind = get_completion_class(shell)
+    assert kind is not None  # click.Choice has seen to that
+    script = kind(main, {}, "ftransfer", "_FTRANSFER_COMPLETE")
     click.echo(script.source_template % script.source_vars(), nl=False)

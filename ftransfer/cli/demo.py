@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,7 +19,7 @@ from ftransfer.cli.text import say
     show_default=True,
     help="Folder for images, features and run.",
 )
-def demo(out):
+def demo(out: Any) -> None:
     """Go the whole way offline, in under a minute: printed digits to handwritten ones.
 
     The source is digits rendered from free fonts, the target real handwriting, and the backbone a small
@@ -53,7 +54,7 @@ def demo(out):
     say(f"\nWhat it means: {_meaning(results)}")
 
 
-def _meaning(results) -> str:
+def _meaning(results: dict) -> str:
     """Say in one sentence what the numbers show."""
     counted = results["counted"]
     gain = 100 * (counted["recommended"] - counted["source_only"])

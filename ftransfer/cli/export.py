@@ -1,6 +1,7 @@
 """ftransfer export."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,7 +19,7 @@ FORMATS = ("parquet", "npz", "csv", "tsv")
 @click.option(
     "--out", shell_complete=complete.paths, help="File; replaced if it is there.  [default: FEATURES.FORMAT]"
 )
-def export(features, kind, out):
+def export(features: Any, kind: str | None, out: Any) -> None:
     """Write FEATURES as one table of paths, labels, domains and embeddings; several are joined.
 
     Every tool reads it, and ftransfer import reads it back.

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import click
 
@@ -18,7 +19,7 @@ class BatchSize(click.ParamType):
 
     name = "integer"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Turn text into "auto" or an int above 0."""
         if value != "auto" and not (str(value).isdigit() and int(value) > 0):
             self.fail("a positive whole number, or auto", param, ctx)
@@ -104,33 +105,33 @@ class BatchSize(click.ParamType):
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def extract(
-    images,
-    out,
-    domain,
-    labels,
-    label_columns,
-    domain_column,
-    path_column,
-    layout,
-    backbone,
-    weights,
-    layers,
-    image_size,
-    adapt_bn,
-    device,
-    tier,
-    batch_size,
-    workers,
-    views,
-    augment,
-    rules_from,
-    strict,
-    allow_outside,
-    cluster,
-    replace,
-    dry_run,
-    as_json,
-):
+    images: Any,
+    out: Any,
+    domain: str,
+    labels: tuple[str, ...],
+    label_columns: tuple[str, ...],
+    domain_column: str | None,
+    path_column: str | None,
+    layout: str | None,
+    backbone: Any,
+    weights: Any,
+    layers: tuple[str, ...],
+    image_size: int | None,
+    adapt_bn: tuple[str, ...],
+    device: Any,
+    tier: str,
+    batch_size: int,
+    workers: int | None,
+    views: int,
+    augment: Any,
+    rules_from: str | None,
+    strict: bool,
+    allow_outside: bool,
+    cluster: str | None,
+    replace: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Turn IMAGES into the feature set OUT with a frozen network.
 
     IMAGES is a folder <root>/<domain>/<class>/*, a folder <root>/<class>/* with --domain, a .csv, .tsv or
@@ -183,14 +184,14 @@ def extract(
     refuse_where_none_was_read(features.summary)
 
 
-def refuse_where_none_was_read(did) -> None:
+def refuse_where_none_was_read(did: Any) -> None:
     """End with an error where all images failed: after the summary, which says more."""
     if len(did.failed) == did.images:
         path, reason = did.failed[0]
         raise FtransferError(f"none of the {did.images} images could be read; {path}: {reason}")
 
 
-def say_notes(network, table) -> None:
+def say_notes(network: Any, table: Any) -> None:
     """Say what was done to the weights of a file, and that small_cnn never saw a photograph."""
     from ftransfer.backbone.backbone import PHOTO_HINT
     from ftransfer.images.read import looks_like_photographs
@@ -234,8 +235,12 @@ def choose_devices(device: str, n_images: int, adapts: bool) -> list[str]:
 
 
 def list_images(
-    images: str, label_columns: Sequence[str], domain_column: str | None, path_column: str | None, **options
-):
+    images: str,
+    label_columns: Sequence[str],
+    domain_column: str | None,
+    path_column: str | None,
+    **options: Any,
+) -> Any:
     """List the images, with the labels of all columns that are named, and say how folders were understood."""
     from ftransfer.features.manifest import LABELS
     from ftransfer.images.find import find_images
@@ -252,7 +257,7 @@ def list_images(
     return table
 
 
-def make_plan(table, out: str, backbone, views: dict | None, replace: bool):
+def make_plan(table: Any, out: str, backbone: Any, views: dict | None, replace: bool) -> Any:
     """Say what an extraction would do."""
     from ftransfer.extract.plan import plan_extraction
 
@@ -261,7 +266,7 @@ def make_plan(table, out: str, backbone, views: dict | None, replace: bool):
         return plan_extraction(table, out, fingerprint, replace=replace, progress=bar.update)
 
 
-def describe(features, out) -> str:
+def describe(features: Any, out: Any) -> str:
     """Say in a few lines what an extraction did."""
     from ftransfer.images.kinds import describe_passed_over
 

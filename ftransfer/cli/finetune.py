@@ -1,7 +1,9 @@
 """ftransfer finetune."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,7 +17,9 @@ class Names(click.ParamType):
 
     name = "names"
 
-    def convert(self, value, param, ctx):
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
         """Turn text into a tuple."""
         return value if isinstance(value, tuple) else tuple(split_names(value))
 
@@ -124,7 +128,18 @@ class Names(click.ParamType):
 @options.device()
 @options.allow_outside
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_outside, as_json, **settings):
+def finetune(
+    images: Any,
+    out: Any,
+    device: Any,
+    labels: tuple[str, ...],
+    rules: tuple[str, ...],
+    rules_from: str | None,
+    adapt_bn: tuple[str, ...],
+    allow_outside: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Train a backbone further on the labelled images IMAGES; write a checkpoint that extract takes.
 
     IMAGES is what extract takes; several folders, tables or splits are taken together. A checkpoint of ftransfer
@@ -162,7 +177,7 @@ def finetune(images, out, device, labels, rules, rules_from, adapt_bn, allow_out
     say(json.dumps(results) if as_json else describe(results, out))
 
 
-def _find(images: tuple[str, ...], domains, labels, allow_outside: bool):
+def _find(images: tuple[str, ...], domains: Any, labels: tuple[str, ...], allow_outside: bool) -> Any:
     """List the images of all folders, tables and splits as one table, with further columns of labels."""
     import pandas as pd
 
@@ -185,10 +200,10 @@ def _has_no_domains(images: str) -> bool:
     return root.is_dir() and not any(root.glob("*/*/*"))
 
 
-def _show(bar):
+def _show(bar: Any) -> Callable[[str, int, int], None]:
     now = None
 
-    def show(what, done, total):
+    def show(what: str, done: int, total: int) -> None:
         nonlocal now
         if what != now:
             now = what
@@ -199,7 +214,7 @@ def _show(bar):
     return show
 
 
-def describe(results, out) -> str:
+def describe(results: dict, out: Any) -> str:
     """Say in a few lines what was trained, and what it reaches."""
     out, images, training = Path(out), results["images"], results["training"]
     best = results["history"][results["best_epoch"] - 1]
@@ -231,7 +246,7 @@ def describe(results, out) -> str:
     return "\n".join([*lines, f"next: {command}"])
 
 
-def _describe_adapted(results, out) -> str:
+def _describe_adapted(results: dict, out: Any) -> str:
     end = "" if results["converged"] else f"; the last pass still moved one by {results['changes'][-1]:.1%}"
     return (
         f"{out}: statistics of {results['layers']} batch-norm layers from {results['images']} images, in "

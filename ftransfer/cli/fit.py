@@ -175,7 +175,7 @@ def run_fit(
         return write_report(result, opened, folder, command=command, progress=bar.update), folder
 
 
-def describe(results: dict[str, Any], folder: Path) -> str:
+def describe(results: dict[str, Any], folder: Any) -> str:
     """Show the ranked table, the answer, and where the files are."""
     from ftransfer.report import setting
 

@@ -56,7 +56,7 @@ def run_several(
     return write_several(kind, results, folder, command=command), Path(folder)
 
 
-def describe_several(results: dict[str, Any], folder: Path) -> str:
+def describe_several(results: dict[str, Any], folder: Any) -> str:
     """Show the leading candidates of all races, the answers, and where the files are."""
     from ftransfer.report import KINDS, setting
 

@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from typing import Any
 
 import click
 
@@ -50,19 +51,19 @@ from ftransfer.cli.text import say, visible
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def import_(
-    tables,
-    out,
-    name,
-    domain,
-    labels,
-    label_columns,
-    domain_column,
-    path_column,
-    features,
-    ignore,
-    missing,
-    as_json,
-):
+    tables: tuple[str, ...],
+    out: Any,
+    name: str,
+    domain: str,
+    labels: tuple[str, ...],
+    label_columns: tuple[str, ...],
+    domain_column: str | None,
+    path_column: str | None,
+    features: Any,
+    ignore: tuple[str, ...],
+    missing: str,
+    as_json: bool,
+) -> None:
     """Make the feature set OUT of embeddings that were made elsewhere: of images, texts, tables.
 
     TABLE is .npy; .npz with the keys X, y, domain, path, of which X alone is needed; or .parquet, .csv or .tsv with a

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -19,7 +20,7 @@ from ftransfer.storage.reading import read_text
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.pass_context
-def info(ctx, folder, verify, as_json):
+def info(ctx: click.Context, folder: Any, verify: bool, as_json: bool) -> None:
     """Say what is in FOLDER: a feature set, a run, or a model file.
 
     --verify checks each part's bytes against the checksum that is its name, and that each image of the manifest
@@ -47,7 +48,7 @@ def info(ctx, folder, verify, as_json):
             say(f"{visible(name) + ':':<12}{visible(value)}")
 
 
-def _of_run(folder) -> tuple[dict, dict[str, str]]:
+def _of_run(folder: Any) -> tuple[dict, dict[str, str]]:
     """Describe a run for programs, and for people."""
     report = str(folder / "report.html")
     try:
@@ -79,7 +80,7 @@ def _of_run(folder) -> tuple[dict, dict[str, str]]:
         raise FtransferError(f"{folder / 'results.json'} cannot be read: {error!r}") from error
 
 
-def _of_model(file) -> tuple[dict, dict[str, str]]:
+def _of_model(file: Any) -> tuple[dict, dict[str, str]]:
     """Describe a model file."""
     from ftransfer.model.model import Model
 
@@ -97,7 +98,7 @@ def _of_model(file) -> tuple[dict, dict[str, str]]:
     return about, lines | {"classes": ", ".join(about["classes"])}
 
 
-def _of_feature_set(folder) -> tuple[dict, dict[str, str]]:
+def _of_feature_set(folder: Any) -> tuple[dict, dict[str, str]]:
     """Describe a feature set."""
     from ftransfer.features.feature_set import FeatureSet
 

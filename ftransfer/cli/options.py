@@ -1,5 +1,7 @@
 """Options that several commands share."""
 
+from typing import Any
+
 import click
 
 from ftransfer.cli import complete
@@ -23,14 +25,14 @@ allow_outside = click.option(
 cluster = click.option("--cluster", metavar="ADDRESS", help="Dask scheduler tcp://HOST:PORT, or local:4.")
 
 
-def weights(help: str, name: str = "--weights"):
+def weights(help: str, name: str = "--weights") -> Any:
     """Name weights: DEFAULT, published ones, or a checkpoint file."""
     return click.option(
         name, shell_complete=complete.checkpoints, default="DEFAULT", show_default=True, help=help
     )
 
 
-def device(more: str = ""):
+def device(more: str = "") -> Any:
     """Name what computes."""
     return click.option(
         "--device",

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -52,19 +53,19 @@ from ftransfer.storage.places import place
 @click.option("--trust", multiple=True, metavar="TYPE", help="A type that the model file may hold besides.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def predict(
-    run,
-    images_or_features,
-    out,
-    weights,
-    features,
-    domain,
-    backbone,
-    count,
-    device,
-    allow_outside,
-    trust,
-    as_json,
-):
+    run: str,
+    images_or_features: str,
+    out: Any,
+    weights: Any,
+    features: Any,
+    domain: str,
+    backbone: Any,
+    count: bool,
+    device: Any,
+    allow_outside: bool,
+    trust: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Label IMAGES_OR_FEATURES with the model of RUN.
 
     RUN is a run folder of ftransfer fit, or its model.skops, or a checkpoint of ftransfer finetune, whose own head
@@ -118,7 +119,7 @@ def predict(
             say(describe_accuracy(did.accuracy))
 
 
-def _extract(model, images, folder, device, table, **backbone):
+def _extract(model: Any, images: Any, folder: Any, device: Any, table: Any, **backbone: Any) -> Any:
     from ftransfer.extract.devices import name_devices
     from ftransfer.extract.extract import extract_features
     from ftransfer.images.kinds import describe_passed_over
@@ -145,7 +146,7 @@ def describe_accuracy(accuracy: dict) -> str:
     return "\n".join(lines + [f"  {name}: {c['right'] / c['of']:.1%} of {c['of']}" for name, c in each])
 
 
-def describe(did, out) -> str:
+def describe(did: Any, out: Any) -> str:
     """Say in a few lines how many images got which label."""
     lines = [f"{out}: {did.images - did.failed} images labelled"]
     lines += [

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
@@ -21,7 +22,7 @@ class Head(ClassifierMixin, BaseEstimator):
     bias : ndarray of shape (n_classes,), float32
     """
 
-    def __init__(self, weight, bias):
+    def __init__(self, weight: np.ndarray, bias: np.ndarray) -> None:
         self.weight, self.bias = weight, bias
 
     @property
@@ -32,16 +33,16 @@ class Head(ClassifierMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Say how likely each class is: (n_samples, n_classes)."""
         return softmax(np.asarray(X, np.float32) @ self.weight.T + self.bias, axis=1)
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Name the code of the likeliest class of each row."""
         return self.predict_proba(X).argmax(axis=1)
 
 
-def models_of_checkpoint(file, device: str = "auto") -> dict[str, Model]:
+def models_of_checkpoint(file: str | Path, device: str = "auto") -> dict[str, Model]:
     """Make a model of each head of a checkpoint, by the column of labels that it was trained on.
 
     Parameters
@@ -88,6 +89,6 @@ def models_of_checkpoint(file, device: str = "auto") -> dict[str, Model]:
     return found
 
 
-def is_checkpoint(run) -> bool:
+def is_checkpoint(run: str | Path) -> bool:
     """Whether a run is a checkpoint, by its name."""
     return str(run).endswith(SUFFIX)

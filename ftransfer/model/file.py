@@ -8,6 +8,7 @@ there; others have to be trusted by name.
 
 import io
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import skops.io
@@ -24,13 +25,13 @@ MAX_DIRECTORY_BYTES = 4 * 2**20  # of the list of members; a forest of 1,000 tre
 END, END_64 = b"PK\5\6", b"PK\6\7"
 
 
-def write_model_file(content: dict, file) -> None:
+def write_model_file(content: dict, file: Path) -> None:
     """Write plain data and fitted estimators, whole or not at all."""
     with writing(Path(file).parent):
         write_whole(Path(file), skops.io.dumps(content, compression=zipfile.ZIP_DEFLATED))
 
 
-def read_model_file(file, trusted=()) -> dict:
+def read_model_file(file: Path, trusted: Sequence[str] = ()) -> dict:
     """Read what `write_model_file` wrote, or refuse it.
 
     Parameters

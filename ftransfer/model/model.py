@@ -1,8 +1,10 @@
 """The one file that a user takes along: the features' fingerprint, the fitted pipeline and its classes."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +62,7 @@ class Model:
     array(['low', 'low', 'high', 'high'], dtype='<U4')
     """
 
-    pipeline: object
+    pipeline: Any
     fingerprint: dict
     classes: np.ndarray
     chosen_by: dict = field(default_factory=dict)
@@ -72,7 +74,7 @@ class Model:
     probe: np.ndarray | None = None
 
     @classmethod
-    def of(cls, pipeline, task, features: Features, chosen_by: dict) -> "Model":
+    def of(cls, pipeline: Any, task: Any, features: Features, chosen_by: dict) -> "Model":
         """Make the model of a pipeline that was fitted on a task; calibrate it, and note what it knows.
 
         Parameters
@@ -115,7 +117,7 @@ class Model:
         """Numbers per image that the pipeline takes."""
         return feature_width(self.fingerprint)
 
-    def predict(self, images, **backbone) -> np.ndarray:
+    def predict(self, images: Any, **backbone: Any) -> np.ndarray:
         """Name the class of each image.
 
         Parameters
@@ -139,7 +141,7 @@ class Model:
         """
         return self.classes[self._codes(self._features(images, **backbone))]
 
-    def describe(self, images, **backbone) -> pd.DataFrame:
+    def describe(self, images: Any, **backbone: Any) -> pd.DataFrame:
         """Name the class of each image, and say how sure that is.
 
         Parameters
@@ -162,7 +164,7 @@ class Model:
         table["far"] = (table["distance"] > 1).astype(int)
         return table
 
-    def _features(self, images, **backbone) -> np.ndarray:
+    def _features(self, images: Any, **backbone: Any) -> np.ndarray:
         first = images[0] if isinstance(images, list) and images else images
         if isinstance(first, str | Path | Image.Image):
             from ftransfer.model.new_images import embed
@@ -179,7 +181,7 @@ class Model:
             )
         return X
 
-    def _codes(self, X) -> np.ndarray:
+    def _codes(self, X: np.ndarray) -> np.ndarray:
         codes = self._ask(lambda: np.asarray(self.pipeline.predict(X)))
         fine = codes.shape == (len(X),) and codes.dtype.kind in "iu"
         if not fine or (len(codes) and not 0 <= codes.min() <= codes.max() < len(self.classes)):
@@ -188,7 +190,7 @@ class Model:
             )
         return codes
 
-    def _ask(self, question):
+    def _ask(self, question: Callable[[], Any]) -> Any:
         try:
             return question()
         except FtransferError:
@@ -198,7 +200,7 @@ class Model:
                 f"the model's pipeline cannot predict: {type(error).__name__}: {error}"
             ) from error
 
-    def save(self, file) -> None:
+    def save(self, file: Path) -> None:
         """Write the model with skops, whole or not at all: it is read again without unpickling anything."""
         content = {key: getattr(self, key) for key in self.__dataclass_fields__}
         if self.familiar is not None:
@@ -206,7 +208,7 @@ class Model:
         write_model_file({"format": FORMAT, **content}, file)
 
     @classmethod
-    def load(cls, file, *, trusted=()) -> "Model":
+    def load(cls, file: Path, *, trusted: Sequence[str] = ()) -> "Model":
         """Read a model file.
 
         Parameters
@@ -269,7 +271,7 @@ class Model:
                 raise ValueError("its batch-norm statistics are damaged")
 
 
-def load_models(run, *, trusted=()) -> dict[str, Model]:
+def load_models(run: str | Path, *, trusted: Sequence[str] = ()) -> dict[str, Model]:
     """Read the model of a run; of a run with several columns of labels the model of each, by the column's name.
 
     Parameters

@@ -2,8 +2,10 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from safetensors.numpy import load, save
 from ftransfer.errors import FtransferError
 from ftransfer.features.fingerprint import name_difference
 from ftransfer.features.probe import compare_lengths, compare_probes, read_probe
+from ftransfer.features.protocol import Features
 from ftransfer.images.find import find_images
 from ftransfer.images.kinds import is_image
 from ftransfer.images.pixels import eight_bits
@@ -23,7 +26,7 @@ DOMAIN = "new"  # of images that a model labels
 MAX_SIDE = 4096  # pixels of an image, as far as a model file says how many
 
 
-def find_new_images(location, *, allow_outside=False, labelled=False) -> pd.DataFrame:
+def find_new_images(location: Any, *, allow_outside: bool = False, labelled: bool = False) -> pd.DataFrame:
     """List images: a folder however deep, a table, a data set of torchvision, or one file.
 
     With `labelled` as `find_images` does it, with domains and labels; class folders alone are of one domain.
@@ -37,7 +40,7 @@ def find_new_images(location, *, allow_outside=False, labelled=False) -> pd.Data
     return find_images(location, domain=DOMAIN, labels=False, allow_outside=allow_outside)
 
 
-def _table(paths) -> pd.DataFrame:
+def _table(paths: Sequence[Any]) -> pd.DataFrame:
     roots = [str(p.parent) if isinstance(p, Remote) else "" for p in paths]
     names = [p.name if root else str(p) for p, root in zip(paths, roots, strict=True)]
     table = pd.DataFrame({"root": roots, "path": names, "label": None, "domain": DOMAIN})
@@ -47,13 +50,13 @@ def _table(paths) -> pd.DataFrame:
 def find_backbone(
     fingerprint: dict,
     origin: str = "",
-    weights=None,
+    weights: str | Path | None = None,
     device: str = "auto",
     statistics: dict | None = None,
     *,
     probe: np.ndarray | None = None,
-    named=None,
-):
+    named: Any = None,
+) -> Any:
     """Build the backbone that a fingerprint names, its weights found by the hash of their values.
 
     Parameters
@@ -89,7 +92,9 @@ def find_backbone(
     return _adapted(backbone, fingerprint, statistics)
 
 
-def _build_named(fingerprint: dict, origin: str, weights, device: str, named):
+def _build_named(
+    fingerprint: dict, origin: str, weights: str | Path | None, device: str, named: Any
+) -> tuple[str, Any]:
     """Build a backbone, and say what it is for an error that follows."""
     from ftransfer.backbone.backbone import Backbone, list_backbones
 
@@ -131,7 +136,7 @@ def _image_size(fingerprint: dict) -> int | None:
     return size if type(size) is int and 0 < size <= MAX_SIDE else None
 
 
-def _adapted(backbone, fingerprint: dict, statistics):
+def _adapted(backbone: Any, fingerprint: dict, statistics: dict | None) -> Any:
     """Give the backbone the batch-norm statistics that the fingerprint names, if it names any."""
     named = fingerprint.get("batch_norm")
     if not named:
@@ -175,7 +180,7 @@ def _candidates(name: str, origin: str) -> list[str]:
     return list(dict.fromkeys([*named, *random, *cached]))
 
 
-def check_features(model, features) -> str:
+def check_features(model: Any, features: Features) -> str:
     """Refuse features that are not what a model takes: of another fingerprint, by changed code, of another scale.
 
     Returns
@@ -219,7 +224,14 @@ def fingerprint_difference(given: dict, wanted: dict) -> str:
     return name_difference(given, wanted, words=("there", "in the model"))
 
 
-def embed(model, images, *, weights=None, device="auto", backbone=None) -> np.ndarray:
+def embed(
+    model: Any,
+    images: pd.DataFrame,
+    *,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    backbone: Any = None,
+) -> np.ndarray:
     """Embed images as the model's fingerprint says; see `Model.predict`."""
     from ftransfer.extract.extract import extract_features
 
@@ -239,13 +251,15 @@ def embed(model, images, *, weights=None, device="auto", backbone=None) -> np.nd
         return features.load(features.complete)
 
 
-def find_model_backbone(model, weights=None, device="auto", named=None):
+def find_model_backbone(
+    model: Any, weights: str | Path | None = None, device: str = "auto", named: Any = None
+) -> Any:
     """Build the backbone that embeds new images for a model; see `find_backbone`."""
     options = {"probe": model.probe, "named": named}
     return find_backbone(model.fingerprint_of_new, model.origin, weights, device, model.statistics, **options)
 
 
-def _kept_backbone(model, weights: str | None, device: str):
+def _kept_backbone(model: Any, weights: str | Path | None, device: str) -> Any:
     """Keep the backbone of the last call: images may come one at a time."""
     statistics = model.statistics and save(model.statistics)
     probe = None if model.probe is None else model.probe.tobytes()
@@ -256,17 +270,17 @@ def _kept_backbone(model, weights: str | None, device: str):
 def _backbone(
     fingerprint: str,
     origin: str,
-    weights: str | None,
+    weights: str | Path | None,
     device: str,
     statistics: bytes | None,
     probe: bytes | None,
-):
-    own = statistics and load(statistics)
+) -> Any:
+    own = load(statistics) if statistics else None
     probe = None if probe is None else np.frombuffer(probe, np.float32)
     return find_backbone(json.loads(fingerprint), origin, weights, device, own, probe=probe)
 
 
-def _file(image, folder: Path, i: int):
+def _file(image: Any, folder: Path, i: int) -> Any:
     """Name the file of an image; one in memory is written to a file, pixel for pixel, as far as files are read."""
     if not isinstance(image, Image.Image):
         return place(image) if is_remote(image) else image

@@ -1,12 +1,16 @@
 """New rows of embeddings from elsewhere, for a model of some that were imported under a name."""
 
+from typing import Any
+
+import pandas as pd
+
 from ftransfer.errors import FtransferError
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.imports import import_named_features
 from ftransfer.model.new_images import DOMAIN
 
 
-def import_new_rows(model, table, folder) -> FeatureSet:
+def import_new_rows(model: Any, table: pd.DataFrame, folder: Any) -> FeatureSet:
     """Import a table into `folder` as what the model takes: under its name, with its columns, on its scale.
 
     Parameters

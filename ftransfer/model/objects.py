@@ -4,6 +4,9 @@ Compiled code of scikit-learn indexes the arrays of trees and support vector mac
 estimators are plain NumPy, where an array of another shape is an error, or spreads over all memory.
 """
 
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
@@ -22,7 +25,7 @@ VECTORS = """
 """.split()  # noqa: SIM905
 
 
-def check_objects(content, trusted) -> None:
+def check_objects(content: Any, trusted: Collection[str]) -> None:
     """Walk over all that was read, and refuse what compiled code would stumble over.
 
     Parameters
@@ -63,7 +66,7 @@ def check_objects(content, trusted) -> None:
             stack.append(vars(each))
 
 
-def _foreseen(each) -> bool:
+def _foreseen(each: Any) -> bool:
     kind = type(each)
     if kind in PLAIN or isinstance(each, np.generic | np.dtype | np.ufunc):
         return True
@@ -72,7 +75,7 @@ def _foreseen(each) -> bool:
     return f"{kind.__module__}.{kind.__qualname__}" in trusted_objects()
 
 
-def _check_sparse(matrix) -> None:
+def _check_sparse(matrix: Any) -> None:
     """Only where a user trusts such a type: its indices are followed by compiled code."""
     if hasattr(matrix, "check_format"):
         matrix.check_format(full_check=True)
@@ -88,7 +91,7 @@ def _check_built_tree(tree: Tree) -> None:
     )
 
 
-def _check_estimator(each) -> None:
+def _check_estimator(each: Any) -> None:
     """Check the numbers and arrays of an estimator; those of a type that a user trusts are the user's trust."""
     kind, own, known = type(each).__name__, vars(each), _foreseen(each)
     for name, value in own.items():
@@ -157,6 +160,6 @@ def _check_support_vectors(own: dict, kind: str) -> None:
         _require(own[name].dtype == np.float64 and np.isfinite(own[name]).all(), f"{kind}.{name}")
 
 
-def _require(fine, what: str) -> None:
+def _require(fine: Any, what: str) -> None:
     if not fine:
         raise ValueError(f"{what} does not fit the rest")

@@ -10,6 +10,7 @@ import importlib
 import io
 import json
 from functools import cache
+from typing import Any
 
 import numpy as np
 from sklearn.tree._tree import NODE_DTYPE
@@ -128,7 +129,7 @@ class Plan:
         Further types that the user vouches for.
     """
 
-    def __init__(self, plan: dict, members: dict[str, bytes], trusted: set[str]):
+    def __init__(self, plan: dict, members: dict[str, bytes], trusted: set[str]) -> None:
         self.plan = plan
         self.members = members
         self.trusted = trusted
@@ -146,7 +147,7 @@ class Plan:
         """
         self._visit(self.plan)
 
-    def _visit(self, node) -> bytes:
+    def _visit(self, node: Any) -> bytes:
         """Check a node; return a digest of what it stands for, whatever its ids."""
         _require(isinstance(node, dict), "a node")
         loader, module, kind, number = (node.get(f"__{key}__") for key in ("loader", "module", "class", "id"))
@@ -216,7 +217,7 @@ class Plan:
             self.files.add(node["file"])
         return node["file"]
 
-    def _unknown(self, node) -> object:
+    def _unknown(self, node: Any) -> object:
         """Go through a node of a loader that only a user can vouch for: what is in it is that user's trust."""
         if isinstance(node, list):
             return [self._unknown(each) for each in node]
@@ -278,7 +279,9 @@ def check_array_file(data: bytes) -> None:
     _require(size == len(data) - file.tell(), "the size of an array")
 
 
-def check_tree(width, outputs, depth, count, classes, nodes, values) -> None:
+def check_tree(
+    width: int, outputs: int, depth: int, count: int, classes: Any, nodes: np.ndarray, values: np.ndarray
+) -> None:
     """See that the parts of a `sklearn.tree._tree.Tree` fit together."""
     whole = all(type(each) is int for each in (width, outputs, depth, count))
     _require(whole and outputs == 1 and 0 < width < 2**31 and 0 <= depth < 2**31, "a number of a tree")
@@ -309,6 +312,6 @@ def _packages(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if name.endswith("."))
 
 
-def _require(fine, what: str) -> None:
+def _require(fine: Any, what: str) -> None:
     if not fine:
         raise ValueError(f"{what} does not fit the rest")

@@ -1,15 +1,16 @@
 """Label new images with a model: the backbone that its fingerprint names, the same extraction, a table of labels."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.manifest import LABELS
+from ftransfer.features.protocol import Features
 from ftransfer.model.new_images import check_features
 from ftransfer.storage.places import place
 from ftransfer.storage.writing import write_whole, writing
@@ -41,9 +42,9 @@ class Labelled:
 
 
 def write_predictions(
-    model,
-    features: FeatureSet,
-    out,
+    model: Any,
+    features: Features,
+    out: Any,
     *,
     domain: str | None = None,
     count: bool = False,
@@ -85,7 +86,7 @@ def write_predictions(
         manifest = manifest[manifest["domain"] == domain]
     did = Labelled()
 
-    def pieces():
+    def pieces() -> Iterator[tuple[pd.DataFrame, int]]:
         for start in range(0, len(manifest), CHUNK):
             rows = manifest.iloc[start : start + CHUNK]
             table = _describe(models, features, rows)
@@ -114,7 +115,7 @@ def write_predictions(
     return did
 
 
-def refuse_other_kinds(out) -> str:
+def refuse_other_kinds(out: Any) -> str:
     """Return the kind of table that a name asks for; refuse one that cannot be written.
 
     Raises
@@ -129,7 +130,7 @@ def refuse_other_kinds(out) -> str:
     return kind
 
 
-def _describe(models, features: FeatureSet, rows: pd.DataFrame) -> pd.DataFrame:
+def _describe(models: Any, features: Features, rows: pd.DataFrame) -> pd.DataFrame:
     table = rows[["root", "path"]].reset_index(drop=True)
     known = np.flatnonzero(rows["status"] == "ok")
     X = features.load(rows.iloc[known]) if len(known) else None
@@ -142,7 +143,7 @@ def _describe(models, features: FeatureSet, rows: pd.DataFrame) -> pd.DataFrame:
     return table.assign(error=rows["error"].to_numpy())
 
 
-def _count(models, rows: pd.DataFrame, table: pd.DataFrame, accuracy: dict) -> None:
+def _count(models: Any, rows: pd.DataFrame, table: pd.DataFrame, accuracy: dict) -> None:
     """Add how many labels of some rows are right to `accuracy`."""
     for name in models:
         column = LABELS + name if name and LABELS + name in rows else "label"
