@@ -23,7 +23,7 @@ def unknown(kind: str, name: str, known: Iterable[str], plural: str | None = Non
     no domain 'webcm'; did you mean 'webcam'? (domains found: amazon, webcam)
     """
     known = [str(each) for each in known]
-    near = get_close_matches(str(name), known, n=1)
+    near = get_close_matches(str(name), [each for each in known if each != str(name)], n=1)
     guess = f"; did you mean '{near[0]}'?" if near else ";"
     shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
     found = f"{plural or kind + 's'} found: {shown or 'none'}"

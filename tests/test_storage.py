@@ -26,6 +26,7 @@ from s3fs.errors import translate_boto_error
 import ftransfer.extract.engine as engine
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images, plan_extraction
 from ftransfer.cli import main
+from ftransfer.errors import unknown
 from ftransfer.extract.plan import count_readers
 from ftransfer.features.manifest import FIELDS
 from ftransfer.features.parts import cache_folder, fetch
@@ -658,3 +659,36 @@ def test_two_extractions_at_once_of_which_one_is_killed_end_as_if_nothing_had_ha
     manifest = there.complete.sort_values(["domain", "path"])
     here = extract_features(find_images(pictures), tmp_path / "here", backbone, batch_size=1)
     np.testing.assert_array_equal(there.load(manifest), here.load(here.complete))
+
+
+def test_a_store_is_known_in_capitals_and_behind_another_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(place(f"MEMORY://{tmp_path.name}/Photos")) == f"memory://{tmp_path.name}/Photos"
+    with pytest.raises(FtransferError, match="goes through simplecache; give .* memory://x/y"):
+        place("simplecache::memory://x/y")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "query", ["X-Amz-Signature=secret", "a=b&Signature=secret", "sig=secret", "x-goog-token=secret"]
+)
+def test_a_signed_url_of_any_store_is_refused_and_its_signature_not_shown(query):
+    with pytest.raises(FtransferError, match="signature, which would be stored") as error:
+        place(f"memory://bucket/photos?{query}")
+    assert "secret" not in str(error.value)
+
+
+def test_keys_with_an_empty_segment_are_told(memory):
+    fs, path = fsspec.url_to_fs(memory)
+    with pytest.MonkeyPatch.context() as patch:
+        found = [{"name": f"{path}/a//", "type": "directory", "size": 0}]
+        patch.setattr(type(fs), "ls", lambda self, place, detail=True: found)
+        with pytest.raises(FtransferError, match="empty segment.*rename them"):
+            place(memory).iterdir()
+
+
+def test_a_link_that_leads_nowhere_is_told_and_no_name_is_the_nearest_to_itself(tmp_path):
+    (tmp_path / "odd").symlink_to("nowhere")
+    with pytest.raises(FtransferError, match="odd is a link to nowhere, which does not exist"):
+        find_images(tmp_path / "odd")
+    assert "did you mean 'odd'" not in str(unknown("folder", "odd", ["odd", "other"]))

@@ -136,3 +136,15 @@ def test_the_command_line_makes_views(pictures, tmp_path):
     assert features.views == {"count": 2, "augment": ["flip", "channels"], "release": 1}
     assert "0 would be computed, 24 are there" in CliRunner().invoke(main, [*command, "--dry-run"]).output
     assert "2 views" in CliRunner().invoke(main, ["info", str(tmp_path / "f")]).output
+
+
+def test_a_batch_too_small_for_the_views_is_refused_before_anything_is_written(pictures, tmp_path):
+    with pytest.raises(FtransferError, match="a batch of 4 holds no image with 6 views"):
+        extract_features(
+            find_images(pictures),
+            tmp_path / "f",
+            Backbone("small_cnn", "random"),
+            views=describe_views(6),
+            batch_size=4,
+        )
+    assert not (tmp_path / "f").exists()

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from ftransfer.errors import FtransferError
+from ftransfer.storage.places import clean
 
 distributed: Any
 try:
@@ -61,6 +62,10 @@ def check_address(cluster: str) -> None:
     if distributed is None:
         raise FtransferError(
             'a cluster runs on Dask, which is not installed: pip install "ftransfer[cluster]"'
+        )
+    if "@" in cluster:
+        raise FtransferError(
+            f"{clean(cluster)}: a scheduler takes no user or password; write tcp://HOST:PORT"
         )
     if not re.fullmatch(rf"local:0*[1-9]\d*|({'|'.join(SCHEMES)})://\S+:\d+/?", cluster):
         raise FtransferError(

@@ -112,6 +112,7 @@ def extract_on_cluster(
     from ftransfer.extract.summary import conclude, extraction
 
     started, how = time.monotonic(), ClusterRunning(**running)
+    how.check(views["count"] if views else 1)
     there = Running(how.batch_size, how.workers, how.strict)  # progress is told here
     with connect(cluster) as client, broadcasting(client) as send:
         check_versions(client, warn)

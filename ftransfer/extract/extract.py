@@ -55,6 +55,7 @@ def extract_features(
         On Ctrl-C, after what was finished was committed.
     """
     started, how = time.monotonic(), Running(**running)
+    how.check(views["count"] if views else 1)
     with extraction(images, out, backbone, views, how.replace) as (features, manifest, summary):
         if len(devices) > 1:
             embed_on_devices(features, backbone, manifest, summary, devices, how)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
 
+from ftransfer.errors import FtransferError
+
 
 class Options(TypedDict, total=False):
     """What `extract_features` takes of `Running`, by name."""
@@ -44,3 +46,15 @@ class Running:
     strict: bool = False
     progress: Callable[[int], None] = untold
     replace: bool = False
+
+    def check(self, views: int) -> None:
+        """Refuse a batch that cannot hold the views of one image, before anything is written.
+
+        Raises
+        ------
+        FtransferError
+        """
+        if self.batch_size != "auto" and int(self.batch_size) < views:
+            raise FtransferError(
+                f"a batch of {self.batch_size} holds no image with {views} views; raise --batch-size"
+            )

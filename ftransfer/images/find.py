@@ -75,6 +75,8 @@ def find_images(
         if path.is_dir():
             table = _folder_table(path.resolve(), domain, labels, layout, columns)
         elif not path.exists():
+            if isinstance(path, Path) and path.is_symlink():
+                raise FtransferError(f"{path} is a link to {path.readlink()}, which does not exist")
             there = isinstance(path, Remote) or path.parent.is_dir()
             near = sorted(p.name for p in path.parent.iterdir()) if there else []
             raise unknown("folder or table", path.name, near, plural=f"in {path.parent}")

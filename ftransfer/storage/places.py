@@ -32,6 +32,7 @@ PUT = 5 * 2**30  # bytes that S3 takes in one request; an upload in pieces could
 # a connection for each reader; what refuses is tried again for some seconds, what is silent for four times 15
 S3 = {"max_pool_connections": 2 * READERS, "retries": {"mode": "standard", "max_attempts": 4}}
 PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub", "az": "adlfs", "abfs": "adlfs"}
+SIGNED = re.compile(r"(?i)[?&](x-(amz|goog|oss)-\w+|signature|sig|awsaccesskeyid|token|key)=")  # of a URL
 # what S3 says of the account or the bucket, not of one object
 ACCOUNT = (
     "NoSuchBucket InvalidBucketName AllAccessDisabled AccountProblem NotSignedUp PermanentRedirect ExpiredToken "
@@ -47,11 +48,11 @@ class Unreachable(FtransferError):
 def is_remote(location: object) -> bool:
     """Whether this is a URL of a store.
 
-    >>> is_remote("s3://bucket/photos"), is_remote("photos"), is_remote("torchvision:CIFAR10")
-    (True, False, False)
+    >>> is_remote("S3://bucket/photos"), is_remote("simplecache::s3://b/p"), is_remote("torchvision:CIFAR10")
+    (True, True, False)
     """
     return isinstance(location, Remote) or bool(
-        re.match(r"(?!file:|local:)[a-z][a-z0-9+.-]+://", str(location))
+        re.match(r"(?i)(?!(file|local):/)([a-z][a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+://", str(location))
     )
 
 
@@ -77,7 +78,7 @@ def local(location: "str | Place", what: str) -> Path:
 
 
 def _on_disk(text: str) -> Path:
-    if text.startswith(("file://", "local://")):
+    if text.lower().startswith(("file://", "local://")):
         return Path(url2pathname(urlsplit(text).path))
     return Path(text).expanduser()
 
@@ -92,13 +93,24 @@ def clean(text: str) -> str:
 
 
 def _open_url(url: str) -> "Remote":
-    if re.match(r"[^:]+://[^/@]*:[^/]*@", url) or (url.startswith("http") and "?" in url):
+    protocol, rest = url.split("://", 1)
+    url = f"{protocol.lower()}://{rest}"
+    if (
+        re.match(r"[^:]+://[^/@]*:[^/]*@", url)
+        or (url.startswith("http") and "?" in url)
+        or SIGNED.search(url)
+    ):
         raise FtransferError(
             f"{clean(url)} was given with a password or signature, which would be stored beside the features; "
             f"leave it out: credentials come from the environment or the store's own files"
         )
-    protocol, rest = url.split("://", 1)
-    if "::" in url or not rest.strip("/"):
+    protocol = protocol.lower()
+    if "::" in protocol:
+        raise FtransferError(
+            f"{clean(url)} goes through {protocol.split('::')[0]}; give the URL of the store itself, "
+            f"{clean(url.rsplit('::', 1)[1])}: what is read of a store is kept on this machine anyway"
+        )
+    if not rest.strip("/"):
         raise FtransferError(f"{clean(url)} is no place of a store; give one URL such as s3://bucket/photos")
     if find_spec("fsspec") is None:
         raise FtransferError(f'{protocol}:// needs the extra [remote]: pip install "ftransfer[remote]"')
@@ -200,6 +212,11 @@ class Remote:
                 found = self.fs.ls(self.path, detail=True)
         except FileNotFoundError:
             return []
+        if any(each["name"].endswith("//") for each in found):
+            raise FtransferError(
+                f"{self.url} has keys with an empty segment, {clean(self.url)}//..., which cannot be a folder's name; "
+                f"rename them"
+            )
         children = {each["name"].rstrip("/"): each for each in found}
         children.pop(
             self.path.rstrip("/"), None
