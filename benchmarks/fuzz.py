@@ -1,4 +1,4 @@
-"""Damage model files and feature sets in every way that chance finds, and see that each is refused or works.
+"""Damage model files, feature sets, tables and images in every way of chance, and see that each is refused or works.
 
 Each case changes one file, reads it and predicts with it, in a process that is watched: an error that is no
 FtransferError, a crash, a hang and much memory are failures, printed with the case's number.
@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from fuzz_nodes import LOADERS, NAMES, damage_nodes
+from fuzz_reading import attack_image, attack_import, make_reading
 from numpy.random import RandomState
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
@@ -56,6 +57,7 @@ from ftransfer import (
     make_pipeline,
 )
 
+TARGETS = ["model", "nodes", "table", "fingerprint", "part", "manifest", "image", "import"]
 PATIENCE, MOST_MEMORY = 60, 2.0  # seconds that a case may take; GiB
 OTHERS = {
     "boosted": [AdaBoostClassifier(n_estimators=2)],
@@ -109,6 +111,7 @@ def make(folder: Path) -> None:
     features.write_manifest(table)
     table[["path", "label", "domain"]].to_parquet(folder / "table.parquet")
     table[["path", "label", "domain"]].to_csv(folder / "table.csv")
+    make_reading(folder)
     task = load_task(features, "day", "night")
     model = None
     for name in RECIPES:
@@ -302,12 +305,16 @@ def damage_table(chance: random.Random, data: bytes, suffix: str) -> bytes:
 def attack(case: int, made: Path, work: Path, only: str | None = None) -> str:
     """Damage one file and use it; return what came of it. Whatever else than FtransferError is raised is a find."""
     chance = random.Random(case)
-    what = only or chance.choice(["model"] * 5 + ["nodes", "table", "fingerprint", "part", "manifest"])
+    what = only or chance.choice(["model"] * 4 + TARGETS)
     try:
         if what in ("model", "nodes"):
             attack_model(
                 chance, made, work / "model.skops", damage_model if what == "model" else damage_nodes
             )
+        elif what == "image":
+            return attack_image(chance, made, work, damage_bytes)
+        elif what == "import":
+            attack_import(chance, made, work, damage_bytes, damage_array)
         elif what == "table":
             file = work / chance.choice(["table.csv", "table.parquet"])
             file.write_bytes(damage_table(chance, (made / file.name).read_bytes(), file.suffix))
@@ -394,7 +401,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0, help="Number of the first case, to see one again.")
-    parser.add_argument("--only", choices=["model", "nodes", "table", "fingerprint", "part", "manifest"])
+    parser.add_argument("--only", choices=TARGETS)
     parser.add_argument("--run", type=int, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:

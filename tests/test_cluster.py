@@ -268,6 +268,14 @@ def test_an_address_that_is_none_is_said_before_anything_is_done(command, addres
     assert not (tmp_path / "out").exists()
 
 
+def test_a_user_and_password_in_an_address_are_refused_and_not_shown():
+    with pytest.raises(
+        FtransferError, match="tcp://host:8786: a scheduler takes no user or password"
+    ) as error:
+        connecting.check_address("tcp://me:secret@host:8786")
+    assert "secret" not in str(error.value)
+
+
 def test_a_scheduler_that_is_not_there_is_said(monkeypatch):
     monkeypatch.setattr(connecting, "CONNECT_SECONDS", 1)
     with (
