@@ -283,8 +283,8 @@ def _choose_classes(
         classes = [read_label(name) for name in classes]
         for name in classes:
             if name not in of_source:
-                raise unknown("class", name, sorted(of_source), plural="classes")
-        chosen = set(classes)
+                raise unknown("class", str(name), sorted(of_source), plural="classes")
+        chosen = of_source & set(classes)
     if len(chosen) < 2:
         raise FtransferError(f"at least two classes are needed; left: {_some(chosen) or 'none'}")
     return sorted(chosen)

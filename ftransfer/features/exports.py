@@ -1,6 +1,6 @@
 """Feature sets to tables: Parquet, CSV and NumPy, for tools that read none of ours."""
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 
 from ftransfer.features.manifest import LABELS, column_kinds
 from ftransfer.features.protocol import Features
-from ftransfer.storage.places import Remote, place
+from ftransfer.storage.places import Place, place
 from ftransfer.storage.writing import whole, writing
 
 FORMATS = ("parquet", "npz", "csv", "tsv")
 TEXTS = ("label", "domain", "path", "group", "sha256")
 
 
-def export_features(features: Features, file: str | Path | Remote, kind: str) -> int:
+def export_features(features: Features, file: str | Place, kind: str) -> int:
     """Write a feature set as one table with path, label, domain, group, sha256 and the embedding.
 
     Parameters
@@ -39,7 +39,9 @@ def export_features(features: Features, file: str | Path | Remote, kind: str) ->
     file = place(file)
     with writing(file.parent), whole(file) as out:
         if kind == "npz":
-            arrays = {name: np.array(values.fillna("").tolist(), dtype=str) for name, values in texts.items()}
+            arrays: dict[str, Any] = {
+                name: np.array(values.fillna("").tolist(), dtype=str) for name, values in texts.items()
+            }
             np.savez(out, X=X, y=arrays.pop("label"), **arrays)
         else:
             columns = {name: pa.array(values, pa.string()) for name, values in texts.items()}

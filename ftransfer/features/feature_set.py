@@ -12,11 +12,11 @@ at once, each under the folder's lock; in a store, which has none, the manifest 
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -33,11 +33,20 @@ from ftransfer.features.fingerprint import (
     refuse_foreign,
 )
 from ftransfer.features.manifest import FIELDS, FOUND, check_manifest, column_kinds, find_rows, write_manifest
-from ftransfer.features.parts import SUFFIX, Damaged, blocks, find_hashes, pack_hashes, read_part, write_part
+from ftransfer.features.parts import (
+    SUFFIX,
+    Damaged,
+    Fetched,
+    blocks,
+    find_hashes,
+    pack_hashes,
+    read_part,
+    write_part,
+)
 from ftransfer.features.training import read_training
 from ftransfer.features.verify import Verified, check_parts, heal, verify
 from ftransfer.storage.claims import refuse_bomb
-from ftransfer.storage.places import READERS, Remote, Unreachable, place
+from ftransfer.storage.places import READERS, Place, Remote, Unreachable, place
 from ftransfer.storage.reading import is_there, read_text
 from ftransfer.storage.writing import exchange, locked, sweep, write_whole, writing
 
@@ -75,7 +84,7 @@ class FeatureSet(Arrays):
     notes: Sequence[str] = ()  # what a task has to say of its features; a joined set has some
     summary: Any  # what the extraction that gave this object did, see `extract_features`
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Place) -> None:
         self.folder = place(folder)
         if not (self.folder / "fingerprint.json").is_file():
             raise not_a_feature_set(self.folder)
@@ -83,11 +92,11 @@ class FeatureSet(Arrays):
         self._digest = digest_fingerprint(fingerprint)
         self.views = fingerprint.pop("views", None)
         self.fingerprint = fingerprint
-        self._mapped: dict[Path, tuple] = {}  # parts that were mapped already
+        self._mapped: dict[Place, tuple] = {}  # parts that were mapped already
         self.set_aside: list[str] = []
 
     @classmethod
-    def create(cls, folder, fingerprint: dict) -> "FeatureSet":
+    def create(cls, folder: str | Place, fingerprint: dict) -> "FeatureSet":
         """Open the feature set in `folder` for this fingerprint; start it if there is none.
 
         Raises
@@ -106,7 +115,7 @@ class FeatureSet(Arrays):
                 file, content = folder / "fingerprint.json", json.dumps(fingerprint, indent=2).encode()
                 if not file.is_file():
                     # in a store, without a lock: if another writer is faster, its fingerprint counts
-                    file.write_if(content, None) if isinstance(folder, Remote) else write_whole(file, content)
+                    file.write_if(content, None) if isinstance(file, Remote) else write_whole(file, content)
         features = cls(folder)
         features.refuse_other(fingerprint)
         with writing(folder):
@@ -154,7 +163,7 @@ class FeatureSet(Arrays):
         """How the backbone was trained, where `write_training` has noted it: for people, as the origin."""
         return read_training(self.folder / "training.json")
 
-    def write_training(self, checkpoint) -> None:
+    def write_training(self, checkpoint: str | Path) -> None:
         """Note the training whose curves lie beside a checkpoint of ``ftransfer finetune``, if there are any."""
         training = read_training(Path(checkpoint).with_suffix(".json"))
         if training:
@@ -209,7 +218,7 @@ class FeatureSet(Arrays):
         """
         found: list = []
 
-        def change(old):
+        def change(old: pd.DataFrame) -> pd.DataFrame:
             rows = describe(old)
             same_root = old["root"].isin(rows["root"].unique()).to_numpy()
             gone = same_root if leave is None else leave(old, rows) | (find_rows(old[KEY], rows[KEY]) >= 0)
@@ -224,7 +233,7 @@ class FeatureSet(Arrays):
         key = ["root", "path", "domain"]
         rows = rows[rows["status"] != "pending"]
 
-        def change(manifest):
+        def change(manifest: pd.DataFrame) -> pd.DataFrame:
             at = find_rows(manifest[key], rows[key])
             if np.array_equal(at, np.arange(len(rows))):  # these are all that there are, as a rule
                 return manifest.assign(**{name: rows[name].array for name in FOUND})
@@ -235,14 +244,14 @@ class FeatureSet(Arrays):
         self._change_manifest(change)
 
     def _change_manifest(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-        def write(out):
+        def write(out: BinaryIO) -> None:
             write_manifest(change(self.manifest), out)
 
         with self.lock():
             exchange(self.folder / "manifest.parquet", write)
 
     @contextmanager
-    def lock(self):
+    def lock(self) -> Iterator[None]:
         """Keep other writers out meanwhile."""
         with writing(self.folder), locked(self.folder):
             yield
@@ -275,7 +284,7 @@ class FeatureSet(Arrays):
 
     # ------------------------------------------------------------ parts
 
-    def write_part(self, sha256: list[str], embeddings: np.ndarray) -> Path | None:
+    def write_part(self, sha256: list[str], embeddings: np.ndarray) -> Place | None:
         """Commit rows as one part, which appears whole or not at all.
 
         Rows whose embedding is there already, from another writer, are left out.
@@ -304,7 +313,7 @@ class FeatureSet(Arrays):
             rows = rows if len(new) == len(rows) else rows[new]  # a part is large: not copied in vain
             return write_part(self.folder / "parts", [sha256[i] for i in new], rows, self._digest)
 
-    def parts(self) -> list[tuple[Path, pa.Array, np.ndarray]]:
+    def parts(self) -> list[tuple[Place, pa.Array, np.ndarray | Fetched]]:
         """List the readable parts: file, keys (n, 32) as bytes, embeddings (n, n_views * width), mapped.
 
         A part that is torn counts for nothing: its rows are wanted again.
@@ -318,7 +327,7 @@ class FeatureSet(Arrays):
         self._mapped = {file: part for file, part in zip(files, found, strict=True) if part}
         return [(file, keys, embeddings) for file, (_, keys, embeddings) in self._mapped.items()]
 
-    def _map(self, file: Path) -> tuple | None:
+    def _map(self, file: Place) -> tuple | None:
         try:
             stat = file.stat()
             state = (stat.st_size, stat.st_mtime_ns)
@@ -329,14 +338,14 @@ class FeatureSet(Arrays):
         except OSError as error:
             raise FtransferError(f"{file} cannot be read: {error.strerror or error}") from error
 
-    def read_part(self, file: Path) -> tuple[pa.Array, np.ndarray]:
+    def read_part(self, file: Place) -> tuple[pa.Array, np.ndarray | Fetched]:
         """Map a part of this fingerprint; see `ftransfer.features.parts.read_part`."""
         return read_part(file, self.width * self.n_views, self._digest)
 
-    def part_files(self) -> list[Path]:
+    def part_files(self) -> list[Place]:
         return sorted((self.folder / "parts").glob("*" + SUFFIX))
 
-    def _index(self) -> tuple[pa.Array, np.ndarray, list[np.ndarray]]:
+    def _index(self) -> tuple[pa.Array, np.ndarray, list[np.ndarray | Fetched]]:
         """Return all keys, the number of the first row of each part (and of the end), and their embeddings."""
         parts = self.parts()
         keys = pa.concat_arrays([pa.array([], pa.binary(32)), *(keys for _, keys, _ in parts)])
@@ -364,7 +373,7 @@ class FeatureSet(Arrays):
         of_each_part = np.split(order, np.searchsorted(where[order], starts[1:-1]))
         columns = slice(view * self.width, (view + 1) * self.width)
 
-        def copy(embeddings, start, rows_here):
+        def copy(embeddings: np.ndarray | Fetched, start: int, rows_here: np.ndarray) -> None:
             for into, source in blocks(rows_here, where[rows_here] - start, BLOCK):
                 X[into] = embeddings[source, columns]
                 finite = np.isfinite(X[into])

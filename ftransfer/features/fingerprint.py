@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 from ftransfer.errors import FtransferError
-from ftransfer.storage.places import Remote, place
+from ftransfer.storage.places import Place, Remote, place
 
 
 def digest_fingerprint(fingerprint: dict) -> str:
@@ -21,7 +20,7 @@ def feature_width(fingerprint: dict) -> int:
     return sum(width for _, width in layers)
 
 
-def name_difference(old: dict, new: dict, prefix: str = "", words=("there", "now")) -> str:
+def name_difference(old: dict, new: dict, prefix: str = "", words: tuple[str, str] = ("there", "now")) -> str:
     different = []
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
@@ -32,14 +31,14 @@ def name_difference(old: dict, new: dict, prefix: str = "", words=("there", "now
     return "; ".join(different)
 
 
-def _short(value) -> str:
+def _short(value: object) -> str:
     if isinstance(value, list) and all(isinstance(v, dict) and "name" in v for v in value):
         return "+".join(v["name"] for v in value)
     text = str(value)
     return text if len(text) <= 60 else text[:24] + "..."
 
 
-def refuse_foreign(folder) -> None:
+def refuse_foreign(folder: str | Place) -> None:
     """Raise an error if a folder holds files and is not a feature set, so that none can be made in it."""
     folder = place(folder)
     if (folder / "fingerprint.json").is_file():
@@ -55,7 +54,7 @@ def refuse_foreign(folder) -> None:
         )
 
 
-def not_a_feature_set(folder: Path | Remote) -> FtransferError:
+def not_a_feature_set(folder: Place) -> FtransferError:
     """Make the error for what is not a feature set, with a next step that leaves what is there alone."""
     if folder.is_dir() and next(iter(folder.iterdir()), None) is not None:
         what = "is not a feature set (it has no fingerprint.json)"

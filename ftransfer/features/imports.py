@@ -17,7 +17,7 @@ from ftransfer.features.manifest import LABELS
 from ftransfer.features.probe import keep_lengths, row_lengths
 from ftransfer.features.tables import Table, read_features
 from ftransfer.storage.claims import refuse_bomb
-from ftransfer.storage.places import local, place
+from ftransfer.storage.places import Place, local, place
 from ftransfer.storage.reading import refuse_irregular
 
 PART_ROWS = 8192
@@ -26,7 +26,7 @@ RESULTS = ("classes.csv", "predictions.csv", "results.csv")  # of a run folder
 
 def import_features(
     files: Sequence,
-    out,
+    out: str | Place,
     *,
     domain: str | None = None,
     labels: Sequence = (),
@@ -76,7 +76,7 @@ def import_features(
     return _import(files, out, how, None)
 
 
-def import_named_features(files: Sequence, out, name: str, **how: Any) -> tuple[FeatureSet, int]:
+def import_named_features(files: Sequence, out: str | Place, name: str, **how: Any) -> tuple[FeatureSet, int]:
     """Make a feature set of embeddings that were made elsewhere, or go on with one of that name.
 
     The name is the identity of what embedded them: rows of further tables under it are added to the feature set, and a
@@ -117,7 +117,7 @@ class _How:
     missing: str = "refuse"
 
 
-def _import(files: Sequence, out, how: _How, name: str | None) -> tuple[FeatureSet, int]:
+def _import(files: Sequence, out: str | Place, how: _How, name: str | None) -> tuple[FeatureSet, int]:
     if how.missing not in ("refuse", "drop-rows"):
         raise FtransferError(
             f"missing numbers are 'refuse'd or their rows left out, 'drop-rows'; given {how.missing!r}"
@@ -172,13 +172,17 @@ def _is_nameless(names: list[str]) -> bool:
     return (len(names) == 1 and names[0] in EMBEDDING) or names == [f"e{i}" for i in range(len(names))]
 
 
-def _columns_there(out, name: str | None) -> Table | None:
+def _columns_there(out: str | Place, name: str | None) -> Table | None:
     """Return a table without rows whose columns are those of the feature set `out`; None if it is not there yet."""
     if not name or not (place(out) / "fingerprint.json").is_file():
         return None
     features = FeatureSet(out)
     names = features.fingerprint.get("columns")
-    if features.fingerprint.get("weights") != name or not all(isinstance(each, str) for each in names or ()):
+    if (
+        features.fingerprint.get("weights") != name
+        or not names
+        or not all(isinstance(each, str) for each in names)
+    ):
         return None  # which is refused, with the difference named
     return Table(np.empty((0, features.width), np.float32), {}, names)
 

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import pandas as pd
 from ftransfer.errors import FtransferError
 from ftransfer.features.arrays import Arrays
 from ftransfer.features.feature_set import FeatureSet
-from ftransfer.storage.places import Remote, place
+from ftransfer.storage.places import Place, place
 
 NARROW = 8  # numbers a row from which its length may be divided out
 UNLIKE = 3  # ratio of lengths from which a set outweighs another
@@ -136,7 +135,7 @@ class JoinedFeatures(Arrays):
         ]
 
 
-def open_alternatives(folders: Iterable[str | Path | Remote]) -> dict[str, JoinedFeatures]:
+def open_alternatives(folders: Iterable[str | Place]) -> dict[str, JoinedFeatures]:
     """Open several feature sets of the same images as alternatives, by the shortest names that tell them apart.
 
     Raises
@@ -182,7 +181,7 @@ def _join_fingerprints(fingerprints: list[dict]) -> dict:
 
 
 def open_features(
-    folders: str | Path | Remote | FeatureSet | JoinedFeatures | Iterable[str | Path | Remote],
+    folders: str | Place | FeatureSet | JoinedFeatures | Iterable[str | Place],
     *,
     balance: bool = True,
 ) -> FeatureSet | JoinedFeatures:
@@ -196,6 +195,6 @@ def open_features(
     """
     if isinstance(folders, FeatureSet | JoinedFeatures):
         return folders
-    folders = [folders] if isinstance(folders, str | Path | Remote) else list(dict.fromkeys(folders))
+    folders = [folders] if isinstance(folders, str | Place) else list(dict.fromkeys(folders))
     sets = [FeatureSet(folder) for folder in folders]
     return sets[0] if len(sets) == 1 else JoinedFeatures(sets, balance=balance)

@@ -1,5 +1,7 @@
 """The manifest of a feature set: one row an image, in one Parquet file."""
 
+from typing import BinaryIO
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -36,7 +38,7 @@ def fill_in(manifest: pd.DataFrame, rows: pd.DataFrame) -> None:
         manifest.loc[rows.index, name] = rows[name].array
 
 
-def write_manifest(table: pd.DataFrame, out) -> None:
+def write_manifest(table: pd.DataFrame, out: BinaryIO) -> None:
     table = table.reindex(columns=list(kinds := column_kinds(table))).astype(kinds)
     repeated = ["root", "label", "domain", "group", "status", "error", *list(kinds)[len(FIELDS) :]]
     table = pa.Table.from_pandas(table, preserve_index=False)

@@ -10,16 +10,18 @@ import hashlib
 import os
 import shutil
 from binascii import unhexlify
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import DTypeLike
 
 from ftransfer.errors import FtransferError
-from ftransfer.storage.places import Remote
+from ftransfer.storage.places import Place, Remote
 from ftransfer.storage.reading import NotAFile, open_regular, refuse_irregular
 from ftransfer.storage.writing import whole, write_whole, writing
 
@@ -32,7 +34,7 @@ class Damaged(ValueError):
     """A part that cannot be read, or whose bytes are not those that were written; the message says which."""
 
 
-def write_part(folder: Path, sha256: list[str], embeddings: np.ndarray, fingerprint: str) -> Path:
+def write_part(folder: Place, sha256: list[str], embeddings: np.ndarray, fingerprint: str) -> Place:
     """Write rows as one part, and return its file.
 
     Parameters
@@ -57,7 +59,7 @@ def write_part(folder: Path, sha256: list[str], embeddings: np.ndarray, fingerpr
     return file
 
 
-def read_part(file: Path, width: int, fingerprint: str) -> tuple[pa.Array, np.ndarray]:
+def read_part(file: Place, width: int, fingerprint: str) -> tuple[pa.Array, "np.ndarray | Fetched"]:
     """Map a part from disk, without reading its rows; of one in a store, only the keys are asked for.
 
     Returns
@@ -72,13 +74,12 @@ def read_part(file: Path, width: int, fingerprint: str) -> tuple[pa.Array, np.nd
     OSError
         If the file system refuses it.
     """
-    remote = isinstance(file, Remote)
     try:
         refuse_irregular(file)
-        with file.open() if remote else pa.memory_map(str(file)) as source:
+        with file.open() if isinstance(file, Remote) else pa.memory_map(str(file)) as source:
             reader = pa.ipc.open_file(source)
             schema = reader.schema
-            if remote:
+            if isinstance(file, Remote):
                 only = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index("sha256")])
                 reader = pa.ipc.open_file(source, options=only)
             if reader.num_record_batches != 1:
@@ -102,7 +103,7 @@ def read_part(file: Path, width: int, fingerprint: str) -> tuple[pa.Array, np.nd
         raise Damaged("of another fingerprint")
     if keys.null_count:
         raise Damaged("rows without a hash")
-    if remote:
+    if isinstance(file, Remote):
         return keys, Fetched(file, width, fingerprint)
     rows = table.column("embedding")
     if rows.null_count or rows.values.null_count:
@@ -115,24 +116,24 @@ class Fetched:
 
     def __init__(self, file: Remote, width: int, fingerprint: str):
         self.file, self.width, self.fingerprint = file, width, fingerprint
-        self._mapped = None
+        self._mapped: np.ndarray | None = None
 
     @property
     def mapped(self) -> np.ndarray:
         """The rows, (n, width)."""
         try:
             if self._mapped is None:
-                self._mapped = read_part(fetch(self.file), self.width, self.fingerprint)[1]
+                self._mapped = np.asarray(read_part(fetch(self.file), self.width, self.fingerprint)[1])
             return self._mapped
         except Damaged as error:
             raise FtransferError(
                 f"{self.file} is damaged: {error}, and run the same ftransfer extract again"
             ) from None
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> np.ndarray:
         return self.mapped[rows]
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return self.mapped if dtype is None else self.mapped.astype(dtype)
 
 
@@ -161,7 +162,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FTRANSFER_CACHE") or Path(default) / "ftransfer") / "parts"
 
 
-def check_part(file: Path) -> bool:
+def check_part(file: Place) -> bool:
     """Read every byte of a part; return whether its name tells its content, as older releases' names do not.
 
     Raises
@@ -180,7 +181,7 @@ def check_part(file: Path) -> bool:
     return len(file.stem) == 64
 
 
-def _refuse_changed(file, source) -> None:
+def _refuse_changed(file: Place, source: Any) -> None:
     if len(file.stem) == 64 and hashlib.file_digest(source, "sha256").hexdigest() != file.stem:
         raise Damaged("not the bytes that were written" + "; remove it" * isinstance(file, Remote))
 
@@ -188,7 +189,7 @@ def _refuse_changed(file, source) -> None:
 # ---------------------------------------------------------------- rows by their hashes
 
 
-def pack_hashes(sha256) -> pa.Array:
+def pack_hashes(sha256: Iterable[str | None]) -> pa.Array:
     """Turn hexadecimal hashes into an array of 32 bytes each; ValueError if one is none, or has capitals."""
     text = pa.array(sha256, pa.string())
     text = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
@@ -220,7 +221,7 @@ def find_hashes(wanted: pa.Array, keys: pa.Array) -> np.ndarray:
 def blocks(into: np.ndarray, source: np.ndarray, size: int) -> Iterator[tuple]:
     """Cut two arrays of row numbers into pairs of blocks; 5, 6, 7, ... become slices, which are not copied twice."""
 
-    def cut(numbers):
+    def cut(numbers: np.ndarray) -> list:
         if len(numbers) and (np.diff(numbers) == 1).all():
             first, end = int(numbers[0]), int(numbers[-1]) + 1
             return [slice(i, min(i + size, end)) for i in range(first, end, size)]

@@ -5,13 +5,17 @@ were imported under a name: the lengths of their rows.
 """
 
 import io
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ftransfer.errors import FtransferError
-from ftransfer.storage.places import Remote, place
+from ftransfer.features.protocol import Features
+from ftransfer.storage.places import Place, place
 from ftransfer.storage.writing import write_whole, writing
+
+if TYPE_CHECKING:
+    from ftransfer.features.feature_set import FeatureSet
 
 TOLERANCE = 1e-3  # relative difference of two probes of one network
 QUANTILES = (0.01, 0.5, 0.99)
@@ -19,12 +23,12 @@ UNIT = 1e-2  # rows within it of length one are normalised
 RATIO = 4.0  # of the median lengths of two tables of one kind, at most
 
 
-def probe_file(folder) -> Path | Remote:
+def probe_file(folder: str | Place) -> Place:
     """Name the file in a feature set."""
     return place(folder) / "probe.npy"
 
 
-def read_probe(features) -> np.ndarray | None:
+def read_probe(features: Features) -> np.ndarray | None:
     """Read the probe, or the lengths, of a feature set; None where it has none.
 
     Raises
@@ -44,7 +48,7 @@ def read_probe(features) -> np.ndarray | None:
     return found
 
 
-def check_probe(probe) -> None:
+def check_probe(probe: object) -> None:
     """Raise ValueError where this is no probe."""
     if not (isinstance(probe, np.ndarray) and probe.ndim == 1 and probe.dtype == np.float32 and len(probe)):
         raise ValueError("its probe is damaged")
@@ -52,7 +56,7 @@ def check_probe(probe) -> None:
         raise ValueError("its probe is not finite")
 
 
-def keep_probe(features, probe: np.ndarray | None) -> None:
+def keep_probe(features: "FeatureSet", probe: np.ndarray | None) -> None:
     """Write the probe of a feature set that is new; compare it with that of one that is there.
 
     Raises
@@ -69,7 +73,7 @@ def keep_probe(features, probe: np.ndarray | None) -> None:
     _write(features, probe)
 
 
-def _write(features, probe: np.ndarray) -> None:
+def _write(features: "FeatureSet", probe: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.save(buffer, probe.astype(np.float32))
     with writing(features.folder), features.lock():
@@ -99,7 +103,7 @@ def row_lengths(X: np.ndarray) -> np.ndarray:
     return np.quantile(lengths, QUANTILES).astype(np.float32)
 
 
-def keep_lengths(features, lengths: np.ndarray) -> None:
+def keep_lengths(features: "FeatureSet", lengths: np.ndarray) -> None:
     """Write the lengths of the rows of a feature set that is new; compare them with those of one that is there."""
     there = read_probe(features)
     if there is not None:

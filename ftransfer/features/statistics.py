@@ -1,23 +1,21 @@
 """Adapted batch-norm statistics on disk: beside the feature set that they made, so that a model can take them along."""
 
-from pathlib import Path
-
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ftransfer.errors import FtransferError
 from ftransfer.features.protocol import Features
-from ftransfer.storage.places import place
+from ftransfer.storage.places import Place, place
 from ftransfer.storage.writing import write_whole, writing
 
 
-def statistics_file(folder, weights: str) -> Path:
+def statistics_file(folder: str | Place, weights: str) -> Place:
     """Name the file of the statistics that a fingerprint names by the hash of the adapted weights."""
     return place(folder) / "adapted" / f"{weights.removeprefix('sha256:')}.safetensors"
 
 
-def write_statistics(folder, weights: str, statistics: dict[str, np.ndarray]) -> None:
+def write_statistics(folder: str | Place, weights: str, statistics: dict[str, np.ndarray]) -> None:
     """Write adapted statistics, means and variances by the names of the network, whole or not at all."""
     file = statistics_file(folder, weights)
     with writing(file.parent):

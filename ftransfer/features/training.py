@@ -3,13 +3,13 @@
 import json
 import math
 
-from ftransfer.storage.places import place
+from ftransfer.storage.places import Place, place
 from ftransfer.storage.reading import read_text
 
 KEPT = ("training", "images", "history", "best_epoch", "seconds", "classes", "accuracy")
 
 
-def read_training(file) -> dict | None:
+def read_training(file: str | Place) -> dict | None:
     """Read what `fine_tune` wrote beside a checkpoint; None where it is not there, or is something else.
 
     Parameters

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,10 @@ import pyarrow.compute as pc
 
 from ftransfer.errors import FtransferError
 from ftransfer.features.parts import Damaged, check_part, pack_hashes
+from ftransfer.storage.places import Place
+
+if TYPE_CHECKING:
+    from ftransfer.features.feature_set import FeatureSet
 
 
 @dataclass
@@ -34,7 +39,7 @@ class Verified:
     not_checkable: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"{self.parts} parts with {self.embeddings} sound embeddings, {self.images} images"]
         lines += self.wrong or ["nothing is wrong"]
         lines += ["the same ftransfer extract again computes what is damaged"] if self.wrong else []
@@ -45,7 +50,7 @@ class Verified:
         return "\n".join(lines)
 
 
-def verify(features, every_byte: bool = True) -> Verified:
+def verify(features: "FeatureSet", every_byte: bool = True) -> Verified:
     """Read the parts and the manifest of a `FeatureSet`, and say what is wrong."""
     found, keys = Verified(), [pa.array([], pa.binary(32))]
     mapped = {file: part for file, *part in features.parts()}
@@ -75,14 +80,14 @@ def verify(features, every_byte: bool = True) -> Verified:
     return found
 
 
-def check_parts(features, every_byte: bool = True) -> Iterator[tuple[Path, str | None, bool]]:
+def check_parts(features: "FeatureSet", every_byte: bool = True) -> Iterator[tuple[Place, str | None, bool]]:
     """Read all parts; yield each file, why it is damaged (or None), and whether its bytes can be checked.
 
     Without `every_byte`, of parts in a store only what says which rows they hold is asked for.
     """
     every_byte = every_byte or isinstance(features.folder, Path)
 
-    def check(file):
+    def check(file: Place) -> tuple[Place, str | None, bool]:
         try:
             checkable = check_part(file) if every_byte else True
             features.read_part(file)
@@ -98,14 +103,15 @@ def check_parts(features, every_byte: bool = True) -> Iterator[tuple[Path, str |
         yield from pool.map(check, features.part_files())
 
 
-def heal(features) -> list[str]:
+def heal(features: "FeatureSet") -> list[str]:
     """Set aside what is damaged, as NAME.damaged, so that it is made again; say what and why."""
     damaged = {f"parts/{file.name}": reason for file, reason, _ in check_parts(features, False) if reason}
     try:
         features.manifest  # noqa: B018
     except FtransferError:
         damaged["manifest.parquet"] = "unreadable; images of other folders have to be extracted again"
+    folder: Any = features.folder  # what lies in it is moved within its kind of place
     for name in damaged:
         with suppress(FileNotFoundError):  # another process was faster
-            (features.folder / name).replace(features.folder / f"{name}.damaged")
+            (folder / name).replace(folder / f"{name}.damaged")
     return [f"{name} was damaged ({reason}) and is set aside" for name, reason in damaged.items()]
