@@ -3,6 +3,7 @@
 import inspect
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
@@ -39,12 +40,12 @@ def _dataset_class(name: str) -> type:
 
 
 @lru_cache(maxsize=4)
-def open_dataset(root: str):
+def open_dataset(root: str) -> Any:
     """Open ``torchvision:NAME:SPLIT:FOLDER``; download it only if it is not there."""
     _, name, split, folder = root.split(":", 3)
-    make = _dataset_class(name)
+    make: Any = _dataset_class(name)
     takes = inspect.signature(make.__init__).parameters
-    options = {}
+    options: dict[str, Any] = {}
     if "root" in takes:
         options["root"] = folder
     if "train" in takes:
@@ -78,13 +79,13 @@ def open_dataset(root: str):
         raise FtransferError(f"torchvision data set {name} cannot be opened: {error}") from error
 
 
-def _files_of(make, folder: Path) -> list[Path]:
+def _files_of(make: type, folder: Path) -> list[Path]:
     """Name what there is of a data set, where torchvision keeps it."""
     names = [getattr(make, "base_folder", None), make.__name__, make.__name__.lower()]
     return [folder / name for name in names if name and (folder / name).exists()]
 
 
-def _targets(data, name: str) -> list[int]:
+def _targets(data: Any, name: str) -> list[int]:
     for attribute in ("targets", "labels", "_labels", "y"):
         values = getattr(data, attribute, None)
         if values is not None:

@@ -18,11 +18,11 @@ from ftransfer.images.layout import name_domains, name_folders
 from ftransfer.images.listing import list_folder
 from ftransfer.images.shards import is_shard, list_shard
 from ftransfer.images.table import COLUMNS, LISTED, TABLES, image_table, read_table
-from ftransfer.storage.places import Remote, is_remote, place
+from ftransfer.storage.places import Place, Remote, is_remote, place
 
 
 def find_images(
-    location: str | Path | Remote,
+    location: str | Place,
     *,
     domain: str | None = None,
     labels: bool = True,
@@ -100,7 +100,7 @@ def find_images(
 
 
 def _folder_table(
-    root: Path | Remote, domain: str | None, labels: bool, layout: str | None, columns: dict | None
+    root: Place, domain: str | None, labels: bool, layout: str | None, columns: dict | None
 ) -> pd.DataFrame:
     found = list_folder(root)
     paths = sorted(found.paths, key=lambda path: path.replace("/", "\0"))  # folder by folder
@@ -117,9 +117,10 @@ def _folder_table(
         tables.append(image_table(root, paths, label, domains, found.paths))
     elif paths:
         tables.append(image_table(root, paths, None, domain or name_domains(root, paths), found.paths))
-    for shard in sorted(found.shards) if isinstance(root, Path) else ():
-        inside = domain or (name_domains(root, [shard])[0] if "/" in shard else None)
-        tables.append(_shard_table(root, shard, inside, columns))
+    if isinstance(root, Path):
+        for shard in sorted(found.shards):
+            inside = domain or (name_domains(root, [shard])[0] if "/" in shard else None)
+            tables.append(_shard_table(root, shard, inside, columns))
     table = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
     table.attrs = {"passed_over": dict(found.passed_over), "notes": notes}
     return table

@@ -4,12 +4,11 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from ftransfer.cells import read_label
 from ftransfer.errors import FtransferError
 from ftransfer.images.table import escape_bytes
-from ftransfer.storage.places import Remote
+from ftransfer.storage.places import Place
 
 Levels = list[list[str]]  # the folders on the path of each image
 
@@ -42,7 +41,7 @@ def read_layout(text: str) -> list[str]:
 
 
 def name_folders(
-    root: Path | Remote, paths: Sequence[str], domain: str | None, layout: str | None = None
+    root: Place, paths: Sequence[str], domain: str | None, layout: str | None = None
 ) -> tuple[list[str | None], list[str] | str, list[str]]:
     """Tell the class and the domain of each image from the folders on its path.
 
@@ -99,7 +98,7 @@ def name_folders(
     return [_name(level, 1) for level in levels], [_domain(level) for level in levels], _notes(passed)
 
 
-def name_domains(root: Path | Remote, paths: Sequence[str]) -> list[str]:
+def name_domains(root: Place, paths: Sequence[str]) -> list[str]:
     """Tell the domain alone from the first folder on each path."""
     if not all("/" in path for path in paths):
         raise FtransferError(
@@ -110,7 +109,7 @@ def name_domains(root: Path | Remote, paths: Sequence[str]) -> list[str]:
 
 
 def _by_layout(
-    root: Path | Remote, levels: Levels, domain: str | None, words: list[str]
+    root: Place, levels: Levels, domain: str | None, words: list[str]
 ) -> tuple[list[str | None], list[str] | str]:
     if "domain" not in words and domain is None:
         raise FtransferError(
@@ -149,7 +148,7 @@ def _skip_above_domains(levels: Levels, passed: dict[str, None]) -> Levels:
     return levels
 
 
-def _skip(folder: Path | Remote, levels: Levels, passed: dict[str, None]) -> Levels:
+def _skip(folder: Place, levels: Levels, passed: dict[str, None]) -> Levels:
     """Pass over train/, test/ and images/ above classes; refuse them beside classes."""
     while names := {level[0] for level in levels if level}:
         plain = sorted(name for name in names if not _says_nothing([name]))
@@ -166,7 +165,7 @@ def _skip(folder: Path | Remote, levels: Levels, passed: dict[str, None]) -> Lev
     return levels
 
 
-def _refuse_unclear(folder: Path | Remote, levels: Levels) -> None:
+def _refuse_unclear(folder: Place, levels: Levels) -> None:
     """Refuse folders two deep whose names do not tell on which level the classes are."""
     levels = [level for level in levels if level]
     if not levels or min(map(len, levels)) < 2:

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # Windows
@@ -69,7 +71,7 @@ def weigh(image: Image.Image, content: bytes) -> int:
     if max(image.size) > MAX_ASPECT * min(image.size):
         raise ValueError(f"{image.width} x {image.height} pixels: over {MAX_ASPECT} times as long as wide")
     own = 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else 4
-    codec = CODEC.get(image.format, 0)
+    codec = CODEC.get(image.format or "", 0)
     if isinstance(image, JpegImagePlugin.JpegImageFile) and not _is_one_scan(image, content):
         codec = PROGRESSIVE
         scans = count_scans(content)
@@ -87,7 +89,7 @@ def weigh(image: Image.Image, content: bytes) -> int:
 
 def _is_one_scan(image: JpegImagePlugin.JpegImageFile, content: bytes) -> bool:
     """Whether all components are in the first scan, at whose end Pillow stands once it has opened a JPEG."""
-    if "progressive" in image.info:
+    if "progressive" in image.info or image.fp is None:
         return False
     length = 6 + 2 * image.layers
     at = image.fp.tell() - length

@@ -10,7 +10,7 @@ from ftransfer.images.kinds import is_image, is_litter, kind_of
 from ftransfer.images.shards import SUFFIXES as SHARDS
 from ftransfer.images.shards import is_shard
 from ftransfer.images.table import stat_listed
-from ftransfer.storage.places import READERS, Remote, list_folders
+from ftransfer.storage.places import READERS, Place, Remote, list_folders
 
 UNSAID = frozenset({".git", ".svn", ".hg", ".cache", "__pycache__"})  # left out as a matter of course
 VISITS = 1000  # times that one folder may be reached, by links
@@ -65,7 +65,7 @@ class Listing:
             self.passed_over[folder + "/"] += 1
 
 
-def list_folder(root: Path | Remote) -> Listing:
+def list_folder(root: Place) -> Listing:
     """List a folder, however deep.
 
     Raises

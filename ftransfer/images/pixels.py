@@ -121,8 +121,7 @@ def plan_crop(sides: Sequence[int], size: int | tuple[int, int], crop: int) -> t
     >>> plan_crop((480, 640), 232, 224), plan_crop((480, 640), (256, 256), 224)
     (([232, 309], [4, 42]), ([256, 256], [16, 16]))
     """
-    both = isinstance(size, tuple)
-    resized = list(size) if both else [int(size * side / min(sides)) for side in sides]
+    resized = list(size) if isinstance(size, tuple) else [int(size * side / min(sides)) for side in sides]
     return resized, [round((side - crop) / 2) for side in resized]
 
 

@@ -45,7 +45,7 @@ def read_bytes(root: str, path: str) -> bytes:
             return read_from_shard(*shard)
         with open_regular(file, buffering=0) as content:
             refuse_large_file(os.fstat(content.fileno()).st_size)
-            return content.readall()
+            return content.read()
     data = open_dataset(root)
     image = data[int(path)][0]
     buffer = io.BytesIO()

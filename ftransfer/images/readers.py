@@ -13,10 +13,11 @@ import pickle
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,11 @@ class Preparation:
 
 
 def read_image(
-    root: str, path: str, prepare: Preparation, is_known: Callable[[str], bool], listed=()
+    root: str,
+    path: str,
+    prepare: Preparation,
+    is_known: Callable[[str], bool],
+    listed: Sequence[int | None] = (),
 ) -> Found:
     """Read, hash and decode one image.
 
@@ -102,14 +107,16 @@ def reason_of(error: Exception) -> str:
 # ---------------------------------------------------------------- processes
 
 
-def processes_pay(device, images: int, roots: Iterable[str]) -> bool:
+def processes_pay(device: Any, images: int, roots: Iterable[str]) -> bool:
     """Whether processes read faster than threads: many files of this machine, beside a GPU, on Linux."""
     local = not any(is_remote(root) or root.startswith("torchvision:") for root in roots)
     return device.type == "cuda" and images >= PROCESSES_FROM and local and hasattr(os, "memfd_create")
 
 
 @contextmanager
-def open_processes(workers: int, prepare: Preparation, known: Iterable[str]):
+def open_processes(
+    workers: int, prepare: Preparation, known: Iterable[str]
+) -> Iterator[Callable[[list[tuple[str, str]]], list[Found]]]:
     """Start processes that read; give what asks one of them: a list of (root, path) becomes one of `Found`.
 
     Parameters
@@ -133,7 +140,8 @@ def open_processes(workers: int, prepare: Preparation, known: Iterable[str]):
             len(digests),
         )
     )
-    started, idle = [], SimpleQueue()
+    started: list[_Process] = []
+    idle: SimpleQueue[_Process] = SimpleQueue()
 
     def read(places: list[tuple[str, str]]) -> list[Found]:
         process = idle.get()
@@ -186,12 +194,15 @@ class _Process:
             process_group=0,
         )
         os.close(room)
+        assert self.process.stdin  # both are pipes
+        assert self.process.stdout
+        self.asked, self.answers = self.process.stdin, self.process.stdout
         self._send(job)
 
     def _send(self, message: bytes) -> None:
         try:
-            self.process.stdin.write(message)
-            self.process.stdin.flush()
+            self.asked.write(message)
+            self.asked.flush()
         except BrokenPipeError:
             raise self._ended() from None
 
@@ -204,7 +215,7 @@ class _Process:
         """Let it read images, and wait."""
         self._send(pickle.dumps(places))
         try:
-            answer = pickle.load(self.process.stdout)
+            answer = pickle.load(self.answers)
         except (EOFError, pickle.UnpicklingError):
             raise self._ended() from None
         if isinstance(answer, str):
@@ -218,7 +229,7 @@ class _Process:
 
     def end(self) -> None:
         """Close its pipe, upon which it ends, and wait."""
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in (self.asked, self.answers):
             with suppress(BrokenPipeError):
                 pipe.close()
         try:
@@ -268,9 +279,10 @@ class _Late:
     """A function that is unpickled when it is first called."""
 
     def __init__(self, packed: bytes):
-        self._packed, self._made = packed, None
+        self._packed = packed
+        self._made: Callable | None = None
 
-    def __call__(self, *args):
+    def __call__(self, *args: Any) -> Any:
         self._made = self._made or pickle.loads(self._packed)
         return self._made(*args)
 
@@ -288,9 +300,10 @@ def _pack(found: list[Found], room: np.ndarray) -> tuple[list[Found], int]:
 
     A view becomes a place in the room, or else its values; its shape and type; of a file, its pixels.
     """
-    packed, at = [], 0
+    packed: list[Found] = []
+    at = 0
     for sha256, size, mtime, views, error in found:
-        moved = []
+        moved: list[tuple] = []
         for view in views or ():
             values, count = (view.content, view.pixels) if isinstance(view, Encoded) else (view, None)
             about = (values.shape, values.dtype.str, count)

@@ -20,7 +20,7 @@ from ftransfer.cells import (
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.images.kinds import is_image
 from ftransfer.storage.claims import refuse_bomb
-from ftransfer.storage.places import Remote, Unreachable, clean, list_folders, place
+from ftransfer.storage.places import Place, Remote, Unreachable, clean, list_folders, place
 from ftransfer.storage.reading import refuse_irregular
 
 COLUMNS = ["root", "path", "label", "domain"]
@@ -34,7 +34,7 @@ def stat_listed(child: Remote) -> tuple[int, int]:
 
 
 def image_table(
-    root: Path | Remote | str,
+    root: Place | str,
     paths: Iterable[str],
     label: Sequence[str | None] | None,
     domain: Sequence[str | None] | str | None,
@@ -58,7 +58,7 @@ def storable(path: str) -> str:
 
 
 def read_table(
-    file: Path | Remote, domain: str | None, allow_outside: bool, columns: dict[str, str | None] | None = None
+    file: Place, domain: str | None, allow_outside: bool, columns: dict[str, str | None] | None = None
 ) -> pd.DataFrame:
     """Read a table of images, or a list of paths and labels.
 
@@ -109,7 +109,7 @@ def read_table(
 
 
 def _refuse_outside(
-    file: Path | Remote, paths: list[str], allow_outside: bool
+    file: Place, paths: list[str], allow_outside: bool
 ) -> tuple[list[str], dict[str, tuple[int, int]] | None]:
     """Return the paths as they are on this system, and of a store what it says of each; refuse what lies elsewhere."""
     if isinstance(file, Remote):
@@ -154,7 +154,7 @@ def _inside(file: Remote, path: str) -> PurePosixPath:
     return inside
 
 
-def _read_columns(file: Path | Remote) -> pd.DataFrame:
+def _read_columns(file: Place) -> pd.DataFrame:
     """Read a table of texts; only an empty cell is missing.
 
     Raises
@@ -201,7 +201,7 @@ def _read_list(text: str) -> pd.DataFrame | None:
     return table.drop(columns="domain") if table["domain"].isna().any() else table
 
 
-def read_label_columns(location: str | Path | Remote, columns: Sequence[str]) -> pd.DataFrame:
+def read_label_columns(location: str | Place, columns: Sequence[str]) -> pd.DataFrame:
     """Read columns of labels of the table that `find_images` was given, row by row; missing where there is none.
 
     Raises
