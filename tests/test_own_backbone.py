@@ -207,6 +207,10 @@ def test_batch_norm_of_a_users_module_is_adapted(lab, pictures, tmp_path):
     np.testing.assert_array_equal(read_probe(features), plain.probe)
     assert set(features.fingerprint["batch_norm"]) == {"night"}
     extract_adapted(find_images(pictures), tmp_path / "f", plain, ["night"])
+    model = Model.load(write_run(features, tmp_path / "run"))
+    night = features.complete.query("domain == 'night'")
+    labels = model.predict(pictures / "night", backbone=lab, device="cpu")  # by the statistics of the night
+    assert labels.tolist() == model.predict(features.load(night)).tolist()
 
 
 # ------------------------------------------------------------ predictions

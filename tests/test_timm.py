@@ -107,9 +107,11 @@ def test_any_module_is_a_layer_and_swin_maps_are_pooled_over_places():
 def test_a_checkpoint_is_loaded_with_any_head_and_positions_of_another_size(tmp_path):
     torch.manual_seed(5)
     model = timm.create_model("vit_tiny_patch16_224", num_classes=7)
-    torch.save({"state_dict": model.state_dict()}, tmp_path / "mine.pth")
+    state = {f"net.{key}": value for key, value in model.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "mine.pth")
     backbone = Backbone("timm:vit_tiny_patch16_224", tmp_path / "mine.pth", device="cpu")
     assert backbone.origin == "mine.pth"
+    assert backbone.notes == ["the weights are those under net.*"]
     pixels = backbone.preprocess(made_picture())[None]
     with torch.inference_mode():
         expected = model.eval().forward_head(model.forward_features(pixels), pre_logits=True).numpy()

@@ -184,11 +184,11 @@ class Backbone:
         if tier not in TIERS:
             raise unknown("tier", tier, TIERS)
         self.name, self.tier, self.origin, self.decodes_on_gpu = built.name, tier, built.origin, False
-        self.notes: list[str] = []
+        self.notes = list(built.notes)
         self.device = find_device(device)
         network, self.layers, self.classifier = built.cut(built.model, layers, built.name)
         if built.state is not None:
-            self.notes = load_into(network, built.model, built.state, built.name, built.origin)
+            self.notes += load_into(network, built.model, built.state, built.name, built.origin)
         self.network = network.float().eval().requires_grad_(False).to(self.device)
         self.preset = built.preset
         outputs = self._try(built.has_probe)

@@ -32,7 +32,8 @@ def build_module(module: nn.Module, transforms: Callable, name: str | None, orig
     foreign = kind.__module__ in ("__main__", "<run_path>", *_SCRIPTS)
     known = kind.__qualname__ if foreign else f"{kind.__module__}.{kind.__qualname__}"
     preset = find_preset(transforms)
-    return Built(PREFIX + name, module.eval(), preset, origin, cut_module, None, {"class": known}, True)
+    about = {"fingerprint": {"class": known}, "has_probe": True}
+    return Built(PREFIX + name, module.eval(), preset, origin, cut_module, **about)
 
 
 def cut_module(module: nn.Module, layers: Sequence[str], name: str) -> tuple[nn.Module, list[str], str]:

@@ -74,13 +74,11 @@ def build_timm(name: str, weights: str, image_size: int | None = None) -> Built:
         model = _create(timm, wanted, weights == "DEFAULT", image_size).eval()
     cfg = model.pretrained_cfg
     name = PREFIX + ".".join(filter(None, [cfg.get("architecture") or architecture, cfg.get("tag")]))
-    state, origin = (
-        None,
-        {"DEFAULT": f"{name}, published", "random": "random, seed 0"}.get(weights, file.name),
-    )
+    origin = {"DEFAULT": f"{name}, published", "random": "random, seed 0"}.get(weights, file.name)
+    built = Built(name, model, _preset(timm, model, image_size), origin, cut_timm, has_probe=True)
     if weights not in ("DEFAULT", "random"):
-        state = _renamed(read_checkpoint(file), model)
-    return Built(name, model, _preset(timm, model, image_size), origin, cut_timm, state, has_probe=True)
+        built.state, built.notes = _renamed(read_checkpoint(file), model)
+    return built
 
 
 def _create(timm: Any, name: str, pretrained: bool, image_size: int | None) -> Any:
@@ -91,14 +89,14 @@ def _create(timm: Any, name: str, pretrained: bool, image_size: int | None) -> A
         except TypeError as error:  # a network without positions takes any size
             if not options or "img_size" not in str(error):
                 raise
-        except (AssertionError, ValueError) as error:
+        except Exception as error:  # of a network, of a hub, or of positions that do not fit
+            if pretrained and not isinstance(error, AssertionError):
+                raise _no_download(timm, name, error) from error
+            if image_size is None:
+                raise
             raise FtransferError(
                 f"{PREFIX}{name} takes no images of {image_size} pixels a side: {error}"
             ) from error
-        except (OSError, RuntimeError) as error:
-            if not pretrained:
-                raise
-            raise _no_download(timm, name, error) from error
     raise AssertionError("unreachable")
 
 
@@ -120,17 +118,17 @@ def _preset(timm: Any, model: Any, image_size: int | None) -> Preset:
     return find_preset(timm.data.create_transform(**config, is_training=False))
 
 
-def _renamed(state: dict, model: nn.Module) -> dict:
+def _renamed(state: dict, model: nn.Module) -> tuple[dict, list[str]]:
     """Let timm rename weights of the model's own authors, and fit positions to another size, where they do not fit."""
-    state, _ = fit_names(model.state_dict(), state)
+    state, notes = fit_names(model.state_dict(), state)
     rename = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if rename is None or not misfits(model.state_dict(), state):
-        return state
+        return state, notes
     try:
         found = rename(dict(state), model)
     except Exception:  # of other weights than it knows: what does not fit is said by their own names
-        return state
-    return found if isinstance(found, dict) else state
+        return state, notes
+    return (found if isinstance(found, dict) else state), notes
 
 
 def cut_timm(model: Any, layers: Sequence[str], name: str) -> tuple[nn.Module, list[str], str]:

@@ -51,6 +51,8 @@ class Built:
         Weights that are still to be loaded.
     fingerprint : dict
         What else tells the model from others.
+    notes : list of str
+        What was done to its weights, a sentence each.
     has_probe : bool
         Whether code outside of this package and torchvision decides the embedding.
     """
@@ -62,6 +64,7 @@ class Built:
     cut: Callable[[nn.Module, Sequence[str], str], tuple[nn.Module, list[str], str]]
     state: dict | None = None
     fingerprint: dict = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     has_probe: bool = False
 
 
