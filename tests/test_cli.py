@@ -335,3 +335,17 @@ def test_what_is_printed_is_printed_by_one_function():
     for file in (ROOT / "ftransfer" / "cli").glob("*.py"):
         if file.name not in ("text.py", "completion.py"):
             assert not re.search(r"click\.echo|print\(", file.read_text("utf-8")), file
+
+
+def test_trials_that_a_search_does_not_take_are_refused_and_a_failing_setting_is_mentioned(
+    feature_set, tmp_path
+):
+    pair = ["fit", feature_set.folder, "--source", "day", "--target", "night", "--out", tmp_path / "run"]
+    result = run(*pair, "--trials", 3)
+    assert (result.exit_code, "--trials is for --search random or bayesian" in result.output) == (2, True)
+    (tmp_path / "some.py").write_text(
+        "from sklearn.svm import SVC\nfrom ftransfer import DomainScaler, make_pipeline\n"
+        "pipeline, grid = make_pipeline(DomainScaler(), SVC()), {'svc__C': [1.0, -1.0]}\n"
+    )
+    result = run(*pair, "--pipeline", tmp_path / "some.py", "--pipeline", "source_only_svm")
+    assert "note: 1 settings failed; the first: some (C -1.0): InvalidParameterError" in result.output

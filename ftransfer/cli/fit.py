@@ -192,7 +192,12 @@ def describe(results: dict[str, Any], folder: Any) -> str:
     lines = list(in_columns([header, *rows], right={0, *range(3, len(header) - 1)}))
     if counted:
         lines.append("* counted with the target's labels, by which nothing was fitted or chosen")
-    notes = [*results["task"]["notes"], *spreadsheet_notes(results["task"]["classes"])]
+    failed = [row for row in results["candidates"] if row["error"]]
+    notes = [
+        f"{len(failed)} settings failed; the first: {row['pipeline']} ({setting(row['params'])}): {row['error']}"
+        for row in failed[:1]
+    ]
+    notes += [*results["task"]["notes"], *spreadsheet_notes(results["task"]["classes"])]
     lines += [f"note: {visible(note)}" for note in notes]
     answer = results["recommendation"]
     said = [visible(counted["sentence"])] if counted else []

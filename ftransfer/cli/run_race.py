@@ -95,6 +95,10 @@ class FitSettings:
             raise unknown("scorer", self.scorer, SCORERS)
         if self.search not in SEARCHES:
             raise unknown("search", self.search, SEARCHES, plural="searches")
+        if self.trials and self.search not in ("random", "bayesian"):
+            raise click.UsageError(
+                "--trials is for --search random or bayesian; the others try every setting"
+            )
 
 
 def run_race(features: Features, settings: FitSettings, *, name: str = "") -> tuple[Race, Path]:
