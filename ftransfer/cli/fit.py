@@ -77,7 +77,7 @@ class Duration(click.ParamType):
 @click.option(
     "--balance/--no-balance",
     default=True,
-    help="Whether each row of each of several feature sets is scaled to length 1.  [default: balance]",
+    help="Whether each row of each of several feature sets is scaled to one length.  [default: balance]",
 )
 @click.option(
     "--scorer",

@@ -26,7 +26,8 @@ class JoinedFeatures(Arrays):
     ----------
     feature_sets : list of two or more FeatureSet
     balance : bool, default=True
-        Whether each row of each set is divided by its length, so that no set outweighs the others by its scale alone.
+        Whether each row of each set is scaled to one length, the root of the sets' mean width, so that no set outweighs
+        the others by its scale alone and a number is about 1, as after standardising.
         Sets of fewer than 8 numbers a row are left as they are: a length would take too much of them.
 
     Attributes
@@ -43,7 +44,7 @@ class JoinedFeatures(Arrays):
     notes : list of str
         How many were left out; whether sets of unlike scale lie side by side.
     balanced : bool
-        Whether rows are divided by their lengths.
+        Whether rows are scaled.
     training : dict or None
         That of one backbone; None of several.
 
@@ -75,7 +76,7 @@ class JoinedFeatures(Arrays):
                 f"content, and embeddings that were imported without it by domain and path"
             )
         if self.balanced:
-            self.fingerprint["balanced"] = "rows of length 1"
+            self.fingerprint["balanced"] = "rows of one length"
         elif others:
             self._scales = self._describe_scales()
             self.notes += self._scales
@@ -110,7 +111,7 @@ class JoinedFeatures(Arrays):
             part = self._load_of(each, rows, view)
             if self.balanced:
                 length = np.linalg.norm(part, axis=1, keepdims=True)
-                part /= np.where(length > 0, length, 1)
+                part *= np.sqrt(self.width / len(self.shown)) / np.where(length > 0, length, 1)
             X[:, start : start + each.width] = part
             start += each.width
         return X
