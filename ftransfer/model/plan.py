@@ -98,6 +98,8 @@ def read_plan(data: bytes) -> dict:
     """
     if len(data) > MAX_PLAN_BYTES:
         raise ValueError(f"its plan has {len(data) >> 20} MiB; at most {MAX_PLAN_BYTES >> 20} are read")
+    if max(data.count(b"{"), data.count(b"["), data.count(b",") // 8) > 2 * MAX_PLAN_NODES:  # in strings, too
+        raise ValueError(f"its plan has far more than {MAX_PLAN_NODES} nodes")
     # outside of strings there is no backslash in JSON, so the quotes that are left begin and end the strings
     text = np.frombuffer(data.replace(rb"\\", b"").replace(rb"\"", b""), dtype=np.uint8)
     outside = np.cumsum(text == ord('"'), dtype=np.uint8) % 2 == 0
