@@ -496,7 +496,7 @@ def test_no_bad_image_stops_a_run_and_each_is_listed(tmp_path):
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     assert f"{len(bad) + 2} could not be read" in result.output
-    assert "new line.jpg: not an image" in result.output
+    assert r"new\nline.jpg: not an image" in result.output
     listed = FeatureSet(tmp_path / "f").manifest.set_index("path")["error"].dropna()
     assert {path.removeprefix("day/ash/") for path in listed.index} == {*bad, "folder.jpg", "dangling.jpg"}
     assert CliRunner().invoke(main, [*command, "--strict"]).exit_code == 1

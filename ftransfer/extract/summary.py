@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
 
@@ -13,7 +12,7 @@ from ftransfer.extract.drift import compare_tiers
 from ftransfer.extract.plan import Leaving, pending_rows
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.features.probe import keep_probe
-from ftransfer.storage.places import Remote
+from ftransfer.storage.places import Place
 
 
 @dataclass
@@ -56,7 +55,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def extraction(
-    images: pd.DataFrame, out: str | Path | Remote, backbone: Backbone, views: dict | None, replace: bool
+    images: pd.DataFrame, out: str | Place, backbone: Backbone, views: dict | None, replace: bool
 ) -> Iterator[tuple[FeatureSet, pd.DataFrame, Summary]]:
     """Open the feature set `out` for these images, and put into its manifest what became of its rows meanwhile.
 
