@@ -663,6 +663,22 @@ def test_an_array_that_claims_more_than_its_file_holds_is_one_line(tmp_path):
         import_features([tmp_path / "x.npy"], tmp_path / "out", labels=[tmp_path / "0.npy"])
 
 
+def test_a_header_of_an_array_that_is_no_python_and_a_text_that_is_no_unicode_are_one_line(tmp_path):
+    whole = header(2, 2) + bytes(16)
+    for i, bad in enumerate(
+        [whole.replace(b"{", b"("), whole.replace(b"'descr'", b"\\descr\0"), b"PK" + whole]
+    ):
+        (tmp_path / f"{i}.npy").write_bytes(bad)
+        with zipfile.ZipFile(tmp_path / f"{i}.npz", "w") as archive:
+            archive.writestr("X.npy", bad)
+        for kind in ("npy", "npz"):
+            with pytest.raises(FtransferError, match="is not an array, or damaged"):
+                import_features([tmp_path / f"{i}.{kind}"], tmp_path / "out")
+    np.savez(tmp_path / "x.npz", X=np.ones((2, 2)), y=np.array([2**31 - 1] * 2, np.uint32).view("U1"))
+    with pytest.raises(FtransferError, match="cannot be read as a table"):
+        import_features([tmp_path / "x.npz"], tmp_path / "out")
+
+
 def test_a_small_table_that_would_grow_to_gigabytes_is_refused_before_it_is_read(tmp_path):
     archive = zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED)
     with archive, archive.open("X.npy", "w") as content:

@@ -265,7 +265,7 @@ def _read_label_file(file: Path, n_rows: int) -> list:
             values = file.read_text("utf-8-sig").splitlines()
     except FtransferError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SystemError) as error:  # the latter: text that is no Unicode
         raise FtransferError(f"{file} cannot be read as labels: {error}") from error
     if len(values) != n_rows:
         raise FtransferError(f"{file} has {len(values)} labels for {n_rows} embeddings; give one a line")

@@ -99,7 +99,16 @@ def read_features(
         content, roles = read(file, columns, ignore)
     except FtransferError:
         raise
-    except (ValueError, OSError, KeyError, TypeError, EOFError, MemoryError, BadZipFile) as error:
+    except (
+        ValueError,
+        OSError,
+        KeyError,
+        TypeError,
+        EOFError,
+        MemoryError,
+        SystemError,
+        BadZipFile,
+    ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if reason.startswith("Object arrays"):
             reason = (

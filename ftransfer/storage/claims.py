@@ -20,7 +20,7 @@ def refuse_bomb(file: Path) -> None:
     Parameters
     ----------
     file : Path
-        ``.npy``, ``.npz`` or ``.parquet``; anything else passes. What is damaged passes, and fails when it is read.
+        ``.npy``, ``.npz`` or ``.parquet``; anything else passes.
 
     Raises
     ------
@@ -47,8 +47,9 @@ def _check_header(file: Path, name: str, content: IO[bytes], size: int) -> None:
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
         shape, _, dtype = read(content)
-    except (ValueError, SyntaxError):
-        return
+    except Exception as error:  # numpy reads a header as Python's text, which fails in many ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FtransferError(f"{file}: {name} is not an array, or damaged: {reason[:200]}") from error
     claimed = prod(map(abs, shape)) * max(1, dtype.itemsize)
     if claimed > size:
         raise FtransferError(
