@@ -200,6 +200,13 @@ def test_a_plain_pipeline_with_an_adapter_is_a_recipe_that_adapts(tmp_path):
     assert recipe.grid == {"svc__C": [1.0, 10.0]}
 
 
+def test_a_pipeline_of_one_classifier_holds_no_adapter_before_it():
+    pipeline = AdaptationPipeline([("pseudo", PseudoLabelled(SVC()))])
+    assert pipeline[:-1].readers == []
+    assert pipeline.readers == [pipeline.steps[0][1]]
+    assert AdaptationPipeline([("none", "passthrough"), ("svc", SVC())]).readers == []
+
+
 def test_a_column_a_class_is_refused(rows):
     X, y, _, _ = rows
     one_hot = np.eye(3)[y] * (y != -1)[:, None] - (y == -1)[:, None]

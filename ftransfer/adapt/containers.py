@@ -105,8 +105,8 @@ def reads_unlabelled(estimator: object) -> bool:
 
 def readers_in(estimator: object) -> list[Any]:
     """List what finds the target rows in `y`: an estimator itself, or parts of a container."""
-    if parts := parts_of(estimator):
-        return [reader for part in parts for reader in readers_in(part)]
+    if isinstance(estimator, Pipeline | FeatureUnion | ColumnTransformer):
+        return [reader for part in parts_of(estimator) for reader in readers_in(part)]
     reads = is_semi_supervised(estimator) or has_fit_parameter(estimator, "sample_domain")
     return [estimator] if reads else []
 
