@@ -280,7 +280,7 @@ def _choose_classes(
             )
         chosen = of_source & of_target if classes == "shared" and of_target else of_source
     else:
-        classes = [read_label(name) for name in classes]
+        classes = [str(read_label(name)) for name in classes]
         for name in classes:
             if name not in of_source:
                 raise unknown("class", str(name), sorted(of_source), plural="classes")

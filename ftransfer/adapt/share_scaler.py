@@ -79,7 +79,7 @@ class ShareWeightedScaler(DomainScaler):
     }
 
     def __init__(
-        self, scale: str = "std", *, trust: float = 1.0, estimator: BaseEstimator | str | None = None
+        self, scale: str | None = "std", *, trust: float = 1.0, estimator: BaseEstimator | str | None = None
     ) -> None:
         self.scale = scale
         self.trust = trust

@@ -164,7 +164,7 @@ def _modules(extractor: Any) -> list[str]:
     return [name for name in dict.fromkeys(used) if any(_owned(key, [name]) for key in keys)]
 
 
-def _last_cut(graph: fx.Graph, trained: set[str]) -> int:
+def _last_cut(graph: Any, trained: set[str]) -> int:
     """Count the nodes before the last place that one tensor alone passes, nothing before it being trained."""
     nodes = list(graph.nodes)
     place = {node: i for i, node in enumerate(nodes)}
@@ -178,7 +178,7 @@ def _last_cut(graph: fx.Graph, trained: set[str]) -> int:
     return cut
 
 
-def _part(extractor: Any, graph: fx.Graph, start: int, stop: int | None) -> fx.GraphModule:
+def _part(extractor: Any, graph: Any, start: int, stop: int | None) -> fx.GraphModule:
     """Make a module of the nodes from `start` to `stop`; it shares the weights."""
     nodes, part = list(graph.nodes), fx.Graph()
     copies = {nodes[start - 1]: part.placeholder("cut")} if start else {}

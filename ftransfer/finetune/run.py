@@ -74,18 +74,18 @@ class Run:
     def _ask_teacher(self) -> torch.Tensor:
         """Embed all images with the teacher, standardised: this is what the student learns to say."""
         training = self.training
-        teacher = Backbone(training.teacher, training.teacher_weights, device=str(self.device))
+        teacher = Backbone(str(training.teacher), training.teacher_weights, device=str(self.device))
         student = self.network.backbone
         if teacher.image_size != student.image_size:
             raise FtransferError(
                 f"the teacher {training.teacher} sees {teacher.image_size} pixels a side, the student "
                 f"{student.image_size}; take a teacher that sees as many"
             )
-        same = self.pixels.values
+        same, preset = self.pixels.values, cast(Any, teacher.preset)
         out = torch.zeros(len(same), teacher.width)
         for part in batches(np.arange(len(same)), training.batch_size):
             images = same[part].float() / 255
-            mean, std = (torch.tensor(v)[:, None, None] for v in (teacher.preset.mean, teacher.preset.std))
+            mean, std = (torch.tensor(v)[:, None, None] for v in (preset.mean, preset.std))
             out[part] = torch.from_numpy(teacher.embed((images - mean) / std))
             self.progress("embedding by the teacher", int(part[-1]) + 1, len(same))
         seen = out[self.rows["train"]]

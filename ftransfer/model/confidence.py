@@ -9,6 +9,7 @@ neighbors", ICML 2022, section 3), for each domain relative to its own rows' dis
 """
 
 import warnings
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
@@ -28,7 +29,13 @@ WITHIN = 0.99  # share of a domain's own rows that lie within its limit
 
 
 def fit_temperature(
-    pipeline, X, y, sample_domain, random_state=0, *, expected: float | None = None
+    pipeline: Any,
+    X: np.ndarray,
+    y: np.ndarray,
+    sample_domain: np.ndarray,
+    random_state: int = 0,
+    *,
+    expected: float | None = None,
 ) -> float | None:
     """Find the temperature at which the mean probability on the target is the accuracy to be expected there.
 
@@ -56,7 +63,9 @@ def fit_temperature(
     return target_temperature(pipeline, X, y, sample_domain, random_state, expected=expected)
 
 
-def source_temperature(pipeline, X, y, sample_domain, random_state=0) -> float | None:
+def source_temperature(
+    pipeline: Any, X: np.ndarray, y: np.ndarray, sample_domain: np.ndarray, random_state: int = 0
+) -> float | None:
     """Find the temperature that makes the labels of held-out source rows most likely; as `fit_temperature`.
 
     Without target rows, several sources are held out one after another, and taken for rows of the target.
@@ -87,7 +96,7 @@ def source_temperature(pipeline, X, y, sample_domain, random_state=0) -> float |
         return None
     logits, codes = np.vstack(logits), np.concatenate(codes)
 
-    def surprise(log_temperature):
+    def surprise(log_temperature: float) -> float:
         each = log_softmax(logits / np.exp(log_temperature), axis=1)
         return -each[np.arange(len(codes)), codes].mean()
 
@@ -95,20 +104,26 @@ def source_temperature(pipeline, X, y, sample_domain, random_state=0) -> float |
 
 
 def target_temperature(
-    pipeline, X, y, sample_domain, random_state=0, *, expected: float | None = None
+    pipeline: Any,
+    X: np.ndarray,
+    y: np.ndarray,
+    sample_domain: np.ndarray,
+    random_state: int = 0,
+    *,
+    expected: float | None = None,
 ) -> float:
     """Return the temperature at which the mean probability on the target is `expected`; from e^-5 to e^5."""
     source, target = np.flatnonzero(sample_domain > 0), np.flatnonzero(sample_domain < 0)
     rng = np.random.default_rng(random_state)
     target = rng.permutation(target)[:MOST_ROWS]
-    method = _method(pipeline)
+    method = _method(pipeline) or "predict_proba"
     logits = _logits(getattr(pipeline, method)(X[target]), method)
     if expected is None:
         rows = np.r_[rng.permutation(source)[:MOST_ROWS], target]
         panel = Judge(X[rows], y[rows], sample_domain[rows]).panel
         expected = panel.expected_accuracy(pipeline.predict(X[target]))
 
-    def too_sure(log_temperature):
+    def too_sure(log_temperature: float) -> float:
         return softmax(logits / np.exp(log_temperature), axis=1).max(axis=1).mean() - expected
 
     low, high = -5.0, 5.0
@@ -117,7 +132,7 @@ def target_temperature(
     return float(np.exp(brentq(too_sure, low, high) if too_sure(high) < 0 else high))
 
 
-def probability(pipeline, X, predicted, temperature: float | None) -> np.ndarray:
+def probability(pipeline: Any, X: np.ndarray, predicted: np.ndarray, temperature: float | None) -> np.ndarray:
     """Estimate how likely each predicted label of a target row is right.
 
     Without a temperature it is the pipeline's own probability; NaN where it has none.
@@ -130,11 +145,11 @@ def probability(pipeline, X, predicted, temperature: float | None) -> np.ndarray
     return softmax(logits / (temperature or 1.0), axis=1)[np.arange(len(logits)), column]
 
 
-def _method(pipeline) -> str | None:
+def _method(pipeline: Any) -> str | None:
     return next((m for m in ("predict_proba", "decision_function") if hasattr(pipeline, m)), None)
 
 
-def _logits(values, method) -> np.ndarray:
+def _logits(values: np.ndarray, method: str) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if method == "predict_proba":
         return np.log(values.clip(1e-6, 1))  # a forest says 0 where it means seldom
@@ -152,11 +167,11 @@ class Familiar:
         For each domain the distance to the `NEIGHBOURS`-th nearest within which 99 % of its own rows lie.
     """
 
-    def __init__(self, domains, limits):
+    def __init__(self, domains: Any, limits: Any) -> None:
         self.domains, self.limits = domains, limits
 
     @classmethod
-    def of(cls, X, sample_domain, random_state=0) -> "Familiar":
+    def of(cls, X: np.ndarray, sample_domain: np.ndarray, random_state: int = 0) -> "Familiar":
         """Keep a sample of the rows of each domain, and learn its limit."""
         rng = np.random.default_rng(random_state)
         codes = np.unique(sample_domain)
@@ -179,7 +194,7 @@ class Familiar:
             if not (isinstance(limit, float) and 0 < limit < np.inf):
                 raise ValueError("its limits of distance are no positive numbers")
 
-    def distance(self, X) -> np.ndarray:
+    def distance(self, X: np.ndarray) -> np.ndarray:
         """Measure the distance of each row to the nearest domain; above 1.0 it lies outside of all.
 
         Returns

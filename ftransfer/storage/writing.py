@@ -135,7 +135,7 @@ def whole(file: Place) -> Iterator[BinaryIO]:
             os.close(folder)
 
 
-def write_whole(file: Place, content: bytes | Iterator[bytes]) -> None:
+def write_whole(file: Place, content: bytes | memoryview | Iterator[bytes]) -> None:
     """Write bytes, or an iterator of them, to a file that appears whole or not at all."""
     with whole(file) as out:
         for piece in content if isinstance(content, Iterator) else [content]:
