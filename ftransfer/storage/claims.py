@@ -25,6 +25,8 @@ def refuse_bomb(file: Path) -> None:
     Raises
     ------
     FtransferError
+    ValueError
+        If it is not an array at all, for who reads it to say so.
     """
     kind = file.suffix.lower()
     if kind == ".npy":
@@ -49,7 +51,7 @@ def _check_header(file: Path, name: str, content: IO[bytes], size: int) -> None:
         shape, _, dtype = read(content)
     except Exception as error:  # numpy reads a header as Python's text, which fails in many ways
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FtransferError(f"{file}: {name} is not an array, or damaged: {reason[:200]}") from error
+        raise ValueError(f"{name} is not an array, or damaged: {reason[:200]}") from error
     claimed = prod(map(abs, shape)) * max(1, dtype.itemsize)
     if claimed > size:
         raise FtransferError(
