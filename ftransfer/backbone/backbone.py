@@ -8,6 +8,7 @@ import copy
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -101,12 +102,12 @@ class Backbone:
     def __init__(
         self,
         name: str = "resnet50",
-        weights="DEFAULT",
+        weights: str | Path = "DEFAULT",
         layers: Sequence[str] = (),
         device: str = "auto",
         tier: str = "exact",
         image_size: int | None = None,
-    ):
+    ) -> None:
         if name.startswith(TIMM):
             built = build_timm(name, str(weights), image_size)
         elif name in list_backbones():
@@ -163,7 +164,13 @@ class Backbone:
 
     @classmethod
     def from_file(
-        cls, file, *, weights="DEFAULT", layers: Sequence[str] = (), device: str = "auto", tier: str = "exact"
+        cls,
+        file: str | Path,
+        *,
+        weights: str | Path = "DEFAULT",
+        layers: Sequence[str] = (),
+        device: str = "auto",
+        tier: str = "exact",
     ) -> "Backbone":
         """Run a Python file of yours, and make a backbone of its names ``model`` and ``transforms``; see `from_module`.
 
@@ -177,7 +184,7 @@ class Backbone:
             As for `Backbone`.
         """
         backbone = cls.__new__(cls)
-        backbone._make(*run_file(file, str(weights), layers), device, tier)
+        backbone._make(*run_file(Path(file), str(weights), layers), device, tier)
         return backbone
 
     def _make(self, built: Built, layers: Sequence[str], device: str, tier: str) -> None:
@@ -304,8 +311,8 @@ class Backbone:
     @property
     def takes_shortcuts(self) -> bool:
         """Whether `pixels` are resized with less work than torchvision's preset takes."""
-        known = not isinstance(self.preset, Transforms)
-        return self.tier == "fast" and known and self.preset.interpolation in MODES
+        known = not isinstance(self.preset, Transforms) and self.preset.interpolation in MODES
+        return self.tier == "fast" and known
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Prepare one RGB image as the tier says, of `input_shape` and `input_type`."""
@@ -345,7 +352,7 @@ class Backbone:
         """
         return torch.cat(self._outputs(batch), dim=1).cpu().numpy()
 
-    def _outputs(self, batch):
+    def _outputs(self, batch: torch.Tensor) -> list[torch.Tensor]:
         with torch.inference_mode(), gpu_arithmetic(self.device, exact=True):
             outputs = self.network(batch.to(self.device, non_blocking=True))
             return [self.pool(layer, outputs[layer]) for layer in self.layers]
@@ -369,7 +376,7 @@ class Backbone:
 
 def open_backbone(
     name: str,
-    weights="DEFAULT",
+    weights: str = "DEFAULT",
     layers: Sequence[str] = (),
     device: str = "auto",
     tier: str = "exact",

@@ -1,6 +1,8 @@
 """Adapt a backbone to images without labels: batch-norm statistics re-estimated on them (AdaBN)."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,10 +20,12 @@ MAX_PASSES = 10
 class _Moments:
     """Mean and variance of each channel over all images and places, joined batch by batch in float64."""
 
-    def __init__(self):
-        self.n, self.mean, self.squares = 0, 0.0, 0.0
+    def __init__(self) -> None:
+        self.n = 0
+        self.mean: Any = 0.0
+        self.squares: Any = 0.0
 
-    def see(self, layer, inputs) -> None:
+    def see(self, layer: Any, inputs: Any) -> None:
         """Join a batch that a layer is given (Chan, Golub, LeVeque, American Statistician 37, 1983, equation 2.1)."""
         (x,) = inputs
         over = [d for d in range(x.ndim) if d != 1]
@@ -43,7 +47,7 @@ def adapt_batch_norm(
     backbone: Backbone,
     *,
     tolerance: float = 1e-3,
-    folder=None,
+    folder: str | Path | None = None,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> dict:
     """Re-estimate the batch-norm statistics of a backbone on images of one domain; labels are not used.
@@ -126,7 +130,7 @@ def adapt_batch_norm(
     }
 
 
-def _set(layer, moments: _Moments) -> float:
+def _set(layer: Any, moments: _Moments) -> float:
     """Store the moments, and return by how much they differ from what was there."""
     old_mean, old_std = layer.running_mean.double(), (layer.running_var.double() + layer.eps).sqrt()
     mean, std = moments.mean, (moments.variance + layer.eps).sqrt()

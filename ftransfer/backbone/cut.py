@@ -88,7 +88,7 @@ class Whole(nn.Module):
     default = OUTPUT
     module: Any
 
-    def __init__(self, module: nn.Module, layers: Sequence[str], name: str):
+    def __init__(self, module: nn.Module, layers: Sequence[str], name: str) -> None:
         super().__init__()
         self.module, self.layers, self.name = module, list(layers), name
         self._caught = _Caught()
@@ -142,26 +142,26 @@ class Pooled(Whole):
         return {key: value for key, value in state.items() if not any(n in prefixes(key) for n in above)}
 
 
-def _names(classifier) -> list[str]:
+def _names(classifier: str | None) -> list[str]:
     return [classifier] if isinstance(classifier, str) else list(classifier or ())
 
 
 class _Caught(threading.local):
     """What the hooks of a thread have caught; of a copy of the network nothing."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.outputs: dict[str, torch.Tensor] = {}
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict) -> Any:
         return type(self)()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return type(self), ()
 
 
 class _Hook:
-    def __init__(self, caught: _Caught, layer: str):
+    def __init__(self, caught: _Caught, layer: str) -> None:
         self.caught, self.layer = caught, layer
 
-    def __call__(self, module, inputs, output) -> None:
+    def __call__(self, module: Any, inputs: Any, output: Any) -> None:
         self.caught.outputs[self.layer] = output

@@ -2,11 +2,13 @@
 
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 import torch
 from torchvision.transforms import functional as F
 
@@ -36,7 +38,13 @@ class Pixels:
     unreadable : list of (path, reason)
     """
 
-    def __init__(self, table, backbone, folder, progress=lambda n: None):
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        backbone: Any,
+        folder: Any,
+        progress: Callable[[int], None] = lambda n: None,
+    ) -> None:
         self.backbone = backbone
         self._is_ready = backbone.input_type is np.float32  # normalised already
         shape = backbone.input_shape
@@ -54,7 +62,7 @@ class Pixels:
                     )
                 progress(1)
 
-    def _read(self, row, root, path):
+    def _read(self, row: int, root: str, path: str) -> str | None:
         try:
             with decoded(read_bytes(root, path)) as image:
                 pixels = self.backbone.pixels(image)
@@ -66,7 +74,7 @@ class Pixels:
         return None
 
     def batch(
-        self, rows, change: Callable[[torch.Tensor], torch.Tensor] = lambda images: images
+        self, rows: np.ndarray, change: Callable[[torch.Tensor], torch.Tensor] = lambda images: images
     ) -> torch.Tensor:
         """Normalise some images, after `change` has augmented them, RGB in [0, 1]: float32 (n, 3, side, side)."""
         if self._is_ready:
@@ -81,7 +89,7 @@ def batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return np.array_split(rows, math.ceil(len(rows) / size)) if len(rows) else []
 
 
-def on_disk(shape, dtype, folder) -> torch.Tensor:
+def on_disk(shape: Sequence[int], dtype: torch.dtype, folder: Any) -> torch.Tensor:
     """Make a tensor in a file without a name: the system keeps it in memory while there is room."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:

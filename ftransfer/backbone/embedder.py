@@ -1,7 +1,9 @@
 """The whole way from pixels to embeddings as one network, and how two of them are compared."""
 
 import copy
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ class Embedder(nn.Module):
         What stands for the backbone's network, in any floating type.
     """
 
-    def __init__(self, backbone, network: nn.Module | None = None):
+    def __init__(self, backbone: Any, network: nn.Module | None = None) -> None:
         super().__init__()
         self.network = backbone.network if network is None else network
         self.pool = backbone.pool
@@ -40,7 +42,7 @@ class Embedder(nn.Module):
         x = pixels
         if self.normalises:
             x = pixels.permute(0, 3, 1, 2).to(torch.float32) / 255  # in memory the channels stay last
-            x = (x - self.mean) / self.std
+            x = (x - cast(torch.Tensor, self.mean)) / cast(torch.Tensor, self.std)
         outputs = self.network(x.to(self.dtype, memory_format=self.layout))
         return torch.cat([self.pool(layer, output.float()) for layer, output in outputs.items()], dim=1)
 
@@ -81,7 +83,7 @@ def relative_difference(rows: np.ndarray, expected: np.ndarray) -> float:
 
 
 @contextmanager
-def one_torch_thread():
+def one_torch_thread() -> Iterator[None]:
     """Let torch compute on one thread meanwhile."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -6,8 +6,9 @@ gives the same pixels in every run, but for a grey level now and then: a GPU may
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ def resize_and_crop_quickly(
 class Undecodable(Exception):
     """Files that the GPU could not decode; `rows` are their places in the batch."""
 
-    def __init__(self, rows: Sequence[int]):
+    def __init__(self, rows: Sequence[int]) -> None:
         super().__init__(f"{len(rows)} files could not be decoded")
         self.rows = list(rows)
 
@@ -111,7 +112,7 @@ class GpuDecoder:
         raises a RuntimeError for what it cannot decode. Default: torchcodec's.
     """
 
-    def __init__(self, device: torch.device, preset, decode=None):
+    def __init__(self, device: torch.device, preset: Any, decode: Callable[..., Any] | None = None) -> None:
         self.device, self._decode = device, decode or self._by_torchcodec
         self.mode = MODES[preset.interpolation]
         self.size, self.crop = resized_to(preset), preset.crop_size[0]
@@ -128,7 +129,8 @@ class GpuDecoder:
         """
         failed = []
         for rows in _within(GPU_PIXELS, files):
-            shapes, images = {}, self._decode_some([files[row].content for row in rows])
+            shapes: dict[torch.Size, list[tuple[int, torch.Tensor]]] = {}
+            images = self._decode_some([files[row].content for row in rows])
             for row, image in zip(rows, images, strict=True):
                 if image is None:
                     failed.append(row)
@@ -144,7 +146,7 @@ class GpuDecoder:
     def _decode_some(self, files: list[np.ndarray]) -> list[torch.Tensor | None]:
         """Decode files; if there is one among them that cannot be, each by itself."""
         try:
-            return self._decode([torch.from_numpy(file) for file in files])
+            return list(self._decode([torch.from_numpy(file) for file in files]))
         except RuntimeError:
             if len(files) == 1:
                 return [None]
@@ -190,7 +192,8 @@ def torchcodec_version() -> str | None:
 
 def _within(most: int, files: dict[int, Encoded]) -> Iterator[list[int]]:
     """Cut files into runs of so many pixels at most, one file at least."""
-    rows, pixels = [], 0
+    rows: list[int] = []
+    pixels = 0
     for row, file in files.items():
         if rows and pixels + file.pixels > most:
             yield rows

@@ -7,10 +7,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,13 +54,13 @@ class Gpu:
     lanes = 2  # one batch travels while another is computed
     lanes_decoding = 4  # and others are decoded; 8 gave an H200 8 % more, a second later
 
-    def __init__(self, device: torch.device, cuda=torch.cuda):
+    def __init__(self, device: torch.device, cuda: Any = torch.cuda) -> None:
         self.device, self.cuda = device, cuda
         self._local = threading.local()
         self._computing = cuda.Stream(device)
         cuda.synchronize(device)  # the streams do not wait for the one that copied the weights
 
-    def pinned(self, shape, dtype=torch.uint8) -> torch.Tensor:
+    def pinned(self, shape: Sequence[int], dtype: torch.dtype = torch.uint8) -> torch.Tensor:
         """Make room in memory that the GPU reaches by itself, filled with zeros."""
         with self.cuda.device(self.device):  # else the first GPU, too, gives of its memory
             return torch.zeros(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
@@ -91,13 +92,13 @@ class Gpu:
         ready.synchronize()
         return rows.numpy().copy()
 
-    def _uploading(self):
+    def _uploading(self) -> Any:
         if not hasattr(self._local, "stream"):
             # decoding is many small pieces of work: each goes first, else it waits for a layer of the network
             self._local.stream = self.cuda.Stream(self.device, priority=-1)
         return self._local.stream
 
-    def _launch(self, network, batch: torch.Tensor, arrived):
+    def _launch(self, network: Any, batch: torch.Tensor, arrived: Any) -> Any:
         """Queue a batch, and return at once: pinned memory for its features, and the event when they are there."""
         with torch.inference_mode(), self.cuda.stream(self._computing):
             self._computing.wait_event(arrived)
@@ -156,7 +157,7 @@ class Gpu:
         free, _ = self.cuda.mem_get_info(self.device)
         self.cuda.reset_peak_memory_stats(self.device)
         before = self.cuda.memory_reserved(self.device)
-        seconds = []
+        seconds: list[float] = []
         while len(seconds) < 3 or sum(seconds) < MEASURED:  # the first warms up
             begun = time.perf_counter()
             self.run(network, pixels)
@@ -230,7 +231,7 @@ def grow_batch(measure: Callable[[int], tuple[float, float]], images: int = BATC
         images = size  # no larger one fits
     while size < images and 2 * size <= BATCH_MAX and 2 * share <= MEMORY_SHARE:
         faster, share = unless_full(measure, 2 * size)
-        if faster is None or faster > (1 - GAIN) * seconds:
+        if faster is None or seconds is None or faster > (1 - GAIN) * seconds:
             break
         size, seconds = 2 * size, faster
     return size
@@ -262,7 +263,7 @@ class Pieces:
         Lets go of what else keeps memory.
     """
 
-    def __init__(self, at_once: int, when_full: Callable[[], None]):
+    def __init__(self, at_once: int, when_full: Callable[[], None]) -> None:
         self.at_once, self.when_full = at_once, when_full
 
     def run(
@@ -302,7 +303,7 @@ def _between(files: dict, start: int, end: int) -> dict:
 
 
 @contextmanager
-def gpu_arithmetic(device: torch.device, exact: bool):
+def gpu_arithmetic(device: torch.device, exact: bool) -> Iterator[None]:
     """In the exact tier keep float32 as it is on a GPU: by default cuDNN rounds to TF32's 10 bits.
 
     In both, cuDNN chooses its algorithms by rule. By trial, it took some 3 s for ResNet-50 on an H200 and gained at
@@ -312,7 +313,7 @@ def gpu_arithmetic(device: torch.device, exact: bool):
         yield
         return
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    wanted = [
+    wanted: list[tuple[Any, str, Any]] = [
         (cudnn, "benchmark", False),
         (cudnn, "deterministic", exact),
         (matmul, "allow_fp16_reduced_precision_reduction", False),  # pixels are resized by products
@@ -320,7 +321,8 @@ def gpu_arithmetic(device: torch.device, exact: bool):
     if exact and hasattr(
         matmul, "fp32_precision"
     ):  # since torch 2.9; mixing it with the older names raises errors
-        operations = [op for op in (cudnn.conv, cudnn.rnn, matmul) if hasattr(op, "fp32_precision")]
+        kinds = (getattr(cudnn, "conv", None), getattr(cudnn, "rnn", None), matmul)
+        operations = [op for op in kinds if hasattr(op, "fp32_precision")]
         wanted += [(op, "fp32_precision", "ieee") for op in operations]
     elif exact:
         wanted += [(cudnn, "allow_tf32", False), (matmul, "allow_tf32", False)]

@@ -1,6 +1,7 @@
 """Find the weights of a network in a state dict as other programs write it: wrapped, renamed, of one channel."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ BETTER = ("ema", "teacher", "encoder_q", "base_encoder", "model", "net", "backbo
 WORSE = ("encoder_k", "momentum_encoder", "student", "predictor", "discriminator")
 
 
-def unwrap(content) -> tuple[dict, str]:
+def unwrap(content: Any) -> tuple[dict, str]:
     """Return the state dict in what a file holds, and where it was.
 
     Parameters

@@ -3,6 +3,7 @@
 import warnings
 from contextlib import nullcontext
 from queue import SimpleQueue
+from typing import Any
 
 import joblib
 import numpy as np
@@ -12,7 +13,7 @@ from ftransfer.backbone.embedder import Embedder, one_torch_thread, relative_dif
 from ftransfer.errors import FtransferError
 
 
-def import_openvino():
+def import_openvino() -> Any:
     try:
         import openvino
     except ImportError:
@@ -32,7 +33,7 @@ class OpenVINORuntime:
         If the network cannot be converted.
     """
 
-    def __init__(self, backbone, batch_size: int):
+    def __init__(self, backbone: Any, batch_size: int) -> None:
         self.batch_size, self.image_shape, self.image_type = (
             batch_size,
             backbone.input_shape,
@@ -45,11 +46,11 @@ class OpenVINORuntime:
         with one_torch_thread():
             model = convert(self.embedder, self.buffer()[:1], backbone.name)
             compiled = self._compile(model, precision, backbone.name)
-        self._requests = SimpleQueue()
+        self._requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.lanes):
             self._requests.put(compiled.create_infer_request())
 
-    def _compile(self, model, precision: str, name: str):
+    def _compile(self, model: Any, precision: str, name: str) -> Any:
         import openvino
 
         try:
@@ -87,12 +88,12 @@ class OpenVINORuntime:
             expected = self.embedder(torch.from_numpy(pixels[:2])).numpy()
         return relative_difference(self(pixels)[:2], expected)
 
-    def precisely(self):
+    def precisely(self) -> Any:
         """Set nothing: all is set in the compiled network."""
         return nullcontext()
 
 
-def convert(embedder: Embedder, example: np.ndarray, name: str):
+def convert(embedder: Embedder, example: np.ndarray, name: str) -> Any:
     """Hand a network over to OpenVINO; FtransferError where it cannot take it."""
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -115,7 +116,7 @@ def _no_conversion(name: str, error: Exception) -> FtransferError:
     return FtransferError(f"OpenVINO cannot convert {name}: {reason[:200]}; use --tier exact")
 
 
-def conversion_fault(backbone) -> str:
+def conversion_fault(backbone: Any) -> str:
     """Say why OpenVINO cannot take a network; empty if it can."""
     try:
         with one_torch_thread():

@@ -32,8 +32,8 @@ def build_module(module: nn.Module, transforms: Callable, name: str | None, orig
     foreign = kind.__module__ in ("__main__", "<run_path>", *_SCRIPTS)
     known = kind.__qualname__ if foreign else f"{kind.__module__}.{kind.__qualname__}"
     preset = find_preset(transforms)
-    about = {"fingerprint": {"class": known}, "has_probe": True}
-    return Built(PREFIX + name, module.eval(), preset, origin, cut_module, **about)
+    said = {"class": known}
+    return Built(PREFIX + name, module.eval(), preset, origin, cut_module, fingerprint=said, has_probe=True)
 
 
 def cut_module(module: nn.Module, layers: Sequence[str], name: str) -> tuple[nn.Module, list[str], str]:
@@ -52,7 +52,7 @@ def copied(module: nn.Module) -> nn.Module:
         ) from error
 
 
-def run_file(file, weights: str = "DEFAULT", layers: Sequence[str] = ()) -> tuple[Built, list[str]]:
+def run_file(file: Path, weights: str = "DEFAULT", layers: Sequence[str] = ()) -> tuple[Built, list[str]]:
     """Run a user's file and make a backbone of its names ``model``, ``transforms`` and, if it has them, others.
 
     The user has to have named the file: a feature set, a model or a checkpoint that names one is no reason to run it.
@@ -116,7 +116,8 @@ def _run(file: Path) -> dict:
 
 
 def _lines(error: Exception, file: Path) -> list[int]:
-    found, trace = [], error.__traceback__
+    found: list[int] = []
+    trace = error.__traceback__
     while trace:
         if trace.tb_frame.f_code.co_filename == str(file):
             found.insert(0, trace.tb_lineno)

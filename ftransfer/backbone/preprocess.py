@@ -3,7 +3,7 @@
 import pickle
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cloudpickle
 import numpy as np
@@ -34,7 +34,7 @@ class Transforms:
         What is expected of each image. Default: what it gives of the first.
     """
 
-    def __init__(self, function: Callable, shape: tuple[int, ...] | None = None):
+    def __init__(self, function: Callable, shape: tuple[int, ...] | None = None) -> None:
         self.function, self._expected = function, shape
         self.shape: tuple[int, ...] = shape or tuple(self(made_picture()).shape)
         self._expected = self.shape
@@ -59,7 +59,7 @@ class Transforms:
         """Prepare one RGB image: float32 (channels, height, width)."""
         return self(image).numpy()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         # by value: what a script defines is found in no module of another process
         return _unpacked, (cloudpickle.dumps(self.function), self.shape)
 
@@ -118,7 +118,7 @@ def find_preset(transforms: Callable) -> Preset:
     return preset
 
 
-def _known_preset(transforms) -> ImageClassification | None:
+def _known_preset(transforms: Any) -> ImageClassification | None:
     steps = getattr(transforms, "transforms", None)
     named = {type(step).__name__: step for step in steps or ()}
     if not steps or len(named) < len(steps) or "Resize" not in named or not named.keys() <= STEPS:
@@ -142,7 +142,7 @@ def _known_preset(transforms) -> ImageClassification | None:
     return preset
 
 
-def _sides(size) -> tuple[int, ...]:
+def _sides(size: Any) -> tuple[int, ...]:
     return (size,) if isinstance(size, int) else tuple(size)
 
 
@@ -186,7 +186,7 @@ def describe_preset(preset: Preset) -> dict:
     }
 
 
-def describe_code(code) -> str:
+def describe_code(code: Any) -> str:
     """Name an object by what it says of itself, without its module and place in memory, which differ by process."""
     text = re.sub(r"<(?:[\w.<>]+\.)?(\w+) object at 0x[0-9a-f]+>", r"<\1>", repr(code))
     return " ".join(re.sub(r" at 0x[0-9a-f]+", "", text).split())

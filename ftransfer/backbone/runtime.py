@@ -9,9 +9,11 @@ shape, and a row does not depend on what else is in its batch, on the lane or on
 import copy
 import math
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from typing import Any, cast
 
 import joblib
 import numpy as np
@@ -61,7 +63,7 @@ def fast_arithmetic(device: torch.device, openvino: bool = True) -> tuple[str, s
     return "torch", "bfloat16" if native else "float32"
 
 
-def make_runtime(backbone, images: int, batch_size: int | str = "auto") -> "Runtime":
+def make_runtime(backbone: Any, images: int, batch_size: int | str = "auto") -> "Runtime":
     """Choose what computes, on the CPU by the request alone.
 
     Device and tier of the backbone, what is installed and the number of images asked for decide there, never a
@@ -84,7 +86,7 @@ def make_runtime(backbone, images: int, batch_size: int | str = "auto") -> "Runt
         If OpenVINO, with which the fast tier would compute, cannot convert the network.
     """
     if backbone.device.type == "cpu":
-        if batch_size == "auto":
+        if isinstance(batch_size, str):
             batch_size = max(1, min(64, 3 * CPU_BATCH_PIXELS // math.prod(backbone.input_shape)))
         runtime = backbone.fingerprint.get("runtime")
         if runtime == "openvino":
@@ -102,7 +104,7 @@ def make_runtime(backbone, images: int, batch_size: int | str = "auto") -> "Runt
     return TorchRuntime(backbone, batch_size, images)
 
 
-def conversion_pays(backbone, images: int) -> bool:
+def conversion_pays(backbone: Any, images: int) -> bool:
     """Whether OpenVINO gains in processor time what converting the network for the exact tier takes.
 
     Converting takes a while for any network and a while for each operation of it; each image then gains the more,
@@ -113,7 +115,7 @@ def conversion_pays(backbone, images: int) -> bool:
     )
 
 
-def giga_operations(backbone) -> float:
+def giga_operations(backbone: Any) -> float:
     """Count what an image costs: billions of operations, a multiplication with its addition being two."""
     pixels = torch.from_numpy(np.zeros((1, *backbone.input_shape), backbone.input_type))
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
@@ -147,7 +149,7 @@ class TorchRuntime:
         What computes, for people.
     """
 
-    def __init__(self, backbone, batch_size: int | str, images: int = 1, gpu: Gpu | None = None):
+    def __init__(self, backbone: Any, batch_size: int | str, images: int = 1, gpu: Gpu | None = None) -> None:
         self.device, self.image_shape, self.image_type = (
             backbone.device,
             backbone.input_shape,
@@ -155,7 +157,8 @@ class TorchRuntime:
         )
         self.exact = backbone.tier == "exact"
         dtype = getattr(torch, backbone.fingerprint["dtype"])
-        self.embedder = self._network = Embedder(backbone, fold_batch_norm(backbone.network).to(dtype))
+        self.embedder = Embedder(backbone, fold_batch_norm(backbone.network).to(dtype))
+        self._network: Any = self.embedder  # or what was compiled or recorded of it
         self.gpu = Gpu(self.device) if gpu is None and self.device.type == "cuda" else gpu
         # float32 without TF32 takes 16 % longer (resnet50) and 9 % (resnet18) with the channels last on an H200
         first = self.gpu and dtype == torch.float32
@@ -164,9 +167,9 @@ class TorchRuntime:
         self.lanes = joblib.cpu_count() if self.device.type == "cpu" else 1
         if self.gpu:
             self.lanes = self.gpu.lanes_decoding if self.decoder else self.gpu.lanes
-        self.record = {"runtime": f"torch {torch.__version__}", "device": str(self.device)}
+        self.record: dict[str, Any] = {"runtime": f"torch {torch.__version__}", "device": str(self.device)}
         with self.precisely():
-            if batch_size == "auto":
+            if isinstance(batch_size, str):
                 batch_size = OTHER_BATCH
                 if self.gpu:
                     batch_size = self.gpu.grow_batch(self.embedder, self._image, images)
@@ -180,7 +183,7 @@ class TorchRuntime:
                 self._network = self.gpu.record(self.embedder, self._shape, self._image.dtype)
 
     def _compiling_pays(self, images: int) -> bool:
-        measure = partial(self.gpu.measure, self.embedder, self._image)
+        measure = partial(cast(Gpu, self.gpu).measure, self.embedder, self._image)
         seconds, _ = unless_full(measure, self.batch_size)
         return seconds is not None and compiling_pays(images, seconds)
 
@@ -222,11 +225,12 @@ class TorchRuntime:
     def _forward(self, pixels: np.ndarray, files: dict[int, Encoded]) -> np.ndarray:
         network = self._network if len(pixels) == self.batch_size else self.embedder  # compiled for one shape
         if self.gpu:
-            return self.gpu.run(network, pixels, files and partial(self.decoder, files))
+            decode = partial(self.decoder, files) if files and self.decoder else None
+            return self.gpu.run(network, pixels, decode)
         with torch.inference_mode():
             return network(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
 
-    def precisely(self):
+    def precisely(self) -> Any:
         """Set what is set for the whole process."""
         return gpu_arithmetic(self.device, self.exact)
 
@@ -234,7 +238,7 @@ class TorchRuntime:
 Runtime = TorchRuntime | OpenVINORuntime
 
 
-def computes_in_bfloat16(backbone) -> bool:
+def computes_in_bfloat16(backbone: Any) -> bool:
     """Whether PyTorch can compute a network in bfloat16: one of a user may make float32 of its own."""
     network = copy.deepcopy(backbone.network).to(torch.bfloat16)
     pixels = torch.from_numpy(np.zeros((1, *backbone.input_shape), backbone.input_type)).to(backbone.device)
@@ -246,14 +250,14 @@ def computes_in_bfloat16(backbone) -> bool:
 
 
 @contextmanager
-def lanes(runtime):
+def lanes(runtime: Any) -> Iterator[Any]:
     """Open the threads that call `runtime`."""
     with runtime.precisely(), one_torch_thread_each(runtime.lanes, "lane") as pool:
         yield pool
 
 
 @contextmanager
-def one_torch_thread_each(workers: int, name: str):
+def one_torch_thread_each(workers: int, name: str) -> Iterator[ThreadPoolExecutor]:
     """Open threads in which torch computes on one thread; what they have not begun in the end is not done."""
     with one_torch_thread():
         pool = ThreadPoolExecutor(workers, name, torch.set_num_threads, (1,))

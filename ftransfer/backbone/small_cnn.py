@@ -3,6 +3,8 @@
 Its weights lie in ``data/small_cnn.safetensors``; ``data/README.md`` says what they were trained on.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -20,7 +22,7 @@ class ResidualBlock(nn.Module):
         Number of maps that come in and go out.
     """
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
@@ -58,7 +60,7 @@ class SmallCNN(nn.Module):
         Gives scores of shape (n, num_classes).
     """
 
-    def __init__(self, num_classes: int = 226):
+    def __init__(self, num_classes: int = 226) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 24, 3, padding=1, bias=False), nn.BatchNorm2d(24), nn.ReLU())
         self.block1 = ResidualBlock(24, 48)
@@ -83,7 +85,7 @@ class SmallCNN(nn.Module):
         return self.fc(torch.flatten(self.avgpool(x), 1))
 
 
-def small_cnn(weights: dict[str, torch.Tensor] | None = None, **kwargs) -> SmallCNN:
+def small_cnn(weights: dict[str, torch.Tensor] | None = None, **kwargs: Any) -> SmallCNN:
     """Build a `SmallCNN`, as torchvision's builders do.
 
     Parameters

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.parse import urlparse
 
@@ -81,7 +81,7 @@ def build(name: str, weights: str, image_size: int | None = None) -> Built:
         preset = models.get_model_weights(name).DEFAULT.transforms()
         make = _torchvision_maker(name)
 
-    def built(model, preset, origin, state=None):
+    def built(model: Any, preset: Any, origin: str, state: dict | None = None) -> Built:
         preset = preset if image_size is None else with_image_size(preset, image_size)
         return Built(name, model.eval(), preset, origin, cut_graph, state)
 

@@ -43,7 +43,7 @@ class Run:
         self.use, self.answers, self.device = use, torch.from_numpy(answers), network.device
         self.folder, self.unfinished = out.parent, out.with_name(out.name + ".unfinished")
         self.rows = {name: np.flatnonzero(use == name) for name in ("train", "validation", "test")}
-        digest = hashlib.sha256(pixels.values.numpy())
+        digest = hashlib.sha256(cast(Any, pixels.values.numpy()))
         digest.update(answers.tobytes() + "/".join(use).encode())
         self.digest = digest.hexdigest()
         self.stages = network.stages()
