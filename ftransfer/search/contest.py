@@ -1,6 +1,7 @@
 """What is raced: the task as fits may see it, the recipes that can be fitted on it, and the score."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -96,16 +97,13 @@ class Contest:
     def judge(self, task: Task) -> PipelineJudge:
         """Make the judge of a part of the task; it holds all that a candidate is fitted on, and no answer.
 
-        What learns from one source of several is compared with the panel of all of them.
+        What learns from one source of several, or from a share of the rows, is compared with the panel of all.
         """
-        same_target = len(task.X_target) == len(self.task.X_target)
-        return Judge(
-            task.X,
-            task.y,
-            task.sample_domain,
-            groups=task.groups,
-            panel=self._judge.panel if same_target else None,
-        )
+        panel = self._judge.panel
+        if len(task.X_target) < len(self.task.X_target):
+            at = {row.tobytes(): i for i, row in enumerate(self.task.X_target)}
+            panel = replace(panel, labels=panel.labels[:, [at[row.tobytes()] for row in task.X_target]])
+        return Judge(task.X, task.y, task.sample_domain, groups=task.groups, panel=panel)
 
     @cached_property
     def _judge(self) -> Judge:
