@@ -29,17 +29,12 @@ from ftransfer.backbone.preprocess import (
     resized_to,
 )
 from ftransfer.backbone.runtime import computes_in_bfloat16, fast_arithmetic
-from ftransfer.backbone.timm_models import PREFIX as TIMM
-from ftransfer.backbone.timm_models import build_timm
+from ftransfer.backbone.timm_models import PREFIX, build_timm
 from ftransfer.backbone.weights import Built, build, check_answers, hash_weights, load_into, weights_of
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.images.pixels import resize_and_crop_image
 from ftransfer.images.readers import Preparation
 
-PHOTO_HINT = (
-    "small_cnn is a demo default for small glyphs and never saw a photograph; for photographs use ImageNet "
-    "weights: --backbone resnet50 --weights DEFAULT"
-)
 TIERS = ("exact", "fast")
 
 
@@ -108,7 +103,7 @@ class Backbone:
         tier: str = "exact",
         image_size: int | None = None,
     ) -> None:
-        if name.startswith(TIMM):
+        if name.startswith(PREFIX):
             built = build_timm(name, str(weights), image_size)
         elif name in list_backbones():
             built = build(name, str(weights), image_size)
@@ -229,9 +224,8 @@ class Backbone:
         except Exception as error:  # whatever a network raises of images that it was not made for
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             what = f"{shape[0]} x {shape[1]} pixels" if image_type == np.uint8 else f"shape {shape}"
-            raise FtransferError(
-                f"{self.name} does not compute images of {what}: {type(error).__name__}: {reason[:200]}"
-            ) from error
+            fault = f"{type(error).__name__}: {reason[:200]}"
+            raise FtransferError(f"{self.name} does not compute images of {what}: {fault}") from error
         if on_picture and not all(torch.isfinite(output).all() for output in outputs):
             raise FtransferError(f"{self.name} gives numbers that are not finite for a plain picture")
         return outputs
@@ -273,10 +267,9 @@ class Backbone:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of an image on its way to the network: (side, side, 3) of a preset, else what the transforms give."""
-        preset = self.preset
-        return (
-            preset.shape if isinstance(preset, Transforms) else (preset.crop_size[0], preset.crop_size[0], 3)
-        )
+        if isinstance(self.preset, Transforms):
+            return self.preset.shape
+        return *self.preset.crop_size, *self.preset.crop_size, 3
 
     @property
     def input_type(self) -> type:
@@ -403,5 +396,5 @@ def _unknown_backbone(name: str) -> FtransferError:
             f"{name} is a file: Backbone.from_file({name!r}) runs it, or ftransfer --backbone {name}"
         )
     if name.startswith("timm/"):
-        return FtransferError(f"no backbone '{name}'; did you mean '{TIMM}{name[5:]}'?")
+        return FtransferError(f"no backbone '{name}'; did you mean '{PREFIX}{name[5:]}'?")
     return unknown("backbone", name, list_backbones(), plural="timm:NAME, FILE.py, and other backbones")

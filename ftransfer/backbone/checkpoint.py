@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,9 +14,6 @@ from ftransfer.backbone.tensors import read_tensors, refuse_hollow
 from ftransfer.errors import FtransferError
 from ftransfer.storage.places import local
 from ftransfer.storage.writing import write_whole, writing
-
-if TYPE_CHECKING:
-    from ftransfer.backbone.backbone import Backbone
 
 
 def read_checkpoint(file: Path) -> dict[str, torch.Tensor]:
@@ -53,7 +50,7 @@ def checkpoint(backbone: str, state: dict[str, torch.Tensor], **about: object) -
     return save(state, metadata={"ftransfer": json.dumps(about)})
 
 
-def save_backbone(backbone: "Backbone", out: str | Path, **about: object) -> None:
+def save_backbone(backbone: Any, out: str | Path, **about: object) -> None:
     """Write the weights of a backbone as a checkpoint that `Backbone` takes, whole or not at all.
 
     Parameters

@@ -5,6 +5,11 @@ from typing import Any
 
 import torch
 
+PHOTO_HINT = (
+    "small_cnn is a demo default for small glyphs and never saw a photograph; for photographs use ImageNet "
+    "weights: --backbone resnet50 --weights DEFAULT"
+)
+
 CONTAINERS = (
     "state_dict",
     "model_state_dict",

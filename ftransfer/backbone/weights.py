@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlparse
 
@@ -25,9 +25,6 @@ from ftransfer.backbone.tensors import value_fault
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.shipped import shipped_folder
 from ftransfer.storage.reading import refuse_irregular
-
-if TYPE_CHECKING:
-    from ftransfer.backbone.backbone import Backbone
 
 SAME = 1e-4  # of the length of features: what hardly differs
 
@@ -176,7 +173,7 @@ def load_into(network: nn.Module, model: nn.Module, state: dict, name: str, orig
     return notes
 
 
-def check_answers(backbone: "Backbone") -> list[str]:
+def check_answers(backbone: Any) -> list[str]:
     """See that a network with the weights of a file tells a picture from a black one.
 
     Returns

@@ -44,7 +44,8 @@ def backbones(patterns_or_features: tuple[str, ...], rank: bool, source: str | N
 def _list(patterns: tuple[str, ...]) -> str:
     from torchvision.models import get_model_weights
 
-    from ftransfer.backbone.backbone import PHOTO_HINT, list_backbones
+    from ftransfer.backbone.backbone import list_backbones
+    from ftransfer.backbone.names import PHOTO_HINT
     from ftransfer.backbone.timm_models import PREFIX, list_timm
 
     lines = []

@@ -193,7 +193,7 @@ def refuse_where_none_was_read(did: Any) -> None:
 
 def say_notes(network: Any, table: Any) -> None:
     """Say what was done to the weights of a file, and that small_cnn never saw a photograph."""
-    from ftransfer.backbone.backbone import PHOTO_HINT
+    from ftransfer.backbone.names import PHOTO_HINT
     from ftransfer.images.read import looks_like_photographs
 
     for note in network.notes:

@@ -25,6 +25,7 @@ TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
 KINDS = (".npy", ".npz", ".parquet", *TEXT_TABLES)
 Columns = dict[str, str | None]  # where label, domain, path ... are under another name
 BLOCK = 2**24  # bytes of a text table that are taken apart at a time
+UNREADABLE = (ValueError, OSError, KeyError, TypeError, EOFError, MemoryError, SystemError, BadZipFile)
 
 
 @dataclass
@@ -99,16 +100,7 @@ def read_features(
         content, roles = read(file, columns, ignore)
     except FtransferError:
         raise
-    except (
-        ValueError,
-        OSError,
-        KeyError,
-        TypeError,
-        EOFError,
-        MemoryError,
-        SystemError,
-        BadZipFile,
-    ) as error:
+    except UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if reason.startswith("Object arrays"):
             reason = (
@@ -394,8 +386,8 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(is_list(kind) for is_list in lists) and _is_number(kind.value_type)
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return lists and _is_number(kind.value_type)
 
 
 def _float32(X: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +14,6 @@ import pyarrow.compute as pc
 from ftransfer.errors import FtransferError
 from ftransfer.features.parts import Damaged, check_part, pack_hashes
 from ftransfer.storage.places import Place
-
-if TYPE_CHECKING:
-    from ftransfer.features.feature_set import FeatureSet
 
 
 @dataclass
@@ -50,7 +47,7 @@ class Verified:
         return "\n".join(lines)
 
 
-def verify(features: "FeatureSet", every_byte: bool = True) -> Verified:
+def verify(features: Any, every_byte: bool = True) -> Verified:
     """Read the parts and the manifest of a `FeatureSet`, and say what is wrong."""
     found, keys = Verified(), [pa.array([], pa.binary(32))]
     mapped = {file: part for file, *part in features.parts()}
@@ -80,7 +77,7 @@ def verify(features: "FeatureSet", every_byte: bool = True) -> Verified:
     return found
 
 
-def check_parts(features: "FeatureSet", every_byte: bool = True) -> Iterator[tuple[Place, str | None, bool]]:
+def check_parts(features: Any, every_byte: bool = True) -> Iterator[tuple[Place, str | None, bool]]:
     """Read all parts; yield each file, why it is damaged (or None), and whether its bytes can be checked.
 
     Without `every_byte`, of parts in a store only what says which rows they hold is asked for.
@@ -103,7 +100,7 @@ def check_parts(features: "FeatureSet", every_byte: bool = True) -> Iterator[tup
         yield from pool.map(check, features.part_files())
 
 
-def heal(features: "FeatureSet") -> list[str]:
+def heal(features: Any) -> list[str]:
     """Set aside what is damaged, as NAME.damaged, so that it is made again; say what and why."""
     damaged = {f"parts/{file.name}": reason for file, reason, _ in check_parts(features, False) if reason}
     try:
