@@ -110,7 +110,7 @@ def _open_url(url: str) -> "Remote":
             f"{clean(url)} goes through {protocol.split('::')[0]}; give the URL of the store itself, "
             f"{clean(url.rsplit('::', 1)[1])}: what is read of a store is kept on this machine anyway"
         )
-    if not rest.strip("/"):
+    if "::" in rest or not rest.strip("/"):
         raise FtransferError(f"{clean(url)} is no place of a store; give one URL such as s3://bucket/photos")
     if find_spec("fsspec") is None:
         raise FtransferError(f'{protocol}:// needs the extra [remote]: pip install "ftransfer[remote]"')
