@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ftransfer.cli import complete, one_line, options, say_warning
+from ftransfer.cli.interrupt import wait_for_workers
 from ftransfer.cli.progress import progress_bar
 from ftransfer.cli.text import say, visible
 from ftransfer.errors import FtransferError
@@ -162,6 +163,7 @@ def extract(
 
         extract_features = partial(extract_adapted, domains=adapt_bn)
     if cluster:
+        wait_for_workers()
         extract_features = partial(extract_on_cluster, cluster=cluster, device=device, warn=say_warning)
     elif len(devices) > 1:
         extract_features = partial(extract_features, devices=devices)

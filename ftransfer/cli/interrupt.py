@@ -9,6 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 PATIENCE = 4.0  # seconds from Ctrl-C in which what was finished is written
+CLUSTER_PATIENCE = 30.0  # the same, where it has to come from the workers of a cluster
+_patience = [PATIENCE]
+
+
+def wait_for_workers() -> None:
+    """Give what the workers of a cluster have finished more time after Ctrl-C to arrive."""
+    _patience[0] = CLUSTER_PATIENCE
 
 
 @contextmanager
@@ -34,7 +41,7 @@ def leaving_on_interrupt() -> Iterator[None]:
         ):  # written in the signal itself, even while Python waits for C
             pass
         told.set()
-        ours.settimeout(PATIENCE)
+        ours.settimeout(_patience[0])
         with suppress(TimeoutError):
             while signal.SIGINT not in ours.recv(64):
                 pass
