@@ -87,13 +87,14 @@ class Newcomer:
             "TORCH_HOME": str(home / "torch"),
             "PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}",
         }
-        with self._alone():
+        with self.alone():
             if not (home / "printed").is_dir():
                 self._furnish(home)
                 (home / "printed").mkdir()
 
     @contextmanager
-    def _alone(self):
+    def alone(self):
+        """Keep other processes of tests out of the folder meanwhile."""
         self.home.mkdir(exist_ok=True)
         with locked(self.home):
             yield
@@ -130,7 +131,7 @@ class Newcomer:
     def run(self, command):
         """Run a command line, the same one once only; return what it prints."""
         printed = self.home / "printed" / f"{sha256(command.encode()).hexdigest()}.txt"
-        with self._alone():
+        with self.alone():
             if not printed.is_file():
                 printed.write_text(self._run("bash", "-c", command), "utf-8")
         return printed.read_text("utf-8")
