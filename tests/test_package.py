@@ -4,13 +4,16 @@ import ast
 import configparser
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
 import subprocess
 import sys
+from numbers import Real
 
 import pytest
 from conftest import ROOT
+from sklearn.utils._param_validation import Interval, StrOptions
 
 import ftransfer
 
@@ -232,3 +235,17 @@ def test_setup_cfg_lists_every_package():
         "ftransfer.data",
         *folders,
     }
+
+
+@pytest.mark.parametrize("name", [n for n in ftransfer.__all__ if hasattr(getattr(ftransfer, n), "fit")])
+def test_the_types_of_an_estimators_parameters_allow_what_its_constraints_do(name):
+    kind = getattr(ftransfer, name)
+    given = inspect.signature(kind.__init__).parameters
+    for parameter, allowed in getattr(kind, "_parameter_constraints", {}).items():
+        if parameter not in given or not isinstance(allowed, list):
+            continue
+        annotation = str(given[parameter].annotation)
+        wanted = {"None"} if None in allowed else set()
+        wanted |= {"str" for each in allowed if isinstance(each, StrOptions)}
+        wanted |= {"float" for each in allowed if isinstance(each, Interval) and each.type is Real}
+        assert "Any" in annotation or all(word in annotation for word in wanted), (parameter, annotation)

@@ -112,7 +112,7 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
         estimator: BaseEstimator | None = None,
         *,
         domain_classifier: BaseEstimator | None = None,
-        clip: float = 10.0,
+        clip: float | None = 10.0,
         calibrate: bool = True,
         cv: int = 5,
     ) -> None:

@@ -75,7 +75,7 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
         ]
     }
 
-    def __init__(self, n_components: int | str = 40) -> None:
+    def __init__(self, n_components: float | str = 40) -> None:
         self.n_components = n_components
 
     def _fit_domains(self, sources: dict[int, np.ndarray], target: np.ndarray) -> Callable[[int], np.ndarray]:
@@ -113,7 +113,7 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
         return (X - self.target_mean_) @ self.target_components_
 
 
-def _count(spectrum: Spectrum, wanted: int | str) -> int:
+def _count(spectrum: Spectrum, wanted: float | str) -> int:
     """Return how many leading components keep a share of the variance, or stand out from noise ("auto")."""
     if isinstance(wanted, str):
         n, d = spectrum.rows.shape
