@@ -62,6 +62,12 @@ def test_a_run_folder_holds_tables_numbers_model_labels_and_page(run):
     table = pd.read_csv(folder / "results.csv")
     assert table["rank"].tolist() == [1, 2, 3, 4]
     assert table["score"].to_numpy() == pytest.approx(found.table["score"].to_numpy())
+    assert table["param_svc__C"].isna().tolist() == [
+        "svc__C" not in params for params in found.table["params"]
+    ]
+    splits = table.filter(regex=r"^split\d+_test_score$").to_numpy()
+    assert splits == pytest.approx(found.resampled, abs=1e-6)
+    assert table["rank_test_score"].tolist() == found.cv_results_["rank_test_score"].tolist()
     assert json.loads((folder / "results.json").read_text()) == results
     assert results["recommendation"]["pipeline"] == found.table["pipeline"][found.chosen]
     assert results["score"]["uses_target_labels"] is False

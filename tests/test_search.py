@@ -242,3 +242,28 @@ def test_fewer_rows_keep_domains_and_classes_in_proportion_and_groups_whole(shif
         assert len(thin.answers.codes) == (thin.sample_domain < 0).sum()
         assert set(thin.y) == set(task.y)
     assert set(some.rows["path"]) <= set(more.rows["path"])
+
+
+def test_the_results_have_the_columns_of_scikit_learns_cv_results(shifted_task):
+    broken = Recipe("broken", make_pipeline(DomainScaler(), SVC()), {"svc__C": [-1.0]})
+    found = race(shifted_task, [*QUICK, broken], jobs=1)
+    results = found.cv_results_
+    frame = pd.DataFrame(results)
+    splits = frame.filter(regex=r"^split\d+_test_score$")
+    assert splits.shape == (5, 200)
+    assert {"params", "param_svc__C", "param_coral__ridge", "mean_test_score", "std_test_score"} <= set(frame)
+    assert (
+        frame["rank_test_score"].tolist()
+        == frame["test_score"].rank(ascending=False, method="min", na_option="bottom").astype(int).tolist()
+    )
+    assert frame["mean_test_score"].to_numpy() == pytest.approx(splits.mean(axis=1).to_numpy(), nan_ok=True)
+    assert frame["std_test_score"].to_numpy() == pytest.approx(
+        splits.std(axis=1, ddof=0).to_numpy(), nan_ok=True
+    )
+    aligned = frame[frame["pipeline"] == "aligned"].iloc[0]
+    assert aligned["param_coral__ridge"] == 1.0
+    assert results["param_svc__C"].mask.tolist() == ["svc__C" not in p for p in frame["params"]]
+    assert splits.iloc[-1].isna().all()  # the one that failed, last
+    low, high = splits.quantile([0.025, 0.975], axis=1).to_numpy()
+    assert low == pytest.approx(found.table["low"].to_numpy(), nan_ok=True)
+    assert high == pytest.approx(found.table["high"].to_numpy(), nan_ok=True)

@@ -8,8 +8,9 @@ import pandas as pd
 
 from ftransfer.errors import FtransferError
 from ftransfer.features.protocol import Features
-from ftransfer.report.numbers import Findings, plain, setting
+from ftransfer.report.numbers import Findings, setting
 from ftransfer.report.page import draw_or_tell, draw_page
+from ftransfer.report.results_table import results_table
 from ftransfer.report.several import KINDS, name_folders, write_several
 from ftransfer.search.outcome import Race
 from ftransfer.storage.places import local
@@ -84,8 +85,7 @@ def _write(found: Findings, folder: Path, command: str, progress: Callable[[int]
     with writing(folder):
         found.model.save(folder / "model.skops")
         write("predictions.csv", found.predictions())
-        table = found.race.table
-        write("results.csv", table.assign(params=table["params"].map(lambda p: json.dumps(plain(p)))))
+        write("results.csv", results_table(found.race))
     progress(1)
     results = found.results(command)
     with writing(folder):

@@ -166,3 +166,10 @@ def result_table(ranked: Sequence[Candidate]) -> pd.DataFrame:
             row |= {name: value for name, value in each.score.parts.items() if name not in row}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def resampled_scores(ranked: Sequence[Candidate]) -> np.ndarray:
+    """Stack the resampled scores: array of shape (n_candidates, n_resamples), NaN for a candidate that failed."""
+    n = next((len(each.resampled) for each in ranked if each.resampled is not None), 0)
+    failed = np.full(n, math.nan)
+    return np.stack([failed if each.resampled is None else each.resampled for each in ranked])

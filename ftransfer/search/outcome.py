@@ -1,13 +1,16 @@
 """What a race found: the ranked table and the choice."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.scorer import Scorer
+from ftransfer.search.cv_results import cv_results
 from ftransfer.search.expected import Expected
 from ftransfer.task import Task
 
@@ -45,6 +48,9 @@ class Race:
         Its row in `table`.
     expected : Expected or None
         An estimate of its accuracy on the target; None where nothing can be said.
+    resampled : ndarray of shape (n_candidates, n_resamples)
+        Score of each row of `table` on each bootstrap resample of the images, the same resamples for all; NaN for a
+        candidate that failed.
     """
 
     task: Task
@@ -59,6 +65,7 @@ class Race:
     source_only: AdaptationPipeline | None = None
     source_only_row: int | None = None
     expected: Expected | None = None
+    resampled: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
     def __repr__(self) -> str:
         return f"<Race from {' + '.join(self.task.sources)} to {self.task.target}: {self.sentence}>"
@@ -78,3 +85,19 @@ class Race:
     def best_of_each(self) -> pd.DataFrame:
         """The best setting of each recipe, best first."""
         return self.table.drop_duplicates("pipeline")
+
+    @cached_property
+    def cv_results_(self) -> dict[str, Any]:
+        """All candidates as in scikit-learn's ``cv_results_``: ``pandas.DataFrame(race.cv_results_)``.
+
+        Arrays of shape (n_candidates,), in the order of `table`:
+
+        - ``params``, and ``param_<name>`` for each parameter, masked where a recipe does not have it;
+        - ``split<i>_test_score``: the score on bootstrap resample `i` of the images (a resample takes the place of a
+          fold: a candidate is fitted on all rows, since no label of the target is used), their mean and standard
+          deviation, ``mean_test_score`` and ``std_test_score``;
+        - ``test_score``: the score on all images, and ``rank_test_score`` by it, 1 for the best;
+        - ``pipeline`` and ``adaptation``: the recipe and its method; ``step``, ``source_accuracy``,
+          ``target_accuracy``, ``beats_source_only``, ``seconds`` and ``error`` as in `table`.
+        """
+        return cv_results(self.table, self.resampled)

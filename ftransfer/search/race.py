@@ -9,7 +9,7 @@ from functools import partial
 from typing import Unpack
 
 from ftransfer.errors import FtransferError
-from ftransfer.search.candidate import Candidate, compare, guard_table, rank, result_table
+from ftransfer.search.candidate import Candidate, compare, guard_table, rank, resampled_scores, result_table
 from ftransfer.search.contest import Contest, Recipes
 from ftransfer.search.finalists import Finalists
 from ftransfer.search.guard import Recommendation, recommend
@@ -175,4 +175,5 @@ def sum_up(contest: Contest, trials: Trials, choice: Choice) -> Race:
         source_only=None if plain is None else finalists.pipeline(plain),
         source_only_row=None if plain is None else ranked.index(plain),
         expected=contest.expected(chosen, answer, finalists),
+        resampled=resampled_scores(ranked),
     )
