@@ -56,6 +56,11 @@ def load_recipe(name: str | Path) -> Recipe:
     """
     text = str(name)
     path = Path(text).expanduser()
+    if path.suffix.lower() in (".yaml", ".yml", ".json"):
+        raise FtransferError(
+            f"{text} is a grid, not a recipe: a recipe is a .py file that defines pipeline and grid. To search other "
+            f"values with the recipes that ship, give it as --grid {text} (in Python race(..., grids=...))"
+        )
     if not text.endswith(".py") and len(path.parts) == 1:
         if text not in list_recipes():
             raise unknown("pipeline", text, list_recipes(), plural="pipelines that ship")
@@ -71,7 +76,7 @@ def load_recipe(name: str | Path) -> Recipe:
         what = f"lacks {' and '.join(missing)}" if missing else "has a pipeline that is no estimator"
         raise FtransferError(f"the recipe {path} {what}; it defines pipeline and grid")
     pipeline, grid = found["pipeline"], found["grid"]
-    _check_grid(path, pipeline, grid)
+    check_grid(f"in {path}", pipeline, grid)
     if type(pipeline) is Pipeline and AdaptationPipeline(pipeline.steps).readers:
         pipeline = AdaptationPipeline(pipeline.steps, memory=pipeline.memory, verbose=pipeline.verbose)
     elif not isinstance(pipeline, AdaptationPipeline):
@@ -95,19 +100,35 @@ def load_pipeline(name: str) -> AdaptationPipeline:
     return load_recipe(name).pipeline
 
 
-def _check_grid(path: Path, pipeline: BaseEstimator, grid: Any) -> None:
+def check_grid(where: str, pipeline: BaseEstimator, grid: Any) -> None:
+    """Check that a grid gives parameters of a pipeline lists of values.
+
+    Parameters
+    ----------
+    where : str
+        Where the grid was found, for the message: "in my_recipe.py".
+    pipeline : estimator
+    grid : dict or list of dict
+
+    Raises
+    ------
+    FtransferError
+        If it does not.
+    """
     known = pipeline.get_params()
     for part in grid if isinstance(grid, list) else [grid]:
         if not isinstance(part, Mapping):
             raise FtransferError(
-                f"the grid in {path} is a dict or a list of dicts; given {type(part).__name__}"
+                f"the grid {where} must be a dict or a list of dicts; given {type(part).__name__}"
             )
         for key, values in part.items():
             if key not in known:
                 raise unknown(
-                    f"parameter of the pipeline in {path}", key, [k for k in known if "__" in k], "there"
+                    f"parameter of the pipeline {where}", key, [k for k in known if "__" in k], "parameters"
                 )
             if hasattr(values, "rvs"):
                 continue  # a distribution, for a random or Bayesian search
             if not hasattr(values, "__len__") or isinstance(values, str) or len(values) == 0:
-                raise FtransferError(f"the grid in {path} gives {key} no list of values: {values!r}")
+                raise FtransferError(
+                    f"the grid {where} must give {key} a list of values, such as {key}: [1, 10]; given {values!r}"
+                )

@@ -62,6 +62,20 @@ class Duration(click.ParamType):
     help="Recipe, by name or path; may be repeated.  [default: all]",
 )
 @click.option(
+    "--grid",
+    shell_complete=complete.paths,
+    metavar="FILE",
+    help="YAML or JSON file of values to search: a grid by the name of its recipe, or values by parameter.",
+)
+@click.option(
+    "--set",
+    "values",
+    multiple=True,
+    metavar="PARAMETER=VALUES",
+    help="Values to search in every recipe that has the parameter: coral__ridge=1,10,100; in one recipe: "
+    "coral_svm:coral__ridge=1,10,100. May be repeated.",
+)
+@click.option(
     "--classes",
     shell_complete=complete.words("strict", "shared", "all"),
     default="strict",

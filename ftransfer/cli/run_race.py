@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -39,6 +39,10 @@ class FitSettings:
         Column of labels.
     budget : float or None
         In seconds.
+    grid : str or None
+        YAML or JSON file of grids.
+    values : tuple of str
+        ``PARAMETER=VALUE,VALUE`` each.
     """
 
     source: str
@@ -59,6 +63,8 @@ class FitSettings:
     label_map: str | None = None
     balance: bool = True
     cluster: str | None = None
+    grid: str | None = None
+    values: tuple[str, ...] = ()
 
     @property
     def sources(self) -> list[str]:
@@ -72,6 +78,13 @@ class FitSettings:
             return local(self.out, "a run folder")
         unseen = "-unseen" * self.leave_target_out
         return Path("runs") / f"{'+'.join(self.sources)}-to-{self.target}{unseen}".replace("/", "_")
+
+    def grids(self) -> dict[str, Any] | None:
+        """Read the grids of the file, and over them the values that were set one by one."""
+        from ftransfer.search.grids import read_grids, read_setting
+
+        found = read_grids(self.grid) if self.grid else {}
+        return found | dict(read_setting(each) for each in self.values) or None
 
     def check(self) -> None:
         """Refuse options that exclude each other and names that are wrong, before anything is read."""
@@ -124,6 +137,7 @@ def run_race(features: Features, settings: FitSettings, *, name: str = "") -> tu
 
         race = partial(race_on_cluster, cluster=settings.cluster, warn=say_warning)
     recipes = [load_recipe(each) for each in settings.pipelines]
+    grids = settings.grids()
     task, labels = _load(features, settings)
     folder = start_run(settings.folder)
     how = RaceSettings(
@@ -135,6 +149,7 @@ def run_race(features: Features, settings: FitSettings, *, name: str = "") -> tu
         target_labels=labels,
         choose_sources=not settings.all_sources,
         jobs=settings.jobs,
+        grids=grids,
     )
     title = f"{'+'.join(settings.sources)} to {settings.target}{name and f', {name}'}"
     try:

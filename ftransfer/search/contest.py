@@ -17,6 +17,7 @@ from ftransfer.search.candidate import Candidate
 from ftransfer.search.cost import fit_to_size
 from ftransfer.search.expected import Expected, expect_accuracy
 from ftransfer.search.finalists import Finalists
+from ftransfer.search.grids import with_grids
 from ftransfer.search.guard import Recommendation
 from ftransfer.search.settings import RaceSettings
 from ftransfer.search.sources import learned_from, offer_sources
@@ -59,7 +60,9 @@ class Contest:
 
     def __init__(self, task: Task, recipes: Recipes | None, settings: RaceSettings) -> None:
         self.whole, self.task, self.settings = task, task.visible, settings
-        loaded, self.notes = _for_rows(with_baselines(recipes), recipes, self.task)
+        loaded, self.notes = _for_rows(
+            with_grids(with_baselines(recipes), settings.grids), recipes, self.task
+        )
         self.steps = {recipe.name: step_of(recipe.pipeline) for recipe in loaded}
         self.recipes = sorted(loaded, key=lambda recipe: STEPS.index(self.steps[recipe.name]))
         self.scorer: Scorer = load_scorer(settings.scorer)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from ftransfer.scoring.names import DEFAULT_SCORER
 
@@ -43,6 +44,10 @@ class RaceSettings:
         Candidates fitted at once. Default: the usable cores.
     random_state : int, default=0
         Of the random and the Bayesian search.
+    grids : mapping, optional
+        Values to search in place of those of the recipes: ``{"coral_svm": {"coral__ridge": [1, 10]}}`` replaces the
+        grid of a recipe, ``{"coral__ridge": [1, 10]}`` the values of a parameter in all recipes that have it, and
+        ``{"coral_svm:coral__ridge": [1, 10]}`` in one.
     """
 
     scorer: str = DEFAULT_SCORER
@@ -54,6 +59,7 @@ class RaceSettings:
     choose_sources: bool = True
     jobs: int | None = None
     random_state: int = 0
+    grids: Mapping[str, Any] | None = None
 
 
 class RaceOptions(TypedDict, total=False):
@@ -68,3 +74,4 @@ class RaceOptions(TypedDict, total=False):
     choose_sources: bool
     jobs: int | None
     random_state: int
+    grids: Mapping[str, Any] | None
