@@ -129,5 +129,5 @@ def short_reports():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ftransfer.report.numbers.compare_domains", refuse)
-        patch.setattr("ftransfer.report.page.draw_plane", lambda race: None)
+        patch.setattr("ftransfer.report.section.draw_plane", lambda race: None)
         yield
