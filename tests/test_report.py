@@ -31,7 +31,8 @@ from ftransfer import (
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
 from ftransfer.report import start_run
-from ftransfer.report.numbers import calibration, curves, most_confused, plain
+from ftransfer.report.grid import curves
+from ftransfer.report.numbers import calibration, most_confused, plain
 from ftransfer.report.pictures import HUES, draw_curve, tenths
 from ftransfer.report.plane import draw_plane, lay_out, mixing, sample
 from ftransfer.report.thumbnails import choose, thumbnail

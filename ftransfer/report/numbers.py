@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ftransfer.compare.domains import compare_domains
 from ftransfer.errors import FtransferError
 from ftransfer.features.protocol import Features
 from ftransfer.model.model import Model
+from ftransfer.report.grid import curves, search_report
 from ftransfer.search.outcome import Race
 
 CALIBRATION_BINS = 10
@@ -114,6 +114,7 @@ class Findings:
                 "classes": self._classes(),
                 "candidates": race.table.to_dict("records"),
                 "curves": curves(race.table),
+                "search": search_report(race.table),
                 "training": self.features.training,
                 "similarity": self._similarity(),
             }
@@ -231,40 +232,6 @@ def calibration(probability: np.ndarray, right: np.ndarray) -> dict:
             error += inside.mean() * abs(row["sure"] - row["right"])
         bins.append(row)
     return {"error": error, "mean_probability": probability.mean(), "right": right.mean(), "bins": bins}
-
-
-def curves(table: pd.DataFrame) -> list[dict]:
-    """Follow the score over each parameter of each recipe's grid, the other parameters at their best.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Ranked candidates.
-
-    Returns
-    -------
-    list of dict ``pipeline, parameter, points``; a point is ``value, score, target_accuracy`` of the best
-    candidate with that value.
-    """
-    found = []
-    scored = table[table["score"].notna()]
-    for name, rows in scored.groupby("pipeline", sort=False):
-        for parameter in dict.fromkeys(key for params in rows["params"] for key in params):
-            points: dict[str, dict] = {}
-            for row in rows.to_dict("records"):
-                if parameter in row["params"]:
-                    value = row["params"][parameter]
-                    point = {k: row[k] for k in ("score", "target_accuracy")}
-                    points.setdefault(str(value), {"value": value, **point})
-            if len(points) > 1:
-                in_order = sorted(points.values(), key=lambda p: _in_order(p["value"]))
-                found.append({"pipeline": name, "parameter": parameter, "points": in_order})
-    return found
-
-
-def _in_order(value: Any) -> tuple:
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    return (0, value, "") if number else (1, 0, str(value))
 
 
 def setting(params: dict) -> str:

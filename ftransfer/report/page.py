@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from ftransfer.report import pictures
-from ftransfer.report.numbers import Findings, best_source_only, setting
+from ftransfer.report.numbers import Findings, best_source_only, brief, setting
 from ftransfer.report.section import SECTIONS
 
 HERE = Path(__file__).parent
@@ -82,6 +82,7 @@ def load_template(name: str) -> jinja2.Template:
         "number": lambda v: "" if v is None else f"{v:.3f}",
         "figure": lambda v: "" if v is None else f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.3g}",
         "setting": setting,
+        "value": brief,
         "change": lambda pair: pictures.draw_change(*pair),
     }
     return environment.get_template(name)
@@ -89,4 +90,4 @@ def load_template(name: str) -> jinja2.Template:
 
 def read_style() -> Markup:
     """Read the style sheet that all pages share."""
-    return Markup((HERE / "page.css").read_text("utf-8"))
+    return Markup("\n").join(Markup((HERE / name).read_text("utf-8")) for name in ("page.css", "grid.css"))

@@ -147,6 +147,10 @@ def draw_curve(curve: dict, ends: tuple[float, float]) -> Markup:
         )
         for tick in np.linspace(*ends, 3)
     ]  # fmt: skip
+    others = [(x, at(s)) for x, p in zip(xs, points, strict=True) for s in p.get("scores", ())[1:]]
+    if others:  # of each value all settings but the best
+        dots = join(fill('<circle cx="{:.1f}" cy="{:.1f}" r="2"/>', x, y) for x, y in others)
+        parts.append(fill('<g class="all">{}</g>', dots))
     for key, kind in (("target_accuracy", "counted"), ("score", "score")):
         known = [(x, at(p[key])) for x, p in zip(xs, points, strict=True) if p[key] is not None]
         if known:

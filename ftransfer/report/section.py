@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from ftransfer.finetune.curves import draw_curve
 from ftransfer.report import pictures
+from ftransfer.report.grid import draw_pairs
 from ftransfer.report.numbers import Findings, setting
 from ftransfer.report.plane import draw_plane
 from ftransfer.report.thumbnails import choose, thumbnail
@@ -73,7 +74,7 @@ def draw_grid(found: Findings, results: dict) -> dict | None:
             c = {**c, "points": [{**p, "target_accuracy": None} for p in c["points"]]}
         name = c["parameter"].rsplit("__", 1)[-1]
         drawn.append({"pipeline": c["pipeline"], "parameter": name, "picture": pictures.draw_curve(c, ends)})
-    return {"curve_pictures": drawn}
+    return {"curve_pictures": drawn, "heat_maps": draw_pairs(results["search"])}
 
 
 def draw_matrix(found: Findings, results: dict) -> dict | None:
