@@ -55,6 +55,8 @@ _HOMES = {
     "extract_on_cluster": "cluster",
     "race_on_cluster": "cluster",
     "write_report": "report",
+    "compare_runs": "report.runs",
+    "write_comparison": "report.runs",
     "Model": "model.model",
     "compare_domains": "compare.domains",
     "FtransferError": "errors",

@@ -16,6 +16,7 @@ COMMANDS = {
     "extract": "Turn images into a feature set with a frozen CNN.",
     "fit": "Race adaptation pipelines from source to target; write report and model.",
     "compare": "Say how far apart domains are, before any transfer.",
+    "compare-runs": "Put the results of several runs side by side.",
     "predict": "Label new images with the model of a run.",
     "demo": "Go the whole way offline on the embedded digits.",
     "info": "Say what is in a feature set or a run folder.",
@@ -40,7 +41,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        name += "_" * iskeyword(name)
+        name = name.replace("-", "_") + "_" * iskeyword(name)
         module = __import__(f"ftransfer.cli.{name}", fromlist=[name])
         return getattr(module, name)
 
