@@ -331,6 +331,35 @@ def test_no_name_from_a_stranger_reaches_the_terminal_as_a_command(tmp_path):
     assert "=cmd|calc" in (tmp_path / "run" / "predictions.csv").read_text()
 
 
+def test_no_argument_warning_or_fault_reaches_the_terminal_as_a_command(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, warnings, click\n"
+        "from ftransfer.cli import main\n"
+        "@main.command()\n"
+        "@click.argument('name')\n"
+        "def odd(name):\n"
+        "    warnings.warn(name)\n"
+        "    print(name)\n"
+        "    raise RuntimeError(name)\n"
+        "import ftransfer.cli\n"
+        "ftransfer.cli.COMMANDS['odd'] = ''\n"
+        "main.get_command = lambda ctx, name: odd if name == 'odd' else None\n"
+        "main()\n"
+    )
+    for arguments, code in ((["odd", EVIL], 1), (["odd", f"--{EVIL}"], 2), ([f"--{EVIL}"], 2), ([EVIL], 2)):
+        told = subprocess.run([sys.executable, program, *arguments], capture_output=True, text=True)
+        output = told.stdout + told.stderr
+        assert told.returncode == code, output
+        assert "\\x1b" in output
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", output), output
+        if code == 2:
+            assert not re.search("^forged", output, re.M), output
+        else:
+            assert "warning: a\\x1b" in told.stderr
+            assert "Traceback" in told.stderr
+
+
 def test_what_is_printed_is_printed_by_one_function():
     for file in (ROOT / "ftransfer" / "cli").glob("*.py"):
         if file.name not in ("text.py", "completion.py"):

@@ -9,7 +9,8 @@ import click
 
 from ftransfer import __version__
 from ftransfer.cli.interrupt import leaving_on_interrupt
-from ftransfer.cli.text import say
+from ftransfer.cli.terminal import escaped_output, usage_errors_in_one_line
+from ftransfer.cli.text import one_line, say
 from ftransfer.errors import FtransferError, unknown
 
 COMMANDS = {
@@ -32,8 +33,21 @@ class Commands(click.Group):
     """Load a command when it is called, and turn mistakes that a user can mend into one line."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        with leaving_on_interrupt():  # as the program alone: who calls `main` from Python lives on
-            return super().__call__(*args, **options)
+        # as the program alone: who calls `main` from Python lives on
+        with leaving_on_interrupt(), escaped_output():
+            try:
+                return super().__call__(*args, **options)
+            except Exception:  # a fault of the program: its traceback may hold names, too
+                sys.excepthook(*sys.exc_info())
+                sys.exit(1)
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        with escaped_output():
+            return super().main(*args, **options)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with usage_errors_in_one_line():
+            return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -56,18 +70,14 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with usage_errors_in_one_line():
+                return super().invoke(ctx)
         except FtransferError as error:
             say(f"error: {one_line(error)}", err=True)
             ctx.exit(1)
         except (KeyboardInterrupt, click.Abort) as interrupt:
             say(f"\n{one_line(interrupt) or 'interrupted'}", err=True)
             ctx.exit(130)
-
-
-def one_line(error: BaseException | str) -> str:
-    """Join a message to one line, whatever a file name in it holds."""
-    return " ".join(str(error).split())
 
 
 def split_names(text: str) -> list[str]:
@@ -81,11 +91,6 @@ def split_names(text: str) -> list[str]:
     except csv.Error:
         raise FtransferError(f"a name with a line break has to stand in quotes: '{text}'") from None
     return [name.strip() for row in rows for name in row if name.strip()]
-
-
-def say_warning(message: str) -> None:
-    """Print a warning to standard error."""
-    say(f"warning: {one_line(message)}", err=True)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

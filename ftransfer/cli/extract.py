@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from ftransfer.cli import complete, one_line, options, say_warning
+from ftransfer.cli import complete, options
 from ftransfer.cli.interrupt import wait_for_workers
 from ftransfer.cli.progress import progress_bar
-from ftransfer.cli.text import say, visible
+from ftransfer.cli.text import one_line, say, say_warning, visible
 from ftransfer.errors import FtransferError
 
 

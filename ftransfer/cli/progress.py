@@ -11,6 +11,5 @@ from ftransfer.cli.text import visible
 def progress_bar(total: int, unit: str, description: str) -> tqdm:
     """Make a bar with rate and time left; `bar.update` is the callback that the library takes."""
     columns = shutil.get_terminal_size().columns  # 80 where a terminal does not know its size
-    return tqdm(
-        total=total, unit=unit, desc=visible(description), file=sys.stderr, disable=None, ncols=columns
-    )
+    terminal = getattr(sys.stderr, "raw", sys.stderr)  # a bar moves the cursor
+    return tqdm(total=total, unit=unit, desc=visible(description), file=terminal, disable=None, ncols=columns)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ftransfer.cli import say_warning, split_names
+from ftransfer.cli import split_names
 from ftransfer.cli.progress import progress_bar
+from ftransfer.cli.text import say_warning
 from ftransfer.errors import unknown
 from ftransfer.scoring.names import DEFAULT_SCORER, SCORERS
 from ftransfer.search.settings import SEARCHES, RaceSettings, Search

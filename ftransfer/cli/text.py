@@ -1,4 +1,4 @@
-"""What is printed: tables of text, and the one way in which anything reaches the terminal."""
+"""What is printed: lines, tables of text, and names from strangers in them."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -19,16 +19,27 @@ def visible(text: object) -> str:
     >>> visible("a\\x1b]0;title\\x07\\nb")
     'a\\\\x1b]0;title\\\\x07\\\\nb'
     """
-    return _escape(str(text)).replace("\n", "\\n").replace("\t", "\\t")
+    return escape(str(text)).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def say(text: str, err: bool = False) -> None:
     """Print lines, to standard error if `err`; a name from a stranger cannot command the terminal."""
-    click.echo(_escape(text), err=err)
+    click.echo(escape(text), err=err)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Escape what a terminal would obey, but keep line breaks and tabs."""
     return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(error: BaseException | str) -> str:
+    """Join a message to one line, whatever a file name in it holds."""
+    return " ".join(str(error).split())
+
+
+def say_warning(message: str) -> None:
+    """Print a warning to standard error."""
+    say(f"warning: {one_line(message)}", err=True)
 
 
 def spreadsheet_notes(labels: Iterable[object]) -> list[str]:
