@@ -148,7 +148,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(arguments, message, pictures, tmp
         (["fit", "f"], "Missing option '--source'"),
         (["extract", "x", "--out", "f", "--batch-size", "-3"], "a positive whole number, or auto"),
         (["extract", "x", "--out", "f", "--nonsense"], "No such option"),
-        (["compare", "f", "--source", "day"], "--source and --target belong together"),
+        (["compare", "f", "--max-rows", "2"], "2 is not in the range x>=8"),
         (["backbones", "f", "--json"], "to rank feature sets: ftransfer backbones --rank FEATURES"),
         (["backbones", "--rank"], "to rank feature sets: ftransfer backbones --rank FEATURES"),
     ],

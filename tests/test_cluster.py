@@ -1,5 +1,6 @@
 """Extraction and race on a cluster: a real scheduler, real workers, and one of them killed."""
 
+import errno
 import json
 import os
 import pickle
@@ -18,7 +19,7 @@ from conftest import draw
 
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images, load_task, race
 from ftransfer.cli import main
-from ftransfer.cluster import connect, extract_on_cluster, extraction, race_on_cluster
+from ftransfer.cluster import connect, extract_on_cluster, extraction, job, race_on_cluster
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: the extra [cluster]")
 connecting = sys.modules["ftransfer.cluster.connect"]
@@ -41,6 +42,8 @@ engine.PART_ROWS = 4
 begin, write_part = Job.begin, FeatureSet.write_part
 
 def begin_noted(self):
+    if "blind" in sys.argv:  # as set for this worker alone, below
+        self.paths.samples = [("/nowhere", "a.png", "0" * 64)]
     with open(control / "loads", "a") as loads:
         loads.write(f"{os.getpid()}\\n")
     begin(self)
@@ -69,6 +72,7 @@ for line in sys.stdin:
     pid = os.fork()
     if pid == 0:
         os.dup2(os.open(control / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1), os.dup2(1, 2)
+        sys.argv += [arguments.pop()] if arguments[-1] == "blind" else []
         {"scheduler": dask_scheduler, "worker": dask_worker}[what].main(arguments)
         os._exit(0)
     print(pid, flush=True)
@@ -90,7 +94,7 @@ class Cluster:
         self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
 
     def _start(self, what, *options):
-        options += ("--scheduler-file", str(self.folder / "scheduler.json"), "--no-dashboard")
+        options = ("--scheduler-file", str(self.folder / "scheduler.json"), "--no-dashboard", *options)
         self.nursery.stdin.write(json.dumps([what, *options]) + "\n")
         self.nursery.stdin.flush()
         self.pids.append(int(self.nursery.stdout.readline()))
@@ -108,6 +112,10 @@ class Cluster:
     def wait_for_workers(self, n):
         with distributed.Client(self.address, set_as_default=False) as client:
             client.wait_for_workers(n, timeout=LONG)
+
+    def n_workers(self):
+        with distributed.Client(self.address, set_as_default=False) as client:
+            return len(client.nthreads())
 
     def arm(self, how="wait"):
         (self.folder / "waiting").unlink(missing_ok=True)
@@ -235,6 +243,54 @@ def test_a_worker_killed_in_the_middle_of_a_shard_loses_no_row(cluster, images, 
     killer.join()
     assert_same(features, alone)
     assert features.summary.computed == 22
+
+
+def test_a_worker_that_cannot_write_is_named(cluster, images, backbone, tmp_path, monkeypatch):
+    out = tmp_path / "features"
+
+    class Unwritable(job.SharedPaths):
+        def fault(self):
+            job.write_whole = read_only
+            return super().fault()
+
+    def read_only(file, content):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(file))
+
+    monkeypatch.setattr(extraction, "SharedPaths", Unwritable)
+    monkeypatch.setattr(
+        extraction, "_on_all", lambda client, function, *given: {"tcp://w:1": function(*given)}
+    )
+    monkeypatch.setattr(extraction, "_describe_workers", lambda *_: ({"here": 1}, {}))
+    monkeypatch.setattr(job, "write_whole", job.write_whole)  # put back at the end
+    match = rf"worker tcp://w:1 cannot write to {out} \(Read-only file system\); images and features .* can write to$"
+    with pytest.raises(FtransferError, match=match):
+        extract_on_cluster(images, out, backbone, cluster.address)
+
+
+def test_a_worker_that_joins_late_and_sees_no_images_is_left_out(
+    cluster, images, backbone, alone, tmp_path, monkeypatch
+):
+    describe = extraction._refuse_workers_without
+
+    def then_join(client, paths):
+        describe(client, paths)
+        fit.append(len(client.nthreads()))
+        cluster.add_workers(2, "blind")
+        client.wait_for_workers(fit[0] + 2, timeout=LONG)
+
+    monkeypatch.setattr(extraction, "_refuse_workers_without", then_join)
+    told, fit = [], []
+    features = extract_on_cluster(
+        images, tmp_path / "features", backbone, cluster.address, shard_size=2, batch_size=4, warn=told.append
+    )
+    for pid in cluster.pids[-2:]:
+        os.kill(pid, signal.SIGKILL)
+    assert_same(features, alone)
+    assert 1 <= len(told) <= 2
+    assert all(
+        "does not see /nowhere" in line and "the other workers go on without it" in line for line in told
+    )
+    wait_until(lambda: cluster.n_workers() == fit[0], "the end of both")
 
 
 def test_a_worker_that_would_compute_another_fingerprint_is_named(cluster, images, tmp_path):

@@ -1,15 +1,22 @@
+import json
+import re
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from conftest import blobs, write_feature_set
 from scipy.linalg import sqrtm, subspace_angles
 from scipy.stats import wasserstein_distance, zscore
 
 from ftransfer import FtransferError, compare_domains
-from ftransfer.compare import distances
+from ftransfer.cli import main
+from ftransfer.compare import distances, pairs
 from ftransfer.compare import domains as similarity
 from ftransfer.compare.label_shift import estimate_class_shares
 from ftransfer.compare.pairs import compare_all
+from ftransfer.compare.screen import screen_domains
 
 
 @pytest.fixture(params=[(50, 40, 6), (12, 15, 30), (12, 40, 20)], ids=["tall", "wide", "between"])
@@ -347,3 +354,68 @@ def test_domains_are_chosen_and_sampled_by_name(three):
     ):
         with pytest.raises(FtransferError, match=message):
             compare_all(three, names)
+
+
+def test_of_many_domains_the_quick_measures_are_those_of_each_pair():
+    rng = np.random.default_rng(0)
+    sizes = [12, 30, 9, 25, 3]
+    X = np.concatenate([rng.normal(i / 3, 1 + i, size=(n, 5)) for i, n in enumerate(sizes)]).astype(
+        np.float32
+    )
+    rows = pd.DataFrame({"domain": np.repeat(list("abcde"), sizes), "status": "ok"})
+    features = SimpleNamespace(complete=rows, load=lambda part: X[part.index])
+    found = screen_domains(features)
+    assert found.domains == ("a", "b", "c", "d")
+    assert found.notes[1] == "left out, with fewer than 8 images: 1 domains, such as 'e'"
+    kept = X[:-3]
+    kernel = distances.rbf_kernel(kept.astype(float), distances.median_bandwidth(kept))
+    domain = rows["domain"].to_numpy()[:-3]
+    for pair in found.pairs.itertuples():
+        i, j = (np.flatnonzero(domain == name) for name in (pair.source, pair.target))
+        both = np.r_[i, j]
+        exact = distances.quadratic_mmd(kernel[np.ix_(both, both)], np.arange(len(both)) < len(i))
+        assert pytest.approx(exact, abs=1e-5) == pair.MMD
+        assert pair[-1] == pytest.approx(distances.mean_shift(X[i], X[j]), rel=1e-4)
+    assert found.pairs["MMD"].is_monotonic_increasing
+    assert len(found.pairs) == 6
+    assert screen_domains(features, max_rows=8).pairs.shape == (6, 4)
+    with pytest.raises(
+        FtransferError, match="two or more domains with at least 8 images are needed; found 1"
+    ):
+        screen_domains(features, ["a", "e"])
+
+
+def test_of_many_domains_the_nearest_pairs_are_shown_and_one_domain_is_compared_with_the_others(
+    tmp_path, monkeypatch
+):
+    rng = np.random.default_rng(0)
+    domains = np.repeat([f"site{i:02}" for i in range(22)], 9)
+    X = rng.normal(size=(len(domains), 4)) + np.arange(22).repeat(9)[:, None]
+    features = write_feature_set(tmp_path / "f", X, np.tile(["ash", "elm", "oak"], 66), domains).folder
+    shown = CliRunner().invoke(main, ["compare", str(features)])
+    assert shown.exit_code == 0, shown.output
+    assert (
+        "22 domains are 231 pairs: compared by MMD and mean shift of at most 100 images each" in shown.output
+    )
+    assert "all measures take about 4 min of a core (--all-measures)" in shown.output
+    assert re.search(r"farthest +MMD +mean shift\nsite00 +site21 ", shown.output)
+    told = json.loads(CliRunner().invoke(main, ["compare", str(features), "--json"]).stdout)
+    assert len(told["pairs"]) == 231
+    quick = {"source": "site00", "target": "site01", "MMD": 0.1, "mean shift": 0.2}
+    assert {name: type(value) for name, value in told["pairs"][0].items()} == {
+        name: type(value) for name, value in quick.items()
+    }
+    monkeypatch.setattr(pairs, "compare_pair", lambda a, b: similarity.pd.DataFrame(one_row(a, b)))
+    monkeypatch.setattr(pairs, "MANY", 1000)  # no processes
+    monkeypatch.setattr(pairs.Domain, "measured", lambda self: self)
+    for option, column in (("--source", 0), ("--target", 1)):
+        listed = CliRunner().invoke(main, ["compare", str(features), option, "site05"])
+        lines = [line.split() for line in listed.output.splitlines() if line.startswith("site")]
+        assert len(lines) == 21, listed.output
+        assert {line[column] for line in lines} == {"site05"}
+
+
+def one_row(a, b):
+    from ftransfer.cli.compare import MATRICES
+
+    return [{"measure": name, "value": abs(a.X.mean() - b.X.mean())} for name in MATRICES]

@@ -3,13 +3,20 @@
 import json
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ftransfer.cli import complete
 from ftransfer.cli.progress import progress_bar
-from ftransfer.cli.text import say, visible
+from ftransfer.cli.text import in_columns, say, visible
+
+if TYPE_CHECKING:
+    from ftransfer.compare.screen import Screening
+
+MANY = 20  # domains, of which all pairs are measured
+FEW_ROWS = 100  # of a domain, where there are more
+SHOWN = 15  # pairs
 
 
 @click.command()
@@ -17,35 +24,84 @@ from ftransfer.cli.text import say, visible
 @click.option("--source", shell_complete=complete.domains, help="Domain that the labels come from.")
 @click.option("--target", shell_complete=complete.domains, help="Domain that they are carried to.")
 @click.option(
-    "--max-rows",
-    type=click.IntRange(8),
-    default=1000,
-    show_default=True,
-    help="Images of a domain, at random.",
+    "--max-rows", type=click.IntRange(8), help="Images of a domain, at random.  [1000; of many domains 100]"
+)
+@click.option(
+    "--all-measures", is_flag=True, help=f"Of more than {MANY} domains, too: about a second a pair."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every pair's table as JSON.")
-def compare(features: Any, source: str | None, target: str | None, max_rows: int, as_json: bool) -> None:
+def compare(
+    features: Any,
+    source: str | None,
+    target: str | None,
+    max_rows: int | None,
+    all_measures: bool,
+    as_json: bool,
+) -> None:
     """Say how far apart the domains of FEATURES are, before any transfer.
 
     Two domains give a table, each number beside its yardstick: the same between random halves of one domain. More
-    than two give a matrix of all pairs; --source and --target then choose two.
+    than two give a matrix of all pairs, and more than 20 the nearest and farthest pairs by two quick measures. --source
+    and --target choose a pair; one of them alone, the pairs from or to that domain.
     """
-    if bool(source) != bool(target):
-        raise click.UsageError("--source and --target belong together; without them all domains are compared")
     from ftransfer.compare.pairs import compare_all
+    from ftransfer.compare.screen import screen_domains
     from ftransfer.features.feature_set import FeatureSet
 
     feature_set = FeatureSet(features)
-    names = [source, target] if source and target else None
-    n = len(names or feature_set.complete["domain"].unique())
-    if n > 10:
+    both = [source, target] if source and target else None
+    n = len(both or feature_set.complete["domain"].unique())
+    n_pairs = n - 1 if source or target else n * (n - 1) // 2
+    if n > MANY and not (source or target or all_measures):
         say(
-            f"{n * (n - 1) // 2} pairs of {n} domains take about a second each; --source and --target compare two",
+            f"{n} domains are {n_pairs:,} pairs: compared by MMD and mean shift of at most {max_rows or FEW_ROWS} "
+            f"images each; all measures take about {duration(n_pairs)} of a core (--all-measures), of one domain and "
+            f"the others {duration(n - 1)} (--source or --target)",
             err=True,
         )
-    with progress_bar(n * (n - 1) // 2, " pairs", "compare") as bar:
-        comparison = compare_all(feature_set, names, max_rows=max_rows, progress=bar.update)
+        with progress_bar(n_pairs, " pairs", "compare") as bar:
+            screening = screen_domains(feature_set, max_rows=max_rows or FEW_ROWS, progress=bar.update)
+        say(json.dumps(_screening_as_dict(screening)) if as_json else _describe_screening(screening))
+        return
+    if n_pairs > MANY:
+        say(f"{n_pairs:,} pairs take about {duration(n_pairs)} of a core", err=True)
+    with progress_bar(n_pairs, " pairs", "compare") as bar:
+        comparison = compare_all(
+            feature_set,
+            both,
+            source=None if both else source,
+            target=None if both else target,
+            max_rows=max_rows or 1000,
+            progress=bar.update,
+        )
     say(json.dumps(_as_dict(comparison)) if as_json else describe(comparison))
+
+
+def duration(seconds: float) -> str:
+    """Say how long something takes, roughly."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
+
+
+def _screening_as_dict(screening: "Screening") -> dict:
+    return {
+        "domains": list(screening.domains),
+        "pairs": screening.pairs.to_dict("records"),
+        "notes": screening.notes,
+    }
+
+
+def _describe_screening(screening: "Screening") -> str:
+    """Show the nearest and the farthest pairs."""
+    pairs, lines = screening.pairs, []
+    for title, part in (("nearest", pairs.head(SHOWN)), ("farthest", pairs.tail(SHOWN)[::-1])):
+        rows = [[title, "", *part.columns[2:]]]
+        rows += [[a, b, *map(_short, values)] for a, b, *values in part.itertuples(index=False)]
+        lines += [*in_columns(rows, right=(2, 3)), ""]
+    a, b = map(visible, pairs.loc[0, ["source", "target"]])
+    notes = [f"note: {visible(note)}" for note in screening.notes]
+    return "\n".join([*lines, *notes, f"A pair in detail: --source {a} --target {b}. All pairs: --json"])
 
 
 def _as_dict(comparison: Any) -> dict:
@@ -67,7 +123,11 @@ def describe(comparison: Any) -> str:
     if len(comparison.tables) == 1:
         ((pair, table),) = comparison.tables.items()
         return "\n".join([f"{visible(pair[0])} to {visible(pair[1])}", *_table(table), *notes])
-    lines = [line for measure in MATRICES for line in (*_matrix(comparison, measure), "")]
+    whole = len(comparison.tables) == len(comparison.domains) * (len(comparison.domains) - 1) // 2
+    if whole:
+        lines = [line for measure in MATRICES for line in (*_matrix(comparison, measure), "")]
+    else:
+        lines = [*_list(comparison), ""]
     a, b = map(visible, comparison.nearest)
     return "\n".join(
         [*lines, *notes, f"Nearest by MMD: {a} and {b}. A pair in detail: --source {a} --target {b}"]
@@ -94,6 +154,16 @@ def _table(table: Any) -> Iterator[str]:
             continue
         yield line
         yield from textwrap.wrap(row.meaning, 98, initial_indent="  ", subsequent_indent="  ")
+
+
+def _list(comparison: Any) -> Iterator[str]:
+    """Show a pair a line, the nearest by MMD first."""
+    rows = []
+    for (a, b), table in comparison.tables.items():
+        values = table.set_index("measure")["value"]
+        rows.append((values["MMD"], [a, b, *(_short(values[name]) for name in MATRICES)]))
+    columns = range(2, 2 + len(MATRICES))
+    yield from in_columns([["source", "target", *MATRICES], *(row for _, row in sorted(rows))], right=columns)
 
 
 def _matrix(comparison: Any, measure: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -131,15 +131,15 @@ def _with_workers(client: Any, name: str) -> Any:
 
 
 class WorkerWatch:
-    """Notice when a cluster has lost all its workers."""
+    """Notice when a cluster has lost all its workers, those that cannot take part not counted."""
 
-    def __init__(self, client: Any) -> None:
-        self.client = client
+    def __init__(self, client: Any, unfit: Collection[str] = ()) -> None:
+        self.client, self.unfit = client, unfit
         self.alone_since: float | None = None
 
     def check(self) -> None:
         """Raise an FtransferError if for too long there has been no worker."""
-        if self.client.nthreads():
+        if set(self.client.nthreads()) - set(self.unfit):
             self.alone_since = None
         elif self.alone_since is None:
             self.alone_since = time.monotonic()

@@ -25,11 +25,12 @@ from ftransfer.cluster.job import (
     MARK,
     Job,
     SharedPaths,
+    UnfitWorker,
     describe_worker,
     embed_shard,
     hash_image,
-    not_seen,
     stop_shards,
+    unfit,
 )
 from ftransfer.errors import FtransferError
 from ftransfer.extract.running import Options, Running
@@ -105,7 +106,8 @@ def extract_on_cluster(
     ------
     FtransferError
         As `extract_features` and `connect`; if the scheduler or a worker lacks this release of ftransfer, or does not
-        see the folder or the images; if the workers cannot compute one fingerprint, or died of one shard.
+        see the folder or the images, or cannot write; if the workers cannot compute one fingerprint, or died of one
+        shard. A worker that joins later and lacks any of this is warned of, and the others go on without it.
     Interrupted
         On Ctrl-C: no further shard is begun, and those that run commit what they have.
     """
@@ -129,7 +131,7 @@ def extract_on_cluster(
                 paths = SharedPaths(str(folder), _mark(features), _samples(rows))
                 _refuse_workers_without(client, paths)
                 job = Job(backbone, paths, len(manifest), device, there)
-                shards = _Shards(client, send(job), slots, resources)
+                shards = _Shards(client, send(job), slots, resources, warn)
                 with dask_errors_in_one_line("shard"):
                     summary.runtime = shards.embed(rows, how.shard_size, manifest, how.progress)
     good, bad = (manifest[manifest["status"] == status] for status in ("ok", "error"))
@@ -139,12 +141,24 @@ def extract_on_cluster(
     return conclude(features, backbone, manifest, summary, started)
 
 
+@dataclass
+class _Sent:
+    """A shard on its way: its number, its rows, and the workers that it may run on; None for any."""
+
+    start: int
+    rows: pd.DataFrame
+    workers: set[str] | None
+
+
 class _Shards:
     """Shards on their way; few are handed in at a time, so that the scheduler does not hold the whole manifest."""
 
-    def __init__(self, client: Any, name: str, slots: dict[str, int], resources: dict) -> None:
-        self.client, self.name, self.slots, self.resources = client, name, slots, resources
-        self.waiting: dict = {}  # future: number of the shard
+    def __init__(
+        self, client: Any, name: str, slots: dict[str, int], resources: dict, warn: Callable[[str], None]
+    ) -> None:
+        self.client, self.name, self.slots, self.resources, self.warn = client, name, slots, resources, warn
+        self.waiting: dict[Any, _Sent] = {}  # by future
+        self.unfit: set[str] = set()  # workers that joined and cannot take part
 
     def embed(
         self, rows: pd.DataFrame, size: int | None, manifest: pd.DataFrame, progress: Callable[[int], None]
@@ -178,31 +192,62 @@ class _Shards:
                 self.client.cancel(list(self.waiting), force=True)
 
     def _hand_in(self, start: int, rows: pd.DataFrame) -> None:
-        options = {"key": f"{self.name}-{start}", "resources": self.resources, "pure": False}
-        future = self.client.submit(embed_shard, self.name, start, rows, self.slots, **options)
-        self.waiting[future] = start
+        """Send a shard to any worker; once some are known to be unfit, to one of the others that are there."""
+        there = self._fit_workers() if self.unfit else None
+        options = {"resources": self.resources, "pure": False, "workers": there and sorted(there)}
+        key = f"{self.name}-{start}-{uuid.uuid4().hex[:8]}"
+        future = self.client.submit(embed_shard, self.name, start, rows, self.slots, key=key, **options)
+        self.waiting[future] = _Sent(start, rows, there)
+
+    def _fit_workers(self) -> set[str]:
+        return set(self.client.nthreads()) - self.unfit
 
     def _some_done(self) -> list:
         """Wait for some shards; give up where there is no worker for too long."""
-        watch = WorkerWatch(self.client)
+        watch = WorkerWatch(self.client, self.unfit)
         while True:
             done = []
             with suppress(TimeoutError):
                 done = distributed.wait(list(self.waiting), 5, return_when="FIRST_COMPLETED").done
-            for future in done:
-                if future.status != "finished":
-                    future.result()  # raises
+            done = [future for future in done if not self._given_to_others(future)]
             with suppress(
                 TimeoutError
             ):  # a result can still be lost with its worker; the shard then runs again
                 if done:
                     return [(future, future.result(5)) for future in done]
             watch.check()
+            self._free_the_stranded()
+
+    def _given_to_others(self, future: Any) -> bool:
+        """Hand a shard in again if the worker that it came to is unfit; raise what else it failed of."""
+        if future.status == "finished":
+            return False
+        try:
+            future.result()
+        except UnfitWorker as error:
+            first = error.worker not in self.unfit
+            self.unfit.add(error.worker)
+            if not self._fit_workers():
+                raise
+            if first:
+                self.warn(f"{error}; the other workers go on without it")
+            sent = self.waiting.pop(future)
+            self._hand_in(sent.start, sent.rows)
+        return True
+
+    def _free_the_stranded(self) -> None:
+        """Hand in again what may run on workers alone that are gone."""
+        there = self._fit_workers() if self.unfit else set()
+        stranded = [f for f, sent in self.waiting.items() if sent.workers and not sent.workers & there]
+        if there and stranded:
+            self.client.cancel(stranded, force=True)
+            for sent in [self.waiting.pop(future) for future in stranded]:
+                self._hand_in(sent.start, sent.rows)
 
     def _stop(self) -> list:
         """Begin no further shard; wait for those that run, which commit what they have."""
         begun = set().union(*_on_all(self.client, stop_shards, self.name).values())
-        ending = [future for future, shard in self.waiting.items() if shard in begun]
+        ending = [future for future, sent in self.waiting.items() if sent.start in begun]
         self.client.cancel([future for future in self.waiting if future not in ending], force=True)
         with suppress(TimeoutError):
             distributed.wait(ending, STOP_SECONDS)
@@ -245,9 +290,9 @@ def _describe_workers(client: Any, backbone: Backbone, device: str) -> tuple[dic
 
 
 def _refuse_workers_without(client: Any, paths: SharedPaths) -> None:
-    for worker, missing in _on_all(client, SharedPaths.missing, paths).items():
-        if missing:
-            raise not_seen(worker, missing)
+    for worker, fault in _on_all(client, SharedPaths.fault, paths).items():
+        if fault:
+            raise unfit(worker, fault)
 
 
 def _mark(features: FeatureSet) -> bytes:

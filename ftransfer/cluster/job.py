@@ -19,11 +19,31 @@ from ftransfer.extract.running import Running
 from ftransfer.features.feature_set import FeatureSet
 from ftransfer.images.read import read_bytes
 from ftransfer.storage.places import place
+from ftransfer.storage.writing import write_whole
 
 if TYPE_CHECKING:
     from ftransfer.backbone.backbone import Backbone
 
 MARK = ".cluster"  # file in a feature set by which a worker knows it
+
+
+class UnfitWorker(FtransferError):
+    """A worker cannot take part; others may finish without it.
+
+    Attributes
+    ----------
+    worker : str
+        Its address.
+    """
+
+    worker = ""
+
+    @classmethod
+    def named(cls, worker: str, fault: str) -> "UnfitWorker":
+        """Make the error of one worker."""
+        error = cls(f"worker {worker} {fault}")
+        error.worker = worker  # travels with the error, as what an exception is made of does not
+        return error
 
 
 @dataclass
@@ -44,15 +64,22 @@ class SharedPaths:
     mark: bytes
     samples: list[tuple[str, str, str]]
 
-    def missing(self) -> str:
-        """Name what is not there; nothing if all is."""
+    def fault(self) -> str:
+        """Say what this worker lacks; nothing if it lacks nothing."""
         for root, path, sha256 in self.samples:
             if hash_image(root, path) != sha256:
-                return root
-        with suppress(OSError):
-            if (place(self.folder) / MARK).read_bytes() == self.mark:
-                return ""
-        return self.folder
+                return f"does not see {root} as it is here"
+        folder = place(self.folder)
+        try:
+            if (folder / MARK).read_bytes() != self.mark:
+                raise FileNotFoundError
+        except OSError:
+            return f"does not see {self.folder} as it is here"
+        try:
+            write_whole(folder / MARK, self.mark)  # as it is: nothing is left behind, in a store neither
+        except (OSError, FtransferError) as error:
+            return f"cannot write to {self.folder} ({getattr(error, 'strerror', None) or error})"
+        return ""
 
 
 @dataclass
@@ -70,24 +97,25 @@ class Job:
 
         Raises
         ------
-        FtransferError
-            If it does not see the folders, or would decode otherwise.
+        UnfitWorker
+            If it does not see the folders, cannot write, or would decode otherwise.
         """
         from ftransfer.backbone.preprocess import describe_decoder
         from ftransfer.backbone.runtime import fast_arithmetic
 
         address = distributed.get_worker().address
-        if missing := self.paths.missing():
-            raise not_seen(address, missing)
+        if fault := self.paths.fault():
+            raise unfit(address, fault)
         self.backbone = self.backbone.on(self.device)
         here, fingerprint = {"decoder": describe_decoder()}, self.backbone.fingerprint
         if self.backbone.tier == "fast":
             here["runtime"], here["dtype"] = fast_arithmetic(self.backbone.device)
         for name, value in here.items():
             if value != fingerprint[name]:
-                raise FtransferError(
-                    f"worker {address} would compute another fingerprint: {name} is {value} there, and here "
-                    f"{fingerprint[name]}; install the same everywhere, and in the fast tier use workers of one kind"
+                raise UnfitWorker.named(
+                    address,
+                    f"would compute another fingerprint: {name} is {value} there, and here "
+                    f"{fingerprint[name]}; install the same everywhere, and in the fast tier use workers of one kind",
                 )
         self.features = FeatureSet(self.paths.folder)
         self.runtime: Any = None
@@ -175,9 +203,10 @@ def hash_image(root: str, path: str) -> str:
     return ""
 
 
-def not_seen(worker: str, missing: str) -> FtransferError:
-    """Make the error for a worker that does not see a folder."""
-    return FtransferError(
-        f"worker {worker} does not see {missing} as it is here; images and features have to be on a file system that "
-        f"all workers see under the same names"
+def unfit(worker: str, fault: str) -> UnfitWorker:
+    """Make the error for a worker that cannot use the folders."""
+    return UnfitWorker.named(
+        worker,
+        f"{fault}; images and features have to be on a file system that all workers see under the same names and "
+        f"can write to",
     )
