@@ -6,8 +6,10 @@ from sklearn.svm import SVC
 
 from ftransfer import DomainScaler, FtransferError, draw_target_labels, load_task, make_pipeline, race
 from ftransfer.pipeline import AdaptationPipeline
-from ftransfer.recipes import Recipe
+from ftransfer.recipes import Recipe, load_recipe
+from ftransfer.report import write_decide
 from ftransfer.search.assumptions import Assumptions
+from ftransfer.search.explanations import Explanations, explain
 from ftransfer.search.guard import paired_interval, recommend
 from ftransfer.search.steps import BASELINES
 from ftransfer.task import read_target_labels
@@ -15,6 +17,7 @@ from ftransfer.task import read_target_labels
 NAMES = np.array(["ash", "elm", "oak"])
 STEP_OF = dict(zip(BASELINES, BASELINES, strict=True)) | {
     "PseudoLabelled": "labels of its own",
+    "PriorCorrected": "labels of its own",
     "SubspaceAlignment + PseudoLabelled": "labels of its own",
 }
 
@@ -118,6 +121,59 @@ def test_labels_can_ask_for_a_step_that_the_score_would_not_take():
     assert recommend(candidates(rows)).sentence.startswith("Do not adapt")
     hits = [np.arange(40) < 10, np.arange(40) < 30]
     assert recommend(candidates(rows, hits=hits)).sentence.startswith("Adapt with CORAL")
+
+
+WON, OPEN, UNCHANGED = (
+    Explanations(0.25, 0.15, True, True, 3.0),
+    Explanations(0.31, 0.32, True, True, -0.5),
+    Explanations(0.0, 0.9, False, True, -9.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("told", "right", "answer", "open_"),
+    [
+        (WON, None, "Adapt with PriorCorrected: p.", False),
+        (OPEN, None, "Do not adapt: s", True),
+        (UNCHANGED, None, "Do not adapt: s", False),
+        (OPEN, "p", "Adapt with PriorCorrected: p.", False),
+        (OPEN, "z", "Scale each domain by itself", False),
+        (OPEN, "both", "Do not adapt: s", True),
+        (WON, "z", "Scale each domain by itself", False),
+    ],
+)
+def test_within_the_source_the_better_explanation_is_taken_and_labels_decide(told, right, answer, open_):
+    rows = [("s", "source only", 0.5, np.zeros(40)), ("z", "per-domain scaling", 0.8, np.ones(40))]
+    rows += [("p", "PriorCorrected", 0.6, np.full(40, 2.0)), ("q", "PseudoLabelled", 0.9, np.ones(40))]
+    hits = right and [np.full(12, name == right or right == "both") for name in ("q", "z", "p", "s")]
+    found = recommend(
+        candidates(rows, hits=hits),
+        assumptions=assumed(separation=0.7),
+        source_accuracy=lambda rows: [0.9] * len(rows),
+        explain=lambda: told,
+    )
+    assert found.sentence.startswith(answer)
+    assert (found.rivals == (2, 1)) is open_
+    assert found.decided_by_labels is (right in ("p", "z"))
+
+
+def cross(n, share, rng):
+    """Draw two classes that overlap little, with this share of the second."""
+    labels = (rng.random(n) < share).astype(int)
+    X = rng.normal(size=(n, 2)) * [1.0, 0.3] + labels[:, None] * [1.0, 2.0]
+    return X, labels
+
+
+def test_other_class_shares_and_moved_classes_are_told_apart_where_they_can_be():
+    rng = np.random.default_rng(0)
+    X, labels = cross(400, 0.5, rng)
+    assert explain(X, labels, cross(400, 0.1, rng)[0]).shares_win
+    same = explain(X, labels, cross(400, 0.5, rng)[0])
+    assert not same.shares_win
+    assert not same.open
+    moved = explain(X, labels, 0.5 * cross(400, 0.5, rng)[0] + 3)
+    assert not moved.shares_win
+    assert moved.moved > moved.shares
 
 
 def test_the_interval_of_a_difference_is_newcombes():
@@ -236,3 +292,39 @@ def test_a_race_takes_the_labels_into_its_reason_and_ranks_as_without_them(tmp_p
     rest = labels == -1
     expected = np.mean(predicted[rest] == whole.answers.codes[rest])
     assert found.table["target_accuracy"][found.chosen] == pytest.approx(expected)
+
+
+def test_rows_whose_labels_would_decide_are_listed_and_labels_filled_in_are_kept(tmp_path):
+    from skada.datasets import make_shifted_datasets
+
+    X, y, domain = make_shifted_datasets(
+        n_samples_source=50, n_samples_target=50, shift="conditional_shift", noise=0.8, random_state=0
+    )
+    names = NAMES[y.astype(int)]
+    features = write_feature_set(tmp_path / "f", X.astype(np.float32), names, np.where(domain < 0, "t", "s"))
+    recipes = [load_recipe(name) for name in ("source_only_standardised_svm", "scaled_svm", "prior_svm")]
+    task = load_task(features, "s", "t")
+    found = race(task, recipes)
+    assert found.sentence.startswith("Do not adapt")
+    assert any("two explanations fit the target" in note for note in found.task.notes)
+    assert abs(found.expected.value - found.table["target_accuracy"][found.chosen]) < 0.1
+    write_decide(found.decide, tmp_path)
+    table = pd.read_csv(tmp_path / "decide.csv")
+    assert len(table) == 50
+    assert (table["prior_svm"] != table["scaled_svm"]).all()
+    assert table["label"].isna().all()
+
+    manifest = features.complete
+    truth = dict(zip(manifest["path"], manifest["label"], strict=True))
+    table = table[:12].assign(label=table["path"][:12].map(truth))
+    table.to_csv(tmp_path / "decide.csv", index=False)
+    known, labels = read_target_labels(task, tmp_path / "decide.csv")
+    decided = race(known, recipes, target_labels=labels)
+    assert decided.sentence == "Scale each domain by itself and leave it at that: scaled_svm."
+    assert decided.expected.basis == "panel"
+    assert decided.decide is None
+    write_decide(decided.decide, tmp_path)
+    assert pd.read_csv(tmp_path / "decide.csv")["label"].notna().all()
+    found.decide.to_csv(tmp_path / "decide.csv", index=False)
+    write_decide(None, tmp_path)
+    assert not (tmp_path / "decide.csv").exists()

@@ -21,7 +21,7 @@ from ftransfer.storage.places import Place, local, place
 from ftransfer.storage.reading import refuse_irregular
 
 PART_ROWS = 8192
-RESULTS = ("classes.csv", "predictions.csv", "results.csv")  # of a run folder
+RESULTS = ("classes.csv", "decide.csv", "predictions.csv", "results.csv")  # of a run folder
 
 
 def import_features(

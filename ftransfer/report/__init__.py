@@ -86,6 +86,7 @@ def _write(found: Findings, folder: Path, command: str, progress: Callable[[int]
         found.model.save(folder / "model.skops")
         write("predictions.csv", found.predictions())
         write("results.csv", results_table(found.race))
+        write_decide(found.race.decide, folder)
     progress(1)
     results = found.results(command)
     with writing(folder):
@@ -98,3 +99,24 @@ def _write(found: Findings, folder: Path, command: str, progress: Callable[[int]
         (folder / "running").unlink()
     progress(1)
     return results
+
+
+def write_decide(table: pd.DataFrame | None, folder: Path) -> None:
+    """Write the rows whose labels would decide between two answers, unless someone has filled in labels there.
+
+    Parameters
+    ----------
+    table : DataFrame or None
+        `Race.decide`; None takes the file away.
+    folder : Path
+    """
+    file = folder / "decide.csv"
+    if file.is_file():
+        try:
+            if pd.read_csv(file)["label"].notna().any():
+                return
+        except (KeyError, OSError, ValueError):
+            return
+    file.unlink(missing_ok=True)
+    if table is not None:
+        write_whole(file, table.to_csv(index=False).encode())

@@ -16,9 +16,10 @@ from ftransfer.search.assumptions import Assumptions, check_assumptions
 from ftransfer.search.candidate import Candidate
 from ftransfer.search.cost import fit_to_size
 from ftransfer.search.expected import Expected, expect_accuracy
+from ftransfer.search.explanations import Explanations, explain
 from ftransfer.search.finalists import Finalists
 from ftransfer.search.grids import with_grids
-from ftransfer.search.guard import Recommendation
+from ftransfer.search.guard import SHARES, Recommendation
 from ftransfer.search.settings import RaceSettings
 from ftransfer.search.sources import learned_from, offer_sources
 from ftransfer.search.steps import BASELINES, STEPS, adaptation, step_of
@@ -117,20 +118,36 @@ class Contest:
         """Test what the choice rests on; None where the target's rows are not looked at."""
         return check_assumptions(self._judge)
 
-    def expected(self, candidate: Candidate, answer: Recommendation, finalists: Finalists) -> Expected | None:
+    def explain(self) -> Explanations:
+        """Weigh what may explain the target, where it lies within the source."""
+        judge = self._judge
+        return explain(judge.X_source, judge.labels, judge.X_target)
+
+    def expected(
+        self,
+        candidate: Candidate,
+        answer: Recommendation,
+        finalists: Finalists,
+        rivals: Sequence[Candidate] = (),
+    ) -> Expected | None:
         """Estimate the accuracy of a candidate on the target; None where that cannot be done."""
         assumptions, labels = answer.assumptions, self.settings.target_labels
         predicted = candidate.result.predicted
         if assumptions is None or predicted is None:
             return None
-        within = assumptions.overlap and candidate.step == BASELINES[0]
-        return expect_accuracy(
-            self._judge.panel,
-            assumptions,
-            predicted,
-            source_accuracy=self.source_accuracy([candidate], finalists)[0] if within else None,
-            hits=None if labels is None else np.equal(predicted, labels)[labels != -1],
-        )
+        accuracy = None
+        if assumptions.overlap and (candidate.step == BASELINES[0] or candidate.adaptation == SHARES):
+            accuracy = self.source_accuracy([candidate], finalists)[0]
+            if rivals:  # if one of them is right, it is where it agrees with that one
+                accuracy *= float(
+                    np.mean(
+                        [np.equal(predicted, np.asarray(each.result.predicted)).mean() for each in rivals]
+                    )
+                )
+        hits = None
+        if labels is not None and not answer.decided_by_labels:
+            hits = np.equal(predicted, labels)[labels != -1]
+        return expect_accuracy(self._judge.panel, assumptions, predicted, source_accuracy=accuracy, hits=hits)
 
     def source_accuracy(self, candidates: Sequence[Candidate], finalists: Finalists) -> list[float]:
         """Count held-out source rows that candidates predict right, weighted by how target-like each row is."""

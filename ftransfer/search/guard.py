@@ -4,8 +4,10 @@ It tests first what the evidence rests on (`ftransfer.search.assumptions`):
 
 * With too few target rows nothing is chosen: the answer is the model of the source.
 * Where the target lies within the source (a classifier can hardly tell them apart), held-out source rows speak for it.
-  Source only is chosen by these, weighted by how target-like they are; where it is right on four of five, nothing is
-  adapted: a score that needs no labels says less than they do.
+  Source only is chosen by these, weighted by how target-like they are; where it is right on four of five, a score that
+  needs no labels says less than they do. Then nothing is adapted, unless other class shares explain the target better
+  than anything else: then it is corrected for these (`ftransfer.search.explanations`). Where classes that moved explain
+  it as well, nothing is adapted, and the answer names both.
 * Else it goes step by step from the mildest to the strongest: source only, per-domain scaling, adaptations that align
   the domains, adaptations that learn from labels they predict for the target. A step is taken only where the score
   rises by more than the standard error of the difference.
@@ -23,9 +25,12 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ftransfer.search.assumptions import Assumptions
+from ftransfer.search.explanations import Explanations
 from ftransfer.search.steps import BASELINES, STEPS
 
 TRUSTED = 0.8  # share of held-out source rows that source only must get right to be left as it is
+APART = 0.1  # share of the target's rows on which two answers must differ to be two
+SHARES = "PriorCorrected"  # the adaptation that other class shares ask for
 CONFIDENCE = 0.9  # of the interval from target labels: an error of 5 % on either side
 
 
@@ -45,6 +50,12 @@ class Recommendation:
         The row of the best source-only candidate; None if there is none.
     assumptions : Assumptions or None
         What was tested before.
+    rivals : tuple of (int, int), or None
+        Rows of two answers that ask for each other's opposite, where what was looked at cannot decide between them:
+        the one if the classes have other shares in the target, the one if they moved.
+    decided_by_labels : bool
+        Whether labels of the target decided between the two. They may be of the rows on which these disagree, and
+        are no sample to count an accuracy on.
     """
 
     chosen: int
@@ -52,6 +63,8 @@ class Recommendation:
     reason: str
     source_only: int | None = None
     assumptions: Assumptions | None = None
+    rivals: tuple[int, int] | None = None
+    decided_by_labels: bool = False
 
 
 def recommend(
@@ -60,6 +73,7 @@ def recommend(
     score_name: str = "consistency",
     assumptions: Assumptions | None = None,
     source_accuracy: Callable[[list[int]], list[float]] = lambda rows: [float("nan")] * len(rows),
+    explain: Callable[[], Explanations] | None = None,
 ) -> Recommendation:
     """Choose a row of the ranked table, step by step from the mildest adaptation to the strongest.
 
@@ -75,6 +89,8 @@ def recommend(
     source_accuracy : callable
         Counts the held-out source rows that rows of the table predict right, weighted by how target-like they are;
         asked for source only, where the target lies within the source.
+    explain : callable, optional
+        Weighs what explains the target; asked where it lies within the source.
 
     Returns
     -------
@@ -97,6 +113,8 @@ def recommend(
                 f"{table['pipeline'][start]} is right on {accuracy[best]:.0%} of held-out source images, weighted by "
                 f"how like the target's they are"
             )
+            if explain and (found := _by_explanation(ranked, start, story, assumptions, explain())):
+                return found
     if by_score:
         name = score_name.replace("_", " ")
         story.append(f"The {name} of {first} ({table['pipeline'][start]}) is {table['score'][start]:.3f}")
@@ -130,6 +148,41 @@ def _sentence(chosen: pd.Series, assumptions: Assumptions | None, by_score: bool
     if kind == BASELINES[1]:
         return f"Scale each domain by itself and leave it at that: {name}."
     return f"Adapt with {kind}: {name}."
+
+
+def _by_explanation(
+    ranked: pd.DataFrame, plain: int, story: list[str], assumptions: Assumptions, told: Explanations
+) -> Recommendation | None:
+    """Choose by what explains a target that lies within the source; None where nothing does."""
+    corrected = ranked.index[ranked["adaptation"] == SHARES]
+    scaled = ranked.index[ranked["step"] == BASELINES[1]]
+    if corrected.empty or scaled.empty or not (told.shares_win or told.open):
+        return None
+    one, other = ranked.loc[corrected[0]], ranked.loc[scaled[0]]
+    if told.open and np.mean(one["predicted"] != other["predicted"]) < APART:
+        return None
+    chosen = one if told.shares_win else ranked.loc[plain]
+    story = [
+        *story,
+        f"the log-likelihood of a target image rises by {told.shares:.2f} with other class shares, and by "
+        f"{told.moved:.2f} with classes that moved"
+        + ("" if told.shares_win else ", which is too near to tell them apart"),
+    ]
+    decided = False
+    if one["hits"] is not None:
+        difference, low, high = paired_interval(one["hits"], other["hits"])
+        decided = bool(low > 0 or high < 0)
+        story.append(
+            f"on {len(one['hits'])} labelled target images {one['pipeline']} is right more often than "
+            f"{other['pipeline']} by {100 * difference:+.1f} points ({CONFIDENCE:.0%} interval {100 * low:+.1f} to "
+            f"{100 * high:+.1f})"
+        )
+        chosen = one if low > 0 else other if high < 0 else chosen
+    rivals = (int(one.name), int(other.name)) if told.open and not decided else None
+    sentence = _sentence(chosen, assumptions, by_score=False)
+    return Recommendation(
+        int(chosen.name), sentence, "; ".join(story) + ".", plain, assumptions, rivals, decided
+    )
 
 
 def _most_agreed(rows: pd.DataFrame) -> int:

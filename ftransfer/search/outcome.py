@@ -48,6 +48,9 @@ class Race:
         Its row in `table`.
     expected : Expected or None
         An estimate of its accuracy on the target; None where nothing can be said.
+    decide : DataFrame or None
+        Where two answers exclude each other and neither can be preferred: target rows of which a label would decide.
+        ``path``, an empty ``label``, and the class by each.
     resampled : ndarray of shape (n_candidates, n_resamples)
         Score of each row of `table` on each bootstrap resample of the images, the same resamples for all; NaN for a
         candidate that failed.
@@ -65,6 +68,7 @@ class Race:
     source_only: AdaptationPipeline | None = None
     source_only_row: int | None = None
     expected: Expected | None = None
+    decide: pd.DataFrame | None = None
     resampled: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
     def __repr__(self) -> str:

@@ -14,6 +14,7 @@ from ftransfer.search.contest import Contest, Recipes
 from ftransfer.search.finalists import Finalists
 from ftransfer.search.guard import Recommendation, recommend
 from ftransfer.search.outcome import Race
+from ftransfer.search.rivals import describe_rivals, rows_to_decide
 from ftransfer.search.settings import RaceOptions, RaceSettings
 from ftransfer.search.steps import BASELINES
 from ftransfer.search.trials import Bind, Trials
@@ -141,6 +142,7 @@ def choose(contest: Contest, trials: Trials) -> Choice:
         score_name=contest.scorer.name,
         assumptions=contest.assumptions(),
         source_accuracy=lambda rows: contest.source_accuracy([ranked[row] for row in rows], finalists),
+        explain=contest.explain,
     )
     plain = None if answer.source_only is None else ranked[answer.source_only]
     return Choice(ranked, ranked[answer.chosen], plain, answer, finalists)
@@ -162,6 +164,9 @@ def sum_up(contest: Contest, trials: Trials, choice: Choice) -> Race:
         notes += learned.answers.describe_copies(finalists.pipeline(chosen).predict(learned.X_target))
     if answer.assumptions is not None:
         notes += answer.assumptions.describe(contest.task.classes)
+    rivals = [ranked[row] for row in answer.rivals or ()]
+    if rivals:
+        notes.append(describe_rivals(rivals, chosen))
     return Race(
         task=replace(learned, notes=notes),
         table=result_table(ranked),
@@ -174,6 +179,7 @@ def sum_up(contest: Contest, trials: Trials, choice: Choice) -> Race:
         target_labels=contest.settings.target_labels,
         source_only=None if plain is None else finalists.pipeline(plain),
         source_only_row=None if plain is None else ranked.index(plain),
-        expected=contest.expected(chosen, answer, finalists),
+        expected=contest.expected(chosen, answer, finalists, rivals),
+        decide=rows_to_decide(learned, rivals) if rivals else None,
         resampled=resampled_scores(ranked),
     )
