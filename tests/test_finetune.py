@@ -25,6 +25,7 @@ from ftransfer import (
     fine_tune,
     save_backbone,
 )
+from ftransfer.backbone import batch_norm
 from ftransfer.backbone.checkpoint import checkpoint
 from ftransfer.cli import main
 from ftransfer.finetune.augment import vary
@@ -490,6 +491,25 @@ def test_the_order_of_the_images_does_not_change_adapted_statistics(table):
     adapt_batch_norm(table, a)
     adapt_batch_norm(table.assign(label=None).iloc[::-1], b)
     assert a.fingerprint == b.fingerprint
+
+
+def test_where_passes_move_statistics_more_and_more_the_steadiest_are_kept(table, monkeypatch):
+    seen, real = [], batch_norm._set
+
+    def grows(layer, moments):
+        seen.append(layer)
+        real(layer, moments)
+        return {2: 0.3, 3: 0.1, 4: 0.5}.get((len(seen) - 1) // 10 + 1, 9.0)
+
+    with monkeypatch.context() as m:
+        m.setattr(batch_norm, "_set", grows)
+        stopped = Backbone("small_cnn")
+        found = adapt_batch_norm(table, stopped)
+    assert (found["changes"], found["converged"]) == ([0.3, 0.1, 0.5, 9.0], False)
+    monkeypatch.setattr(batch_norm, "MAX_PASSES", 2)
+    second = Backbone("small_cnn")
+    adapt_batch_norm(table, second, tolerance=0)
+    assert stopped.fingerprint == second.fingerprint, "statistics of the second pass, which the third moved least"
 
 
 def test_each_domain_is_embedded_by_its_own_statistics_into_one_feature_set(table, tmp_path):

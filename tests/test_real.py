@@ -1,13 +1,15 @@
 """On real photographs with real ImageNet weights, where they are at hand."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from ftransfer import Backbone, FeatureSet
+from ftransfer import Backbone, FeatureSet, adapt_batch_norm, find_images
 from ftransfer.cli import main
 
 
@@ -85,14 +87,39 @@ def test_lite0_by_a_file_gives_what_was_kept_of_it_in_half_precision(real, lite0
         assert (found.astype(np.float16) == expected).mean() > 0.9
 
 
+def few(real, folder, each, *domains):
+    """Copy some photographs of each class."""
+    for domain in domains:
+        for label in sorted((real / "office_caltech10" / domain).iterdir()):
+            (folder / domain / label.name).mkdir(parents=True)
+            for file in sorted(label.iterdir())[:each]:
+                shutil.copy(file, folder / domain / label.name)
+    return folder
+
+
 @pytest.mark.slow
-def test_lite0_labels_new_photographs_and_adapts_its_batch_norm(real, lite0, tmp_path):
+def test_lite0_labels_new_photographs(real, lite0, tmp_path):
     backbone = ("--backbone", lite0, "--device", "cpu")
-    run("extract", real / "office_caltech10", "--out", tmp_path / "f", *backbone, "--adapt-bn", "webcam")
+    run("extract", few(real, tmp_path / "few", 12, "amazon", "webcam"), "--out", tmp_path / "f", *backbone)
     command = ["fit", tmp_path / "f", "--source", "amazon", "--target", "webcam", "--out", tmp_path / "r"]
     run(*command, "--pipeline", "source_only_logistic", "--pipeline", "scaled_logistic")
     counted = json.loads((tmp_path / "r" / "results.json").read_text())["counted"]
-    assert counted["recommended"] > 0.90
+    assert counted["recommended"] > 0.80
     new = real / "office_caltech10" / "webcam" / "mug"
     output = run("predict", tmp_path / "r", new, "--out", tmp_path / "p.csv", *backbone)
     assert "  mug: " in output
+
+
+@pytest.mark.slow
+def test_statistics_of_lite0_do_not_run_away_on_photographs(real, lite0, tmp_path, monkeypatch):
+    monkeypatch.setattr("ftransfer.backbone.batch_norm.BATCH", 16)  # several batches, of few images
+    images = find_images(few(real, tmp_path / "few", 4, "webcam"))
+    backbone = Backbone.from_file(lite0, device="cpu")
+    found = adapt_batch_norm(images, backbone)
+    assert len(found["changes"]) < 9, "passes without end"
+    opened = [Image.open(Path(row.root) / row.path).convert("RGB") for row in images.itertuples()]
+    X = np.concatenate([backbone.embed(backbone.preprocess(image)[None]) for image in opened])
+    X = (X - X.mean(axis=0)) / np.linalg.norm(X - X.mean(axis=0), axis=1, keepdims=True)
+    nearest = (X @ X.T - 2 * np.eye(len(X))).argmax(axis=1)
+    right = (images["label"].to_numpy()[nearest] == images["label"].to_numpy()).mean()
+    assert right > 0.5, "chance is 0.08; statistics that had run away gave 0.12"

@@ -1,5 +1,6 @@
 """Adapt a backbone to images without labels: batch-norm statistics re-estimated on them (AdaBN)."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ftransfer.errors import FtransferError
 
 BATCH = 64
 MAX_PASSES = 10
+PATIENCE = 2  # passes that may move the statistics more than the steadiest pass did
 
 
 class _Moments:
@@ -56,7 +58,8 @@ def adapt_batch_norm(
     below give them, instead of a running average of batches. It is what one batch of all the images would be
     normalised by, and the same for any order of the images. The first pass normalises by the statistics of each
     batch; the next ones, as in use, by those of all images found so far, until no statistic moves any more.
-    Weights stay as they are.
+    All layers move at once, and in a deep network each pass may move them more than the one before. Then it stops,
+    and keeps the statistics that the next pass moved least. Weights stay as they are.
 
     Parameters
     ----------
@@ -74,7 +77,7 @@ def adapt_batch_norm(
     -------
     dict
         ``layers`` and ``images`` counted, ``changes`` (the greatest change of each pass after the first),
-        ``converged`` and ``unreadable``.
+        ``converged`` (whether the last pass changed no statistic by more than `tolerance`) and ``unreadable``.
 
     Raises
     ------
@@ -101,7 +104,8 @@ def adapt_batch_norm(
         rows
     )  # a batch of one class alone would be a poor first guess
     parts = batches(rows, BATCH)
-    changes = []
+    changes: list[float] = []
+    steadiest: dict[Any, tuple[torch.Tensor, torch.Tensor]] = {}
     for number in range(1, MAX_PASSES + 1):
         moments = {layer: _Moments() for layer in layers}
         hooks = [layer.register_forward_pre_hook(moments[layer].see) for layer in layers]
@@ -114,11 +118,18 @@ def adapt_batch_norm(
                 progress(f"pass {number}", i + 1, len(parts))
         for hook in hooks:
             hook.remove()
+        before = {layer: (layer.running_mean.clone(), layer.running_var.clone()) for layer in layers}
         change = max(_set(layer, moments[layer]) for layer in layers)
         if number > 1:
+            if change < min(changes, default=math.inf):
+                steadiest = before
             changes.append(change)
-            if change < tolerance:
+            if change < tolerance or len(changes) - 1 - int(np.argmin(changes)) == PATIENCE:
                 break
+    if changes[-1] > min(changes):
+        for layer, (mean, variance) in steadiest.items():
+            layer.running_mean.copy_(mean)
+            layer.running_var.copy_(variance)
     network.eval()
     backbone.note_weights()
     return {

@@ -247,7 +247,7 @@ def describe(results: dict, out: Any) -> str:
 
 
 def _describe_adapted(results: dict, out: Any) -> str:
-    end = "" if results["converged"] else f"; the last pass still moved one by {results['changes'][-1]:.1%}"
+    end = "" if results["converged"] else f"; one more pass would move one by {min(results['changes']):.1%}"
     return (
         f"{out}: statistics of {results['layers']} batch-norm layers from {results['images']} images, in "
         f"{len(results['changes']) + 1} passes{end}"

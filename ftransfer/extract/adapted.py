@@ -8,7 +8,7 @@ import pandas as pd
 
 from ftransfer.backbone.backbone import Backbone
 from ftransfer.backbone.batch_norm import adapt_batch_norm
-from ftransfer.errors import FtransferError, unknown
+from ftransfer.errors import FtransferError, unknown, warn_user
 from ftransfer.extract.extract import extract_features
 from ftransfer.extract.running import Options, untold
 from ftransfer.features.feature_set import FeatureSet
@@ -59,7 +59,12 @@ def extract_adapted(
     states, names = {}, {}
     for domain in dict.fromkeys(domains):
         network.load_state_dict(plain)
-        adapt_batch_norm(images[images["domain"] == domain], backbone)
+        found = adapt_batch_norm(images[images["domain"] == domain], backbone)
+        if not found["converged"]:
+            warn_user(
+                f"batch norm of domain {domain!r}: statistics did not settle; one more pass would move one by "
+                f"{min(found['changes']):.1%}"
+            )
         states[domain] = {k: v.clone() for k, v in network.state_dict().items() if "running_" in k}
         names[domain] = backbone.fingerprint["weights"]
     backbone.probe = probe  # of the network as it came
