@@ -116,10 +116,10 @@ def test_statistics_of_lite0_do_not_run_away_on_photographs(real, lite0, tmp_pat
     images = find_images(few(real, tmp_path / "few", 4, "webcam"))
     backbone = Backbone.from_file(lite0, device="cpu")
     found = adapt_batch_norm(images, backbone)
-    assert len(found["changes"]) < 9, "passes without end"
+    assert len(found["changes"]) < 9, "passes that move them more and more"
     opened = [Image.open(Path(row.root) / row.path).convert("RGB") for row in images.itertuples()]
     X = np.concatenate([backbone.embed(backbone.preprocess(image)[None]) for image in opened])
     X = (X - X.mean(axis=0)) / np.linalg.norm(X - X.mean(axis=0), axis=1, keepdims=True)
     nearest = (X @ X.T - 2 * np.eye(len(X))).argmax(axis=1)
     right = (images["label"].to_numpy()[nearest] == images["label"].to_numpy()).mean()
-    assert right > 0.5, "chance is 0.08; statistics that had run away gave 0.12"
+    assert right > 0.9, "0.98; statistics that had run away gave 0.53"
