@@ -37,17 +37,27 @@ class Recipe:
     summary: str = ""
 
 
-def list_recipes() -> list[str]:
-    """Name the recipes that ship, in alphabetical order."""
-    return sorted(f.stem for f in shipped_folder("pipelines").glob("*.py") if not f.stem.startswith("_"))
+def list_recipes(*, regression: bool = False) -> list[str]:
+    """Name the recipes that ship, in alphabetical order: those for classes, or for labels that are numbers."""
+    return sorted(f.stem for f in _folder(regression).glob("*.py") if not f.stem.startswith("_"))
 
 
-def load_recipe(name: str | Path) -> Recipe:
+def _folder(regression: bool) -> Path:
+    return shipped_folder("pipelines") / "regression" if regression else shipped_folder("pipelines")
+
+
+def load_recipe(name: str | Path, *, regression: bool = False) -> Recipe:
     """Load a recipe by name, such as ``"coral_svm"``, or by the path of a Python file.
 
     The file defines two names: ``pipeline``, an `AdaptationPipeline` or any other estimator (then it is
     fitted on the source only), and ``grid``, a dict or a list of dicts of parameter values. The file is
     run as code: load only what you trust.
+
+    Parameters
+    ----------
+    name : str or path
+    regression : bool, default=False
+        Whether a name is one of the recipes for labels that are numbers.
 
     Raises
     ------
@@ -62,9 +72,9 @@ def load_recipe(name: str | Path) -> Recipe:
             f"values with the recipes that ship, give it as --grid {text} (in Python race(..., grids=...))"
         )
     if not text.endswith(".py") and len(path.parts) == 1:
-        if text not in list_recipes():
-            raise unknown("pipeline", text, list_recipes(), plural="pipelines that ship")
-        path = shipped_folder("pipelines") / f"{text}.py"
+        if text not in (known := list_recipes(regression=regression)):
+            raise unknown("pipeline", text, known, plural="pipelines that ship")
+        path = _folder(regression) / f"{text}.py"
     if not path.is_file():
         raise FtransferError(f"no recipe at {path}; a recipe is a .py file that defines pipeline and grid")
     try:

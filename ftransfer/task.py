@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from ftransfer.adapt import domain_codes
-from ftransfer.cells import read_label, read_labels, read_rows, without_minus_one
+from ftransfer.cells import read_label
 from ftransfer.errors import FtransferError, unknown
+from ftransfer.features.label_file import read_label_file
 from ftransfer.features.label_map import guess_pair, name_labels
 from ftransfer.features.manifest import LABELS
 from ftransfer.features.protocol import Features
-from ftransfer.storage.places import local
-from ftransfer.storage.reading import read_bytes
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,7 @@ class Task:
     @property
     def groups(self) -> np.ndarray | None:
         """Number of each row's group, where the manifest has any; a row without one is a group of its own."""
-        if "group" not in self.rows or self.rows["group"].isna().all():
-            return None
-        codes, names = pd.factorize(self.rows["group"])
-        return np.where(codes < 0, len(names) + np.arange(len(codes)), codes)
+        return group_codes(self.rows)
 
     @property
     def is_source(self) -> np.ndarray:
@@ -88,6 +84,14 @@ class Task:
     def X_target(self) -> np.ndarray:
         """The target rows of `X`."""
         return self.X[~self.is_source]
+
+
+def group_codes(rows: pd.DataFrame) -> np.ndarray | None:
+    """Number the groups of rows, each row without one as a group of its own; None where there are none."""
+    if "group" not in rows or rows["group"].isna().all():
+        return None
+    codes, names = pd.factorize(rows["group"])
+    return np.where(codes < 0, len(names) + np.arange(len(codes)), codes)
 
 
 class Answers:
@@ -176,7 +180,7 @@ def load_task(
         _refuse_seen(features, target, classes)
     sources = tuple(dict.fromkeys([source] if isinstance(source, str) else source))
     manifest = features.complete
-    _check_domains(sources, target, sorted(manifest["domain"].unique()))
+    check_domains(sources, target, sorted(manifest["domain"].unique()))
     notes = list(features.notes)
     rows = name_labels(manifest[manifest["domain"].isin([*sources, target])], label, label_map)
     unreadable = rows["status"] != "ok"
@@ -219,7 +223,7 @@ def load_task(
     if n_copies := int(is_copy.sum()):
         notes.append(f"{n_copies} images of '{target}' are in a source as well, and are not counted")
     return Task(
-        X=_load(features, source_rows, rows[n_source:]),
+        X=load_rows(features, source_rows, rows[n_source:]),
         y=codes,
         sample_domain=domain_codes(rows["domain"], target),
         classes=np.array(chosen, dtype=str),
@@ -233,14 +237,16 @@ def load_task(
     )
 
 
-def _load(features: Features, source_rows: pd.DataFrame, target_rows: pd.DataFrame) -> np.ndarray:
+def load_rows(features: Features, source_rows: pd.DataFrame, target_rows: pd.DataFrame) -> np.ndarray:
+    """Load the embeddings of source rows, all views of them, then those of target rows as they are."""
     if features.n_views == 1:
         return features.load(pd.concat([source_rows, target_rows]))
     views = [features.load(source_rows, view=view) for view in range(features.n_views)]
     return np.concatenate([*views, features.load(target_rows)])
 
 
-def _check_domains(sources: Sequence[str], target: str, domains: Sequence[str]) -> None:
+def check_domains(sources: Sequence[str], target: str, domains: Sequence[str]) -> None:
+    """Refuse a domain that is not there, or on both sides."""
     for name in (*sources, target):
         if name not in domains:
             raise unknown("domain", name, domains)
@@ -336,43 +342,9 @@ def read_target_labels(task: Task, file: str | Path) -> tuple[Task, np.ndarray]:
     FtransferError
         If the file cannot be read, or names an image that the target has not.
     """
-    file = local(file, "a file of labels")
-    try:
-        table = read_rows(read_bytes(file), file, file.suffix.lower())
-    except (OSError, ValueError) as error:
-        if isinstance(error, FtransferError):
-            raise
-        raise FtransferError(f"the target labels in {file} cannot be read: {error}") from error
-    missing = [name for name in ("path", "label") if name not in table]
-    if missing:
-        raise FtransferError(
-            f"{file} has no column {' and '.join(missing)}; it needs path and label, and has {', '.join(table)}"
-        )
-    key = [name for name in ("root", "path") if name in table]
-    table["label"] = without_minus_one(read_labels(table["label"]), file)
-    table = table[[*key, "label"]].dropna().drop_duplicates()
-    twice = table["path"][table[key].duplicated()]
-    if len(twice):
-        raise FtransferError(f"{file} gives {twice.iloc[0]} two labels")
-    if table.empty:
-        raise FtransferError(f"{file} holds no label")
-    rows = task.rows[~task.is_source].reset_index(drop=True)
-    found = rows[key].astype(object).assign(at=rows.index).merge(table, on=key, how="right")
-    strange = found["path"][found["at"].isna()]
-    if len(strange):
-        raise FtransferError(
-            f"{file} names {len(strange)} images that are not in the target '{task.target}', {strange.iloc[0]} for "
-            f"one; a path is one like {rows['path'].iloc[0]}"
-        )
-    several = found["path"][found[key].duplicated()]
-    if len(several):
-        raise FtransferError(
-            f"{several.iloc[0]} is the path of several images of '{task.target}', in folders of their own; add the "
-            f"column root to {file}, as in the manifest"
-        )
-    at, table = found["at"].to_numpy(dtype=int), found
-    codes = pd.Index(task.classes).get_indexer(table["label"])
-    labels = np.full(len(rows), -1)
+    at, names = read_label_file(file, task.rows[~task.is_source], task.target)
+    codes = pd.Index(task.classes).get_indexer(names)
+    labels = np.full(len(task.answers.codes), -1)
     labels[at] = np.where(codes < 0, -2, codes)
     return _set_aside(task, labels), labels
 

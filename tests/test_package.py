@@ -37,6 +37,18 @@ ARROWS = {
     "search": {"adapt", "compare", "features", "pipeline", "recipes", "scoring", "storage", "task"},
     "model": {"scoring", "features", "images", "backbone", "extract", "storage"},
     "report": {"compare", "features", "finetune", "images", "model", "pipeline", "search", "storage"},
+    "regression": {
+        "adapt",
+        "features",
+        "model",
+        "pipeline",
+        "recipes",
+        "report",
+        "scoring",
+        "search",
+        "storage",
+        "task",
+    },
     "cluster": {"backbone", "extract", "features", "images", "search", "storage", "task"},
 }
 

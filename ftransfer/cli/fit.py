@@ -143,6 +143,11 @@ class Duration(click.ParamType):
     is_flag=True,
     help="Race on each of several feature sets by itself, side by side, instead of joining them.",
 )
+@click.option(
+    "--regression/--classification",
+    default=None,
+    help="Whether labels are numbers to predict, or classes.  [default: numbers if nearly all differ]",
+)
 @click.option("--out", shell_complete=complete.folders, help="Run folder.  [default: runs/SOURCE-to-TARGET]")
 @click.option("--jobs", type=click.IntRange(1), help="Candidates fitted at once.  [default: usable cores]")
 @options.cluster
@@ -164,6 +169,14 @@ def fit(
     """
     settings = FitSettings(**options)
     labels = list(dict.fromkeys(label_columns))
+    from ftransfer.cli.fit_regression import describe_regressions, is_regression, run_regressions
+
+    if alternatives and settings.regression:
+        raise click.UsageError("--alternatives is for classes; join the feature sets for a regression")
+    if not alternatives and is_regression(features, settings, labels):
+        results, folder = run_regressions(features, settings, labels)
+        say(json.dumps(results) if as_json else describe_regressions(results, folder))
+        return
     if alternatives or len(labels) > 1:
         from ftransfer.cli.fit_several import describe_several, run_several
 

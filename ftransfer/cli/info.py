@@ -95,7 +95,7 @@ def _of_model(file: Any) -> tuple[dict, dict[str, str]]:
         "origin": model.origin,
     }
     lines = {name: str(value) for name, value in about.items() if value}
-    return about, lines | {"classes": ", ".join(about["classes"])}
+    return about, lines | ({"classes": ", ".join(about["classes"])} if about["classes"] else {})
 
 
 def _of_feature_set(folder: Any) -> tuple[dict, dict[str, str]]:

@@ -138,12 +138,26 @@ def _extract(model: Any, images: Any, folder: Any, device: Any, table: Any, **ba
 def describe_accuracy(accuracy: dict) -> str:
     """Say how many labels are right, in all and by domain."""
     counts = list(accuracy.values())
+    if any("squared_errors" in each for each in counts):
+        return describe_errors(accuracy)
     right, of = sum(c["right"] for c in counts), sum(c["of"] for c in counts)
     if not of:
         return "accuracy: none of the images has a label to compare with"
     lines = [f"accuracy: {right / of:.1%} of {of} images with a label"]
     each = accuracy.items() if len(accuracy) > 1 else ()
     return "\n".join(lines + [f"  {name}: {c['right'] / c['of']:.1%} of {c['of']}" for name, c in each])
+
+
+def describe_errors(errors: dict) -> str:
+    """Say how far predicted numbers are off, by domain."""
+    lines = []
+    for name, each in errors.items():
+        if each["of"]:
+            mae, rmse = each["absolute_errors"] / each["of"], (each["squared_errors"] / each["of"]) ** 0.5
+            lines.append(
+                f"error in {name}: MAE {mae:.4g}, RMSE {rmse:.4g} on {each['of']} images with a label"
+            )
+    return "\n".join(lines) or "error: none of the images has a number to compare with"
 
 
 def describe(did: Any, out: Any) -> str:
@@ -153,6 +167,9 @@ def describe(did: Any, out: Any) -> str:
         f"  {visible(label)}: {n}" for label, n in sorted(did.labels.items(), key=lambda item: -item[1])[:20]
     ]
     lines += [f"  and {len(did.labels) - 20} more classes"] if len(did.labels) > 20 else []
+    for name, found in did.numbers.items():
+        said = f"  {visible(name) + ': ' if name else ''}from {found['min']:.4g} to {found['max']:.4g}"
+        lines.append(f"{said}, mean {found['mean']:.4g}")
     if did.far:
         lines.append(
             f"{did.far} of them lie far from what the model was fitted on (column far): look at these"

@@ -66,6 +66,7 @@ class FitSettings:
     cluster: str | None = None
     grid: str | None = None
     values: tuple[str, ...] = ()
+    regression: bool | None = None
 
     @property
     def sources(self) -> list[str]:

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,6 @@ from ftransfer.model.confidence import Familiar, fit_temperature, probability
 from ftransfer.model.file import read_model_file, write_model_file
 from ftransfer.model.new_images import DOMAIN
 from ftransfer.storage.places import local
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,8 @@ class Model:
     array(['low', 'low', 'high', 'high'], dtype='<U4')
     """
 
+    FORMAT: ClassVar[int] = 1
+    COLUMNS: ClassVar[tuple[str, ...]] = ("label", "probability", "distance", "far")  # of `describe`
     pipeline: Any
     fingerprint: dict
     classes: np.ndarray
@@ -164,6 +164,17 @@ class Model:
         table["far"] = (table["distance"] > 1).astype(int)
         return table
 
+    def tally(self, labels: pd.Series, name: str, did: Any) -> None:
+        """Add how many images got each label to what `write_predictions` did."""
+        for label, n in labels.value_counts().items():
+            label = f"{name} {label}".strip()
+            did.labels[label] = did.labels.get(label, 0) + n
+
+    @staticmethod
+    def compare(given: np.ndarray, found: np.ndarray) -> dict[str, float]:
+        """Count how many labels are right, and of how many."""
+        return {"right": int((given == found).sum()), "of": len(given)}
+
     def _features(self, images: Any, **backbone: Any) -> np.ndarray:
         first = images[0] if isinstance(images, list) and images else images
         if isinstance(first, str | Path | Image.Image):
@@ -202,10 +213,10 @@ class Model:
 
     def save(self, file: Path) -> None:
         """Write the model with skops, whole or not at all: it is read again without unpickling anything."""
-        content = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        content = {each.name: getattr(self, each.name) for each in fields(self)}
         if self.familiar is not None:
             content["familiar"] = vars(self.familiar)
-        write_model_file({"format": FORMAT, **content}, file)
+        write_model_file({"format": self.FORMAT, **content}, file)
 
     @classmethod
     def load(cls, file: Path, *, trusted: Sequence[str] = ()) -> "Model":
@@ -231,13 +242,10 @@ class Model:
                 raise FtransferError(f"{file.parent} holds several models; name one: {', '.join(several)}")
         content = read_model_file(file, trusted)
         try:
-            if content.pop("format") != FORMAT:
-                raise ValueError(
-                    f"it is of another format than {FORMAT}; read it with the release that wrote it"
-                )
+            kind = _kind_of(content.pop("format"))
             if content["familiar"] is not None:
                 content["familiar"] = Familiar(**content["familiar"])
-            model = cls(**content)
+            model = kind(**content)
             model._check()
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise FtransferError(
@@ -250,6 +258,9 @@ class Model:
         json.dumps(self.fingerprint)
         if self.classes.ndim != 1 or self.classes.dtype.kind != "U" or len(self.classes) < 2:
             raise ValueError("its classes are no names")
+        self._check_rest()
+
+    def _check_rest(self) -> None:
         if (
             not isinstance(self.origin, str)
             or self.width < 1
@@ -269,6 +280,19 @@ class Model:
                 or not np.isfinite(values).all()
             ):
                 raise ValueError("its batch-norm statistics are damaged")
+
+
+def _kind_of(number: object) -> type[Model]:
+    """Return the class that a format of model files belongs to."""
+    from ftransfer.model.regression import RegressionModel  # which derives from the class of this module
+
+    for kind in (Model, RegressionModel):
+        if number == kind.FORMAT:
+            return kind
+    raise ValueError(
+        f"it is of another format than {Model.FORMAT} and {RegressionModel.FORMAT}; read it with the release that "
+        f"wrote it"
+    )
 
 
 def load_models(run: str | Path, *, trusted: Sequence[str] = ()) -> dict[str, Model]:

@@ -9,14 +9,20 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
-from sklearn.svm import SVC, NuSVC
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.svm import SVC, SVR, NuSVC
 from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
 
 from ftransfer.model.plan import check_tree, trusted_objects
 
 MAX_THREADS = 1024
+FORESTS = (RandomForestClassifier, ExtraTreesClassifier, RandomForestRegressor, ExtraTreesRegressor)
 PLAIN = (dict, list, tuple, set, str, int, float, bool, type(None), np.ndarray, np.random.RandomState, Tree)
 # one number a feature
 VECTORS = """
@@ -109,13 +115,13 @@ def _check_estimator(each: Any) -> None:
     if isinstance(each, BaseDecisionTree) and "tree_" in own:
         width = own.get("n_features_in_")
         _require(type(own["tree_"]) is Tree and own["tree_"].n_features == width, f"the width of {kind}")
-    elif isinstance(each, RandomForestClassifier | ExtraTreesClassifier) and "estimators_" in own:
+    elif isinstance(each, FORESTS) and "estimators_" in own:
         width = own.get("n_features_in_")
         _require(type(width) is int, f"{kind}.n_features_in_")
         for tree in own["estimators_"]:
             _require(isinstance(tree, BaseDecisionTree), f"a tree of {kind}")
             _require(getattr(tree, "n_features_in_", None) == width, f"the width of a tree of {kind}")
-    elif isinstance(each, SVC | NuSVC) and "support_vectors_" in own:
+    elif isinstance(each, SVC | NuSVC | SVR) and "support_vectors_" in own:
         _check_support_vectors(own, kind)
 
 
@@ -128,9 +134,12 @@ def _check_linear(own: dict, kind: str) -> None:
         if isinstance(own.get(name), np.ndarray):
             _require(own[name].shape == (width,), f"the shape of {kind}.{name}")
     if isinstance(coefficients := own.get("coef_"), np.ndarray):
-        _require(coefficients.ndim == 2 and coefficients.shape[1] == width, f"the shape of {kind}.coef_")
         _require(
-            np.shape(own.get("intercept_", 0.0)) in ((), (len(coefficients),)),
+            coefficients.ndim in (1, 2) and coefficients.shape[-1] == width, f"the shape of {kind}.coef_"
+        )
+        outputs = 1 if coefficients.ndim == 1 else len(coefficients)
+        _require(
+            np.shape(own.get("intercept_", 0.0)) in ((), (outputs,)),
             f"the shape of {kind}.intercept_",
         )
     if isinstance(components := own.get("components_"), np.ndarray):
@@ -140,17 +149,21 @@ def _check_linear(own: dict, kind: str) -> None:
 def _check_support_vectors(own: dict, kind: str) -> None:
     vectors, counts = own["support_vectors_"], own["_n_support"]
     n, k = len(vectors), len(counts)
+    is_regressor = kind == "SVR"  # it keeps two counts, of which libsvm sets the first alone
     pairs = k * (k - 1) // 2
     _require("_impl" not in own and own["kernel"] in ("linear", "poly", "rbf", "sigmoid"), f"{kind}.kernel")
     _require(own["_sparse"] is False, f"{kind}._sparse")
     _require(vectors.ndim == 2 and own["n_features_in_"] == vectors.shape[1], f"the width of {kind}")
     whole = [own["support_"], counts]
     _require(all(each.dtype == np.int32 and each.ndim == 1 for each in whole), f"{kind}._n_support")
+    total = counts[0] if is_regressor else counts.sum(dtype=np.int64)
     _require(
-        k >= 2 and np.all(counts >= 0) and counts.sum(dtype=np.int64) == n and np.all(own["support_"] >= 0),
+        k >= 2 and np.all(counts >= 0) and total == n and np.all(own["support_"] >= 0),
         f"{kind}._n_support",
     )
-    shapes = {"_dual_coef_": (k - 1, n), "_intercept_": (pairs,), "support_": (n,), "classes_": (k,)}
+    _require(not is_regressor or k == 2, f"{kind}._n_support")
+    shapes = {"_dual_coef_": (k - 1, n), "_intercept_": (pairs,), "support_": (n,)}
+    shapes |= {} if is_regressor else {"classes_": (k,)}
     for name, shape in shapes.items():
         _require(own[name].shape == shape, f"{kind}.{name}")
     _require(own["_probA"].shape == own["_probB"].shape, f"{kind}._probA")

@@ -28,12 +28,15 @@ ADAPTERS = """
 """
 # estimators of scikit-learn whose prediction is plain NumPy, or whose arrays are checked (`objects`)
 ESTIMATORS = {
+    "compose": "TransformedTargetRegressor",
     "decomposition": "FactorAnalysis FastICA IncrementalPCA PCA TruncatedSVD",
     "discriminant_analysis": "LinearDiscriminantAnalysis QuadraticDiscriminantAnalysis",
-    "dummy": "DummyClassifier",
-    "ensemble": "AdaBoostClassifier BaggingClassifier ExtraTreesClassifier RandomForestClassifier",
+    "dummy": "DummyClassifier DummyRegressor",
+    "ensemble": "AdaBoostClassifier BaggingClassifier ExtraTreesClassifier ExtraTreesRegressor "
+    "RandomForestClassifier RandomForestRegressor",
     "feature_selection": "SelectFromModel VarianceThreshold",
-    "linear_model": "LogisticRegression LogisticRegressionCV RidgeClassifier RidgeClassifierCV",
+    "linear_model": "LinearRegression LogisticRegression LogisticRegressionCV Ridge RidgeCV RidgeClassifier "
+    "RidgeClassifierCV",
     "multiclass": "OneVsRestClassifier",
     "naive_bayes": "BernoulliNB GaussianNB",
     "pipeline": "FeatureUnion Pipeline",
@@ -41,8 +44,8 @@ ESTIMATORS = {
     "PowerTransformer QuantileTransformer RobustScaler StandardScaler",
     "random_projection": "GaussianRandomProjection",
     "semi_supervised": "SelfTrainingClassifier",
-    "svm": "LinearSVC NuSVC SVC",
-    "tree": "DecisionTreeClassifier ExtraTreeClassifier",
+    "svm": "LinearSVC LinearSVR NuSVC SVC SVR",
+    "tree": "DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor",
 }
 TREE = "sklearn.tree._tree.Tree"
 NUMBERS = (

@@ -29,16 +29,20 @@ class Labelled:
         Rows written; those of images that could not be read; those that lie far from what was trained on.
     labels : dict of str to int
         How many images got each label.
+    numbers : dict of str to dict
+        Of models of a regression, by the column of labels: ``n``, ``mean``, ``min`` and ``max`` of what was predicted.
     accuracy : dict of str to dict
         Of images whose labels are known: by domain, and by the column of labels where there are several, how many
-        labels are ``right``, and ``of`` how many.
+        labels are ``right``, and ``of`` how many; of a regression ``of`` how many, and the sums of
+        the ``absolute_errors`` and ``squared_errors``.
     """
 
     images: int = 0
     failed: int = 0
     far: int = 0
     labels: dict[str, int] = field(default_factory=dict)
-    accuracy: dict[str, dict[str, int]] = field(default_factory=dict)
+    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
+    accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def write_predictions(
@@ -95,10 +99,8 @@ def write_predictions(
             did.images += len(table)
             did.failed += int((rows["status"] != "ok").sum())
             did.far += int((table[[n for n in table if n.split(" ")[-1] == "far"]] == 1).any(axis=1).sum())
-            for name in models:
-                for label, n in table[name or "label"].value_counts().items():
-                    label = f"{name} {label}".strip()
-                    did.labels[label] = did.labels.get(label, 0) + n
+            for name, each in models.items():
+                each.tally(table[name or "label"], name, did)
             yield table, start
             progress(len(table))
 
@@ -135,7 +137,7 @@ def _describe(models: Any, features: Features, rows: pd.DataFrame) -> pd.DataFra
     known = np.flatnonzero(rows["status"] == "ok")
     X = features.load(rows.iloc[known]) if len(known) else None
     for name, model in models.items():
-        told = pd.DataFrame(columns=["label", "probability", "distance", "far"], dtype=object)
+        told = pd.DataFrame(columns=list(model.COLUMNS), dtype=object)
         if X is not None:
             told = model.describe(X).set_index(known)
         told = told.astype({"far": "Int64"})
@@ -144,16 +146,16 @@ def _describe(models: Any, features: Features, rows: pd.DataFrame) -> pd.DataFra
 
 
 def _count(models: Any, rows: pd.DataFrame, table: pd.DataFrame, accuracy: dict) -> None:
-    """Add how many labels of some rows are right to `accuracy`."""
-    for name in models:
+    """Add how many labels of some rows are right, or how far off they are, to `accuracy`."""
+    for name, model in models.items():
         column = LABELS + name if name and LABELS + name in rows else "label"
         given, found = rows[column].to_numpy(object), table[name or "label"].to_numpy(object)
         known = rows[column].notna().to_numpy() & (rows["status"] == "ok").to_numpy()
         for domain in rows["domain"][known].unique():
             here = known & (rows["domain"] == domain).to_numpy()
-            counted = accuracy.setdefault(f"{domain}, {name}" if name else domain, {"right": 0, "of": 0})
-            counted["right"] += int((given[here] == found[here]).sum())
-            counted["of"] += int(here.sum())
+            counted = accuracy.setdefault(f"{domain}, {name}" if name else domain, {})
+            for key, n in model.compare(given[here], found[here]).items():
+                counted[key] = counted.get(key, 0) + n
 
 
 def _column(name: str, told: str) -> str:
