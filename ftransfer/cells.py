@@ -18,6 +18,9 @@ NAMES = {
     "sha256": ("sha256",),
 }
 WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
+MEASURED = re.compile(
+    r"-\d+(\.\d+)?|\d+\.\d*[1-9]\d*"
+)  # a number below zero, or a fraction: no code of a class
 
 
 def read_text(value: object) -> str | None:
@@ -68,14 +71,20 @@ def read_labels(values: Iterable) -> list[str | None]:
 
 
 def without_minus_one(labels: list[str | None], what: object) -> list[str | None]:
-    """Take -1 for a row without a label, as scikit-learn does.
+    """Take -1 for a row without a label, as scikit-learn does, but not where other labels are fractions or negative.
+
+    >>> without_minus_one(["-1", "0", "1"], "t.csv"), without_minus_one(["-1", "0.5"], "t.csv")
+    ([None, '0', '1'], ['-1', '0.5'])
 
     Raises
     ------
     FtransferError
         If the labels are -1 and 1, which are two classes elsewhere.
     """
-    if {label for label in labels if label is not None} == {"-1", "1"}:
+    names = {label for label in labels if label is not None}
+    if any(MEASURED.fullmatch(name) for name in names - {"-1", "-1.0"}):
+        return labels
+    if names == {"-1", "1"}:
         raise FtransferError(
             f"{what} has the labels -1 and 1, but -1 marks a row without a label; name the two classes, or use 0 and 1"
         )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TAKES = {
     "source", "target", "pipelines", "out", "jobs", "label", "target_labels", "use_target_labels", "balance",
-    "regression", "all_sources",
+    "regression", "all_sources", "grid", "values",
 }  # fmt: skip
 
 
@@ -108,6 +108,7 @@ def _run(
                 task,
                 recipes,
                 target_labels=labels,
+                grids=settings.grids(),
                 jobs=settings.jobs,
                 progress=bar.update,
                 announce=bar.reset,

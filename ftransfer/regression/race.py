@@ -1,9 +1,10 @@
 """The race of regressors: every recipe and setting on one task, ranked without target labels, with a guard."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from ftransfer.regression.guard import Step, say_answer, walk
 from ftransfer.regression.measure import Estimate, measure_errors
 from ftransfer.regression.score import HeldOutSource
 from ftransfer.regression.task import RegressionTask
+from ftransfer.search.grids import with_grids
 from ftransfer.search.steps import BASELINES, adaptation, step_of
 from ftransfer.search.threads import in_threads
 
@@ -82,6 +84,7 @@ def race_regression(
     recipes: Sequence[str | Path | Recipe] | None = None,
     *,
     target_labels: np.ndarray | None = None,
+    grids: Mapping[str, Any] | None = None,
     jobs: int | None = None,
     random_state: int = 0,
     progress: Callable[[int], None] = lambda n: None,
@@ -101,6 +104,8 @@ def race_regression(
         added where there are none.
     target_labels : ndarray of shape (n_target,), float, optional
         Labels of a few target rows for the guard, NaN for the others. Nothing is fitted or ranked by them.
+    grids : dict, optional
+        Other values to search: a grid by the name of its recipe, or values by the name of a parameter.
     jobs : int, optional
         Candidates fitted at once. Default: the usable cores.
     random_state : int, default=0
@@ -129,9 +134,9 @@ def race_regression(
     >>> found.sentence
     'Standardise each domain by itself, and no more: scaled_ridge.'
     >>> found.table.set_index("pipeline")["target_r2"].groupby("pipeline").max().round(1).to_dict()
-    {'scaled_ridge': 0.9, 'source_only_ridge': -21.3}
+    {'scaled_ridge': 0.9, 'source_only_ridge': -0.3}
     """
-    candidates = _candidates(recipes)
+    candidates = _candidates(recipes, grids)
     announce(len(candidates))
     held_out = HeldOutSource(task, random_state=random_state)
     hidden = replace(task, answers=np.full(len(task.answers), np.nan))
@@ -177,7 +182,9 @@ def list_regressors() -> list[str]:
     return list_recipes(regression=True)
 
 
-def _candidates(recipes: Sequence[str | Path | Recipe] | None) -> list[Candidate]:
+def _candidates(
+    recipes: Sequence[str | Path | Recipe] | None, grids: Mapping[str, Any] | None
+) -> list[Candidate]:
     loaded = [
         each if isinstance(each, Recipe) else load_recipe(each, regression=True)
         for each in recipes or list_regressors()
@@ -186,7 +193,11 @@ def _candidates(recipes: Sequence[str | Path | Recipe] | None) -> list[Candidate
     for step, name in zip(BASELINES, ("source_only_ridge", "scaled_ridge"), strict=True):
         if step not in steps:
             loaded.append(load_recipe(name, regression=True))
-    return [Candidate(recipe, params) for recipe in loaded for params in ParameterGrid(recipe.grid)]
+    return [
+        Candidate(recipe, params)
+        for recipe in with_grids(loaded, grids)
+        for params in ParameterGrid(recipe.grid)
+    ]
 
 
 def _try(held_out: HeldOutSource, candidate: Candidate) -> Candidate:

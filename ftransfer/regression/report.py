@@ -244,9 +244,7 @@ def write_several_regressions(runs: dict[str, dict], folder: str | Path, *, comm
     told = {name: {"folder": folders[name]} | {key: run[key] for key in kept} for name, run in runs.items()}
     results = {"format": 2, "kind": "labels", "regression": True, "command": command, "runs": told}
     tables = [
-        pd.read_csv(folder / inner / "predictions.csv", dtype=str).rename(
-            columns={"label": name}
-        )
+        pd.read_csv(folder / inner / "predictions.csv", dtype=str).rename(columns={"label": name})
         for name, inner in folders.items()
     ]
     joined = pd.concat(

@@ -9,4 +9,7 @@ from ftransfer import DomainScaler, SubspaceAlignment, make_pipeline
 pipeline = make_pipeline(
     DomainScaler(), SubspaceAlignment(0.9), TransformedTargetRegressor(SVR(), transformer=StandardScaler())
 )
-grid = {"subspacealignment__n_components": [0.8, 0.95], "transformedtargetregressor__regressor__C": [1.0, 10.0]}
+grid = {
+    "subspacealignment__n_components": [0.8, 0.95],
+    "transformedtargetregressor__regressor__C": [1.0, 10.0],
+}
