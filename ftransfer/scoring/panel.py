@@ -11,6 +11,7 @@ from sklearn.preprocessing import Normalizer
 
 from ftransfer.adapt import DomainScaler, PseudoLabelled, ShareWeightedScaler, TargetMixture
 from ftransfer.pipeline import make_pipeline
+from ftransfer.scoring.witnesses import Witness, make_witness
 
 MOST_ROWS = 1000  # of each side that the panel is fitted on
 ALIKE = 0.15  # largest distance of the class shares that is taken for none, by the mixture
@@ -21,10 +22,12 @@ ALIKE_CLUSTERS = (
 NOISE = 0.4  # times sqrt(classes / rows): what sampling adds to a distance, about
 MANY = 0.05  # classes / rows, up to which that is in the two limits
 # weights of the members: where all classes are there in about the source's shares, and where they may not be
-FILLING, LEAVING_EMPTY = (1.5, 1.0, 1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 2.0, 1.0)
+FILLING, LEAVING_EMPTY = (1.0, 1.0, 1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 2.0, 1.0)
 CLUSTERS = 1  # the member that evens shares out
-# accuracy by the agreement of the members: least squares on the even-numbered tasks of benchmarks/proving_ground.py
-SLOPE, INTERCEPT = 1.15, -0.13
+MARGIN = 0.05  # by which the witnesses must favour one of the two to overrule the class shares
+# expected accuracy, by the agreement with the members and by the witnesses: least squares on the even-numbered tasks of
+# benchmarks/proving_ground.py
+BY_PANEL, BY_WITNESSES, INTERCEPT = 0.95, 0.53, -0.44
 LEAST, MOST = 0.02, 0.98  # that is ever expected
 seating = Lock()  # candidates are scored in threads, and the panel of a judge is fitted once
 
@@ -45,6 +48,10 @@ class Panel:
         Half the sum of the absolute differences of source's and target's shares: from 0 to 1.
     alike : bool
         Whether the target seems to have all classes in about the source's shares.
+    filling : bool
+        Whether the methods that fill every class have the say: where the shares are alike, unless the witnesses
+        clearly favour the other methods; or the other way round.
+    witness : Witness
     """
 
     labels: np.ndarray
@@ -52,19 +59,20 @@ class Panel:
     shares: np.ndarray
     distance: float
     alike: bool
+    filling: bool
+    witness: Witness
 
     def expected_accuracy(self, predicted: np.ndarray) -> float:
         """Estimate the share of the target rows that `predicted` has right.
 
-        Of the member with the most weight it is a linear function of the agreement of all; of others that, times how
-        often they agree with it.
+        A linear function of how far it agrees with the members of the panel, on average, and of the witnesses.
 
         Parameters
         ----------
         predicted : array of shape (n_target,)
         """
-        leading = self.labels[int(self.weights.argmax())]
-        value = (SLOPE * self.agreement + INTERCEPT) * float(np.mean(leading == predicted))
+        by_panel = float(np.mean(self.labels == np.asarray(predicted)))
+        value = BY_PANEL * by_panel + BY_WITNESSES * self.witness(predicted) + INTERCEPT
         return float(np.clip(value, LEAST, MOST))
 
     @property
@@ -80,7 +88,8 @@ def seat_panel(X: np.ndarray, y: np.ndarray, domain: np.ndarray, random_state: i
     length. They count as those of the source where they are about these; or, where that is in doubt, where those by
     pseudo-labelling with a cluster a class are. Then methods that fill every class have the say: the mixture with
     standardised features, and pseudo-labelling with clusters. Else those that leave a class empty: pseudo-labelling
-    without clusters and a firmer mixture, the source weighted by the estimated shares.
+    without clusters and a firmer mixture, the source weighted by the estimated shares. An estimate of shares can be
+    far off, so two witnesses compare what either group says, and overrule it where they clearly favour the other.
 
     Parameters
     ----------
@@ -110,8 +119,21 @@ def seat_panel(X: np.ndarray, y: np.ndarray, domain: np.ndarray, random_state: i
     alike = distance <= ALIKE + noise or (
         distance <= DIFFERENT + noise and of_clusters <= ALIKE_CLUSTERS + noise
     )
-    weights = np.array(FILLING if alike else LEAVING_EMPTY)
-    return Panel(labels, weights / weights.sum(), shares, distance, bool(alike))
+    filling = bool(alike)
+    witness = make_witness(X[rows], y[rows], domain[rows], np.flatnonzero(np.isin(target, rows)))
+    ahead = witness(_vote(labels, FILLING)) - witness(_vote(labels, LEAVING_EMPTY))
+    if abs(ahead) > MARGIN:
+        filling = bool(ahead > 0)
+    weights = np.array(FILLING if filling else LEAVING_EMPTY)
+    return Panel(labels, weights / weights.sum(), shares, distance, bool(alike), filling, witness)
+
+
+def _vote(labels: np.ndarray, weights: tuple[float, ...]) -> np.ndarray:
+    """Take the label with the most weight for each row; of equals the one of the first member."""
+    classes = np.unique(labels)
+    votes = sum(weight * (each[:, None] == classes) for weight, each in zip(weights, labels, strict=True))
+    votes = votes + 1e-3 * (labels[int(np.argmax(weights))][:, None] == classes)
+    return np.asarray(classes[np.argmax(votes, axis=1)])
 
 
 def _members() -> list[tuple[Any, ...]]:

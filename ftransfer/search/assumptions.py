@@ -33,6 +33,8 @@ class Assumptions:
     separation : float
         Area under the ROC curve of a classifier that tells target from source, the better of a linear one and of
         nearest neighbours: from about 0.5, where the domains are alike, to 1.
+    filling : bool
+        Whether methods that fill every class have the say nevertheless, where the shares are not alike.
     """
 
     n_target: int
@@ -40,6 +42,7 @@ class Assumptions:
     target: np.ndarray
     alike: bool
     separation: float
+    filling: bool = False
 
     @property
     def enough_rows(self) -> bool:
@@ -70,7 +73,7 @@ class Assumptions:
             )
             said.append(
                 f"the classes seem to have other shares in the target ({changes}): about {self.distance:.0%} of the "
-                f"rows differ; methods that fill every class are not trusted"
+                f"rows differ{'' if self.filling else '; methods that fill every class are not trusted'}"
             )
             rare = names[(self.target < MISSING * self.source)]
             if len(rare):
@@ -90,7 +93,8 @@ def check_assumptions(judge: Judge) -> Assumptions:
     if n < FEWEST_ROWS:
         return Assumptions(n, source, source, True, float("nan"))
     panel = judge.panel
-    return Assumptions(n, source, panel.shares, panel.alike, separation(judge.X_source, judge.X_target))
+    apart = separation(judge.X_source, judge.X_target)
+    return Assumptions(n, source, panel.shares, panel.alike, apart, panel.filling)
 
 
 def separation(X_source: ArrayLike, X_target: ArrayLike, random_state: int = 0) -> float:
