@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from browser import Browser, find_browser
 from conftest import blobs, draw, write_feature_set
+from made_pages import make_page
 from test_report import SURE
 
 from ftransfer import load_task, race, write_report
@@ -114,6 +115,50 @@ def test_a_click_on_a_head_sorts_and_a_field_filters(browser, page):
     browser.run("""{ const f = document.querySelector('#classes ~ input'); f.value = 'script';
       f.dispatchEvent(new Event('input')) }""")
     assert browser.run(f"{rows}.filter((row) => !row.hidden).length") == 1
+
+
+def test_words_are_sorted_from_a_to_z_first_and_ranks_from_one(browser, page):
+    browser.open(page)
+    names = "[...document.querySelectorAll('#classes ~ .scroll tbody th')].map((cell) => cell.textContent)"
+    browser.run("document.querySelector('#classes ~ .scroll th button').click()")
+    up = browser.run(names)
+    assert [name for name in up if "class" in name] == [f"class {i:02d}" for i in range(16)]
+    browser.run("document.querySelector('#classes ~ .scroll th button').click()")
+    assert browser.run(names) == up[::-1]
+    browser.run("document.querySelector('#race ~ .scroll th button').click()")
+    ranks = "[...document.querySelectorAll('#race ~ .scroll tbody tr')].map((r) => +r.cells[0].textContent)"
+    assert browser.run(ranks)[0] == 1
+
+
+@pytest.fixture(scope="module")
+def many_classes(tmp_path_factory, short_reports):
+    """The report of 65 classes whose long names begin alike."""
+    return make_page("many-classes", tmp_path_factory.mktemp("many"))
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_the_whole_confusion_matrix_is_in_sight_on_a_desktop(browser, page, many_classes, width):
+    for file, classes in ((page, 18), (many_classes, 65)):
+        browser.open(file, width)
+        cut_off = """[...document.querySelectorAll(".confusion td, .confusion th")].filter((cell) => {
+          const [a, b] = [cell.getBoundingClientRect(), cell.closest(".scroll").getBoundingClientRect()];
+          return a.width < 10 || a.right > b.right + 1 || a.bottom > b.bottom + 1 || a.right > innerWidth;
+        }).length"""
+        assert browser.run("document.querySelectorAll('.confusion tbody tr').length") == classes
+        assert browser.run(cut_off) == 0
+        heads = browser.run("[...document.querySelectorAll('.confusion thead th')].map((h) => h.textContent)")
+        assert len(set(heads)) == classes
+
+
+def test_on_a_phone_long_names_stick_out_nowhere_and_the_matrix_scrolls_under_its_names(
+    browser, many_classes
+):
+    browser.open(many_classes, 400)
+    assert browser.run("document.documentElement.scrollWidth") == 400
+    browser.run("document.querySelector('.fit').scrollTo(600, 300)")
+    name = "document.querySelector('.confusion tbody tr:nth-child(20) th').getBoundingClientRect().left"
+    assert 0 <= browser.run(name) < 40
+    assert browser.run("document.querySelector('.confusion tbody td').clientWidth") >= 22
 
 
 def test_a_click_on_a_class_shows_it_alone(browser, page):

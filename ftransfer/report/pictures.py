@@ -5,6 +5,7 @@ Each function gives markup with everything escaped. Colours are the page's CSS v
 
 import math
 from collections.abc import Iterable, Sequence
+from os.path import commonprefix
 from typing import Any
 
 import numpy as np
@@ -47,13 +48,38 @@ def fraction(value: float, low: float, high: float) -> str:
 
 
 def scale(values: Iterable[float]) -> tuple[float, float]:
-    """Choose the ends of a scale, never one value: 0 and 1 where all lie between, else a little beyond them."""
+    """Choose the ends of a scale, never one value: 0 and 1 where all lie between, else a little beyond them.
+
+    >>> scale([1.0, 1.0000000000000002]), scale([-2.0, -2.0])
+    ((0.0, 1.0), (-2.1, -1.9))
+    """
     values = [v for v in values if v is not None]
     low, high = min(values), max(values)
-    if low >= 0 and high <= 1:
+    least = 1e-9 * max(1.0, abs(low), abs(high))  # less than this is the rounding of the machine
+    if low >= -least and high <= 1 + least:
         return 0.0, 1.0
-    room = 0.05 * (high - low) or 1.0
+    room = 0.05 * (high - low if high - low > least else max(abs(low), abs(high)))
     return low - room, high + room
+
+
+def ticks(low: float, high: float, wanted: int = 6) -> list[tuple[float, str]]:
+    """Choose round numbers between the ends of a scale: two or more, about `wanted`, with as many digits as they need.
+
+    >>> ticks(0.0, 1.0, 3), ticks(-2.4, 1.3, 4)
+    ([(0.0, '0.0'), (0.5, '0.5'), (1.0, '1.0')], [(-2.0, '-2'), (-1.0, '-1'), (0.0, '0'), (1.0, '1')])
+    """
+
+    def multiples(power: int, factor: int) -> tuple[int, int]:
+        step = factor * 10.0**power
+        return math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6)
+
+    middle = math.floor(math.log10((high - low) / wanted))
+    tried = [(power, factor) for power in (middle - 1, middle, middle + 1) for factor in (1, 2, 5)]
+    counts = {each: last - first + 1 for each in tried for first, last in [multiples(*each)]}
+    power, factor = min((t for t in tried if counts[t] > 1), key=lambda t: abs(counts[t] - wanted))
+    first, last = multiples(power, factor)
+    places = [i * factor * 10.0**power for i in range(first, last + 1)]
+    return [(place, f"{place:,.{max(0, -power)}f}") for place in places]
 
 
 def tenths(shares: Sequence[float]) -> tuple[float, float]:
@@ -83,14 +109,14 @@ def draw_race(best: list[dict]) -> Markup:
     step, top = 40, 6
     bottom = top + step * len(rows)
     parts = []
-    for tick in np.linspace(low, high, 6):
+    for tick, text in ticks(low, high):
         x = fraction(tick, low, high)
-        anchor = "start" if tick == low else "end" if tick == high else "middle"
+        anchor = "start" if x == "0.00%" else "end" if x == "100.00%" else "middle"
         parts.append(
             fill(
                 '<line class="grid" x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/>'
-                '<text class="soft" x="{x}" y="{y}" text-anchor="{anchor}">{tick:.2g}</text>',
-                x=x, top=top, bottom=bottom, y=bottom + 16, anchor=anchor, tick=tick,
+                '<text class="soft" x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>',
+                x=x, top=top, bottom=bottom, y=bottom + 16, anchor=anchor, text=text,
             )
         )  # fmt: skip
     for i, row in enumerate(rows):
@@ -142,10 +168,10 @@ def draw_curve(curve: dict, ends: tuple[float, float]) -> Markup:
     parts = [
         fill(
             '<line class="grid" x1="{0}" x2="{1}" y1="{2:.1f}" y2="{2:.1f}"/><text class="soft" x="{3}" y="{4:.1f}" '
-            'text-anchor="end">{5:.2g}</text>',
-            left, width, at(tick), left - 5, at(tick) + 4, tick,
+            'text-anchor="end">{5}</text>',
+            left, width, at(tick), left - 5, at(tick) + 4, text,
         )
-        for tick in np.linspace(*ends, 3)
+        for tick, text in ticks(*ends, 3)
     ]  # fmt: skip
     others = [(x, at(s)) for x, p in zip(xs, points, strict=True) for s in p.get("scores", ())[1:]]
     if others:  # of each value all settings but the best
@@ -176,6 +202,26 @@ def short(value: Any, length: int) -> str:
         return text
     end = (length - 1) // 2
     return f"{text[: length - 1 - end]}…{text[len(text) - end :]}"
+
+
+def shorten(names: Sequence[str], length: int) -> list[str]:
+    """Cut names to a length so that no two look the same: from where they begin to differ, else with a number.
+
+    >>> shorten(["mug", "a red mug seen from above, on a table", "a red mug seen from below, on a table"], 14)
+    ['mug', '…above, on a …', '…below, on a …']
+    """
+    cut = [short(name, length) for name in names]
+    for which in {text for text in cut if cut.count(text) > 1}:
+        places = [i for i, text in enumerate(cut) if text == which]
+        shared = commonprefix([names[i] for i in places])
+        same = shared.rfind(" ") + 1 if " " in shared[-length // 2 :] else len(shared)
+        ways = [
+            [f"…{names[i][same : same + length - 2]}…" for i in places],
+            [f"{short(names[i], length - 4)} {n}" for n, i in enumerate(places, 1)],
+        ]
+        for i, text in zip(places, ways[len(set(ways[0])) < len(places)], strict=True):
+            cut[i] = text
+    return cut
 
 
 def draw_reliability(found: dict) -> Markup:
@@ -254,6 +300,7 @@ def draw_points(
     places = np.round(14 + (SIDE - 28) * (points - low) / room, 1)
     places[:, 1] = SIDE - places[:, 1]
     hues = {code: i for i, code in enumerate(shown)}
+    texts = dict(zip(shown, shorten(list(shown.values()), 18), strict=True))
     parts, names = [], []
     for code in [None, *shown]:
         of_class = ~np.isin(labels, list(shown)) if code is None else labels == code
@@ -271,7 +318,7 @@ def draw_points(
             # the name stands at the row nearest to the middle of the class: a mean may lie between two clusters
             inside = places[of_class]
             x, y = inside[np.abs(inside - np.median(inside, axis=0)).sum(axis=1).argmin()]
-            name = short(shown[code], 18)
+            name = texts[code]
             half = min(SIDE / 2, 6 + 4.2 * len(name))  # about half its width, which the picture has to hold
             x = min(max(x, half), SIDE - half)
             names.append(fill('<text class="{}" x="{:g}" y="{:g}">{}</text>', kind, x, y + 4, name))

@@ -18,7 +18,9 @@ from ftransfer.report.numbers import Findings, setting
 from ftransfer.report.plane import draw_plane
 from ftransfer.report.thumbnails import choose, thumbnail
 
-MOST_IN_MATRIX = 40  # classes; of more, those with the most mistakes are shown
+MOST_IN_MATRIX = 80  # classes; of more, those with the most mistakes are shown
+DENSE = 40  # classes; of more the cells have no room for a number, and are coloured alone
+LONGEST_NAME = 22  # letters of a class beside the matrix
 
 
 class Section(NamedTuple):
@@ -94,8 +96,19 @@ def draw_matrix(found: Findings, results: dict) -> dict | None:
             for j in shown
         ]
         rows.append({"name": names[i], "cells": cells})
-    whole = len(shown) == len(names)
-    return {"matrix": {"names": [names[i] for i in shown], "rows": rows, "whole": whole}}
+    texts = pictures.shorten([names[i] for i in shown], LONGEST_NAME)
+    for row, text in zip(rows, texts, strict=True):
+        row["short"] = text
+    matrix = {
+        "rows": rows,
+        "codes": shown,
+        "whole": len(shown) == len(names),
+        "upright": max(map(len, texts)) > 4,  # names of columns
+        "head": 0.5 * max(map(len, texts)) + 1.2,  # width of the names, in letters' heights
+        "digits": len(str(confusion.max())),
+        "dense": len(shown) > DENSE,
+    }
+    return {"matrix": matrix}
 
 
 def _most_mistaken(confusion: np.ndarray) -> np.ndarray:
