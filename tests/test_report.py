@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import escape
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 from sklearn.multiclass import OutputCodeClassifier
 from sklearn.svm import SVC
 from test_search import QUICK
@@ -34,6 +35,7 @@ from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
 from ftransfer.report import start_run
 from ftransfer.report.grid import curves
+from ftransfer.report.metrics import average_classes, score_classes
 from ftransfer.report.numbers import calibration, most_confused, plain
 from ftransfer.report.pictures import HUES, draw_curve, scale, shorten, tenths, ticks
 from ftransfer.report.plane import draw_plane, lay_out, mixing, sample
@@ -343,6 +345,29 @@ def test_curves_have_a_scale_whatever_is_drawn(shares):
     assert low <= min(shares) <= max(shares) <= high
     points = [{"value": i, "score": s, "target_accuracy": s} for i, s in enumerate(shares)]
     assert "<svg" in draw_curve({"pipeline": "p", "parameter": "C", "points": points}, (low, high))
+
+
+def test_precision_recall_f1_and_their_means_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    codes, predicted = rng.integers(0, 6, 200), rng.integers(0, 5, 200)  # the last class is never predicted
+    expected = precision_recall_fscore_support(codes, predicted, zero_division=np.nan)
+    found = score_classes(codes, predicted, 6)
+    for name, values in zip(("precision", "recall", "f1", "labelled"), expected, strict=True):
+        assert found[name].to_numpy() == pytest.approx(values, nan_ok=True)
+    means = average_classes(codes, predicted, 6)
+    wanted = precision_recall_fscore_support(codes, predicted, average="macro", zero_division=0.0)
+    assert [means[n] for n in ("macro_precision", "balanced_accuracy", "macro_f1")] == pytest.approx(
+        wanted[:3]
+    )
+    assert means["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(codes, predicted))
+
+
+def test_images_without_a_label_count_for_nothing_and_those_of_other_classes_against_the_precision():
+    codes, predicted = np.array([0, 0, 1, -1, -2]), np.array([0, 0, 1, 1, 1])
+    scores = score_classes(codes, predicted, 3)
+    assert scores["precision"].tolist() == pytest.approx([1.0, 0.5, np.nan], nan_ok=True)
+    assert scores["recall"].tolist() == pytest.approx([1.0, 1.0, np.nan], nan_ok=True)
+    assert average_classes(codes, predicted, 3)["classes_averaged"] == 2
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(3, 8))

@@ -15,6 +15,7 @@ from ftransfer.errors import FtransferError
 from ftransfer.features.protocol import Features
 from ftransfer.model.model import Model
 from ftransfer.report.grid import curves, search_report
+from ftransfer.report.metrics import average_classes, score_classes
 from ftransfer.search.outcome import Race
 
 CALIBRATION_BINS = 10
@@ -143,6 +144,10 @@ class Findings:
             "source_only": None if plain_one is None else plain_one["target_accuracy"],
             "source_only_pipeline": None if plain_one is None else plain_one["pipeline"],
             "confusion": confusion,
+            **average_classes(codes, self.predicted, len(task.classes)),
+            "source_only_averages": None
+            if self.before is None
+            else average_classes(codes, self.before, len(task.classes)),
             "most_confused": most_confused(confusion, task.classes.tolist()),
             "calibration": None,
         }
@@ -175,12 +180,13 @@ class Findings:
             table["source_only_share"] = np.bincount(self.before, minlength=k) / after.sum()
         if task.answers:
             codes = task.answers.codes
-            labelled = np.bincount(codes[codes >= 0], minlength=k)
-            table["labelled"] = labelled
-            for name, labels in (("right", self.predicted), ("source_only_right", self.before)):
-                if labels is not None:
-                    right = np.bincount(codes[labels == codes], minlength=k)
-                    table[name] = np.divide(right, labelled, out=np.full(k, np.nan), where=labelled > 0)
+            scores = score_classes(codes, self.predicted, k)
+            table[["labelled", "right"]] = scores[
+                ["labelled", "recall"]
+            ]  # what is right of a class is its recall
+            table[["precision", "f1"]] = scores[["precision", "f1"]]
+            if self.before is not None:
+                table["source_only_right"] = score_classes(codes, self.before, k)["recall"]
         return table.to_dict("records")
 
 
