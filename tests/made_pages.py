@@ -49,7 +49,7 @@ def make_features(kind: str, folder: Path) -> FeatureSet:
     if kind == "perfect":
         X = (10 * np.eye(16)[labels]).astype(np.float32)
     else:
-        X = (X + rng.normal(size=X.shape) * (1.0 if k > 20 else 2.5)).astype(np.float32)
+        X = (X + rng.normal(size=X.shape) * (1.0 if k > 20 else 3.5)).astype(np.float32)
     long = kind in ("many-classes", "long-names")
     names = np.array([LONG.format(i) if long else f"class {i}" for i in range(k)])[labels]
     domains = np.where(y == -1, "night", "day")

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -14,8 +15,10 @@ from ftransfer.compare.domains import compare_domains
 from ftransfer.errors import FtransferError
 from ftransfer.features.protocol import Features
 from ftransfer.model.model import Model
+from ftransfer.report.checks import check_data
 from ftransfer.report.grid import curves, search_report
 from ftransfer.report.metrics import average_classes, score_classes
+from ftransfer.report.shown import Shown
 from ftransfer.search.outcome import Race
 
 CALIBRATION_BINS = 10
@@ -59,6 +62,11 @@ class Findings:
         self.before = None if race.source_only is None else race.source_only.predict(self.task.X_target)
         probability = self.model.describe(self.task.X_target)["probability"].to_numpy(float)
         self.probability = None if np.isnan(probability).any() else probability
+
+    @cached_property
+    def shown(self) -> Shown:
+        """The images that the page shows one by one; they are read when they are first asked for."""
+        return Shown(self.task, self.predicted, self.probability)
 
     def _recommendation(self) -> dict:
         race, best = self.race, self.race.table.iloc[self.race.chosen]
@@ -118,6 +126,7 @@ class Findings:
                 "search": search_report(race.table),
                 "training": self.features.training,
                 "similarity": self._similarity(),
+                "checks": check_data(task, self.features, self.shown.rows, self.shown.looks),
             }
         )
 

@@ -44,26 +44,6 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// A click on a class in the legend of the pictures shows it alone.
-for (const item of document.querySelectorAll(".legend [data-class]")) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.setAttribute("aria-pressed", "false");
-  button.append(...item.childNodes);
-  item.append(button);
-  button.addEventListener("click", () => {
-    const on = button.getAttribute("aria-pressed") !== "true";
-    for (const other of document.querySelectorAll(".legend button")) other.setAttribute("aria-pressed", "false");
-    button.setAttribute("aria-pressed", String(on));
-    for (const svg of document.querySelectorAll("svg.points")) {
-      svg.classList.toggle("alone", on);
-      for (const mark of svg.querySelectorAll("[class]")) {
-        mark.classList.toggle("on", on && mark.classList.contains(item.dataset.class));
-      }
-    }
-  });
-}
-
 addEventListener("beforeprint", () => {
   for (const part of document.querySelectorAll("details")) part.open = true;
 });

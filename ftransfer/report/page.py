@@ -16,6 +16,7 @@ from ftransfer.report.numbers import Findings, best_source_only, brief, setting
 from ftransfer.report.section import SECTIONS
 
 HERE = Path(__file__).parent
+SCRIPTS = ("page.js", "gallery.js", "map.js")  # one script in the page; each leans on those before it
 
 
 def draw_or_tell(draw: Callable[..., str], *args: Any) -> str:
@@ -40,7 +41,7 @@ def draw_or_tell(draw: Callable[..., str], *args: Any) -> str:
 
 def draw_page(found: Findings, results: dict) -> str:
     """Draw the page from what was found and its numbers, as `Findings.results` gives them."""
-    script = (HERE / "page.js").read_text("utf-8")
+    script = "".join((HERE / name).read_text("utf-8") for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     source_only = best_source_only(found.race)
     shared = {
@@ -64,7 +65,17 @@ def draw_page(found: Findings, results: dict) -> str:
         script=Markup(script),
         script_hash=digest,
         sections=sections,
+        images=_images(found),
     )
+
+
+def _images(found: Findings) -> dict:
+    """The images that the page shows one by one, as data for its script."""
+    task = found.task
+    labels = task.y.copy()
+    labels[~task.is_source] = task.answers.codes
+    before = found.predicted if found.before is None else found.before
+    return found.shown.as_data(labels, [before, found.predicted], found.probability)
 
 
 def load_template(name: str) -> jinja2.Template:

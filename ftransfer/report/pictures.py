@@ -254,10 +254,12 @@ def draw_reliability(found: dict) -> Markup:
         tall = max(1.0, strip * b["count"] / most)
         parts.append(
             fill(
-                '<rect class="bin" x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}"/>'
-                '<rect class="amount" x="{x:.1f}" y="{below:.1f}" width="{w:.1f}" height="{tall:.1f}"/>'
+                '<rect class="bin" data-bin="{bin}" x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}"/>'
+                '<rect class="amount" data-bin="{bin}" x="{x:.1f}" y="{below:.1f}" width="{w:.1f}" '
+                'height="{tall:.1f}"/>'
                 '<circle class="dot" cx="{sure:.1f}" cy="{y:.1f}" r="4"/>',
-                x=x, w=width, y=10 + side * (1 - b["right"]), h=side * b["right"],
+                bin=f"{b['low']:.1f} {b['high']:.1f} {b['count']}", x=x, w=width,
+                y=10 + side * (1 - b["right"]), h=side * b["right"],
                 below=14 + side, tall=tall, sure=left + side * b["sure"],
             )
         )  # fmt: skip
@@ -271,6 +273,15 @@ def draw_reliability(found: dict) -> Markup:
         '<text x="{}" y="{}" text-anchor="middle">how sure the model is</text></svg>',
         left + side + 12, side + strip + 56, said, join(parts), left + side / 2, side + strip + 50,
     )  # fmt: skip
+
+
+def fit(points: np.ndarray) -> np.ndarray:
+    """Fit points of shape (n, 2) into the square of the picture."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    room = np.where(high > low, high - low, 1.0)
+    places = np.round(14 + (SIDE - 28) * (points - low) / room, 1)
+    places[:, 1] = SIDE - places[:, 1]
+    return places
 
 
 def draw_points(
@@ -295,10 +306,7 @@ def draw_points(
     said : str
         For readers who do not see the picture.
     """
-    low, high = points.min(axis=0), points.max(axis=0)
-    room = np.where(high > low, high - low, 1.0)
-    places = np.round(14 + (SIDE - 28) * (points - low) / room, 1)
-    places[:, 1] = SIDE - places[:, 1]
+    places = fit(points)
     hues = {code: i for i, code in enumerate(shown)}
     texts = dict(zip(shown, shorten(list(shown.values()), 18), strict=True))
     parts, names = [], []

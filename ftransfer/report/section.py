@@ -15,7 +15,7 @@ from ftransfer.finetune.curves import draw_curve
 from ftransfer.report import pictures
 from ftransfer.report.grid import draw_pairs
 from ftransfer.report.numbers import Findings, setting
-from ftransfer.report.plane import draw_plane
+from ftransfer.report.plane import Plane, draw_plane
 from ftransfer.report.thumbnails import choose, thumbnail
 
 MOST_IN_MATRIX = 80  # classes; of more, those with the most mistakes are shown
@@ -40,6 +40,11 @@ class Section(NamedTuple):
     name: str
     title: str
     draw: Callable[[Findings, dict], dict | None]
+
+
+def draw_checks(found: Findings, results: dict) -> dict:
+    """What is wrong with the data, if anything."""
+    return {"to_look_at": sum(bool(check["found"]) for check in results["checks"])}
 
 
 def draw_race(found: Findings, results: dict) -> dict:
@@ -178,12 +183,24 @@ def draw_map(found: Findings, results: dict) -> dict | None:
         "mixing_expected": plane.mixing_expected,
         "n": len(plane.rows),
         "all": len(task.y),
+        "data": _map_data(found, plane, shown),
         "legend": list(enumerate(shown.values())),
         "grey": len(names) - len(shown),
     }
     if not same or not np.array_equal(before, after):
         drawn["after"] = picture(plane.points[-1], after, "Features after adaptation, in two dimensions.")
     return {"plane": drawn}
+
+
+def _map_data(found: Findings, plane: Plane, shown: dict[int, str]) -> dict:
+    """What the script needs of the pictures: where each image of the page's sample lies in them, and its colour."""
+    at = {int(row): i for i, row in enumerate(found.shown.rows)}
+    maps = [
+        {"points": pictures.fit(points).tolist(), "by": by}
+        for points, by in ((plane.points[0], "before"), (plane.points[-1], "predicted"))
+    ]
+    hues = {code: i for i, code in enumerate(shown)}
+    return {"images": [at[int(row)] for row in plane.rows], "maps": maps, "hues": hues}
 
 
 def draw_images(found: Findings, results: dict) -> dict:
@@ -231,6 +248,7 @@ def draw_again(found: Findings, results: dict) -> dict:
 
 
 SECTIONS = [
+    Section("checks", "Data checks", draw_checks),
     Section("race", "The race", draw_race),
     Section("confusion", "Confusion matrix", draw_matrix),
     Section("classes", "Classes", draw_classes),
