@@ -36,7 +36,7 @@ ARROWS = {
     "scoring": {"adapt", "compare", "pipeline"},
     "search": {"adapt", "compare", "features", "pipeline", "recipes", "scoring", "storage", "task"},
     "model": {"scoring", "features", "images", "backbone", "extract", "storage"},
-    "report": {"compare", "features", "finetune", "images", "model", "pipeline", "search", "storage"},
+    "report": {"compare", "features", "finetune", "images", "model", "pipeline", "search", "storage", "task"},
     "regression": {
         "adapt",
         "features",

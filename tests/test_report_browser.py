@@ -103,9 +103,9 @@ def test_nothing_sticks_out_and_text_stays_readable(browser, page, width):
 
 def test_a_click_on_a_head_sorts_and_a_field_filters(browser, page):
     browser.open(page)
-    rows = "[...document.querySelectorAll('#classes ~ .scroll tbody tr')]"
+    rows = "[...document.querySelectorAll('#classes ~ .tall tbody tr')]"
     predicted = f"{rows}.map((row) => parseFloat(row.cells[3].textContent))"
-    click = "document.querySelectorAll('#classes ~ .scroll th button')[3].click()"
+    click = "document.querySelectorAll('#classes ~ .tall th button')[3].click()"
     browser.run(click)
     down = browser.run(predicted)
     assert down == sorted(down, reverse=True)
@@ -119,11 +119,11 @@ def test_a_click_on_a_head_sorts_and_a_field_filters(browser, page):
 
 def test_words_are_sorted_from_a_to_z_first_and_ranks_from_one(browser, page):
     browser.open(page)
-    names = "[...document.querySelectorAll('#classes ~ .scroll tbody th')].map((cell) => cell.textContent)"
-    browser.run("document.querySelector('#classes ~ .scroll th button').click()")
+    names = "[...document.querySelectorAll('#classes ~ .tall tbody th')].map((cell) => cell.textContent)"
+    browser.run("document.querySelector('#classes ~ .tall th button').click()")
     up = browser.run(names)
     assert [name for name in up if "class" in name] == [f"class {i:02d}" for i in range(16)]
-    browser.run("document.querySelector('#classes ~ .scroll th button').click()")
+    browser.run("document.querySelector('#classes ~ .tall th button').click()")
     assert browser.run(names) == up[::-1]
     browser.run("document.querySelector('#race ~ .scroll th button').click()")
     ranks = "[...document.querySelectorAll('#race ~ .scroll tbody tr')].map((r) => +r.cells[0].textContent)"
