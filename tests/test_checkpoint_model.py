@@ -90,6 +90,27 @@ def test_class_folders_are_counted_as_one_domain_and_features_by_their_labels(ho
     assert one["of"] == 18
 
 
+def test_a_table_with_names_of_its_own_trains_and_is_labelled_and_counted(home, tmp_path):
+    table = find_images(home / "pictures")
+    asked = {"file": table["path"], "site": table["domain"], "tree": table["label"], "label": "none"}
+    pd.DataFrame(asked).to_csv(home / "pictures" / "own.csv", index=False)
+    own, out = home / "pictures" / "own.csv", tmp_path / "t.safetensors"
+    columns = ("--path-column", "file", "--domain-column", "site", "--label-column", "tree")
+    training = ("--backbone", "small_cnn", "--weights", "random", "--epochs", 1, "--domain", "day", "--json")
+    trained = run("finetune", own, "--out", out, *columns, *training)
+    assert trained.exit_code == 0, trained.output
+    assert json.loads(trained.stdout)["classes"] == {"tree": ["ash", "elm", "oak"]}
+    counted = run("predict", out, own, "--out", tmp_path / "p.csv", "--accuracy", "--json", *columns)
+    assert counted.exit_code == 0, counted.output
+    assert {name: each["of"] for name, each in json.loads(counted.stdout)["accuracy"].items()} == {
+        "day": 18,
+        "night": 18,
+    }
+    labelled = run("predict", out, own, "--out", tmp_path / "q.csv", "--path-column", "file")
+    assert labelled.exit_code == 0, labelled.output
+    assert len(pd.read_csv(tmp_path / "q.csv")) == 36
+
+
 def test_a_checkpoint_that_names_no_classes_is_no_model(home, tmp_path):
     save_backbone(Backbone("small_cnn"), tmp_path / "plain.safetensors")
     with pytest.raises(FtransferError, match="does not say what its classes are; ftransfer finetune writes"):

@@ -98,3 +98,18 @@ def test_on_many_rows_what_nobody_named_is_left_out_or_thinned_and_a_note_says_s
 def test_on_few_rows_nothing_is_left_out():
     recipes = [load_recipe("coral_svm"), load_recipe("coral_forest")]
     assert fit_to_size(recipes, 20_000, 10_000) == (recipes, [])
+
+
+def test_with_many_classes_neither_pairs_of_classes_nor_their_shares_in_every_node_are_counted():
+    recipes = [
+        load_recipe(name) for name in ("source_only_logistic", "prior_svm", "pseudo_svm", "coral_forest")
+    ]
+    kept, notes = fit_to_size(recipes, 6000, 3000, 1000)
+    assert [recipe.name for recipe in kept] == ["source_only_logistic"]
+    assert notes == [
+        "left out, since a support vector machine decides between all pairs of the 1,000 classes, for each row: "
+        "prior_svm, pseudo_svm; name them (--pipeline) to have them race",
+        "left out, since each node of a forest holds the shares of all 1,000 classes, up to 10 GB: coral_forest; name "
+        "them (--pipeline) to have them race",
+    ]
+    assert fit_to_size(recipes, 8000, 4000, 65) == (recipes, [])

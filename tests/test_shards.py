@@ -104,6 +104,39 @@ def test_shards_give_the_features_of_the_files(shards, pictures, tmp_path):
     assert a.complete["label"].tolist() == b.complete["label"].tolist()
 
 
+def test_shards_in_a_store_give_what_they_give_on_disk(shards, pictures, tmp_path):
+    fsspec = pytest.importorskip("fsspec", reason="the extra [remote]")
+    write_parquet(shards / "night" / "hf.parquet", pictures, "night")
+    url, memory = f"memory://shards-{tmp_path.name}", fsspec.filesystem("memory")
+    for file in shards.rglob("*.*"):
+        memory.pipe_file(f"{url}/{file.relative_to(shards)}", file.read_bytes())
+    there, here = find_images(url), find_images(shards)
+    columns = ["path", "label", "domain"]
+    pd.testing.assert_frame_equal(there[columns], here[columns])
+    assert there["size"].iloc[0] == (shards / "day" / "000.tar").stat().st_size
+    for a, b in zip(there.to_dict("records"), here.to_dict("records"), strict=True):
+        assert read_bytes(a["root"], a["path"]) == read_bytes(b["root"], b["path"])
+    assert is_still_there(url, "day/000.tar#000.png")
+    assert not is_still_there(url, "day/001.tar#000.png")
+    assert set(find_images(f"{url}/night/000.tar")["domain"]) == {"night"}
+    with pytest.raises(FileNotFoundError, match="has no image 999.png"):
+        read_bytes(url, "day/000.tar#999.png")
+    with pytest.raises(FileNotFoundError):
+        read_bytes(url, "day/001.tar#000.png")
+
+
+def test_a_compressed_tar_is_refused_with_the_next_step_or_passed_over(shards):
+    (shards / "day" / "001.tar.gz").write_bytes(b"")
+    assert find_images(shards).attrs["passed_over"] == {"compressed .tar": 1}
+    with pytest.raises(
+        FtransferError, match=r"001.tar.gz is a compressed tar, .*unpack it into a .tar or a folder"
+    ):
+        find_images(shards / "day" / "001.tar.gz", domain="d")
+    (shards / "day" / "000.tar").unlink()
+    with pytest.raises(FtransferError, match=r"no images found.*1 compressed .tar \(unpack them: gunzip"):
+        find_images(shards / "day")
+
+
 def test_what_is_not_in_a_shard_is_missing_and_not_another_image(shards, tmp_path):
     root = str(shards / "day")
     assert stat_image(root, "000.tar#000.png")[0] == (shards / "day" / "000.tar").stat().st_size

@@ -45,8 +45,8 @@ class BatchSize(click.ParamType):
     multiple=True,
     help="Column of a table with labels, for a task each; may be repeated.  [default: label]",
 )
-@click.option("--domain-column", help="Column of a table with domains.  [default: domain]")
-@click.option("--path-column", help="Column of a table with paths.  [default: path]")
+@options.domain_column
+@options.path_column
 @click.option(
     "--layout",
     metavar="LEVELS",

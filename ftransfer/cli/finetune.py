@@ -67,6 +67,8 @@ class Names(click.ParamType):
     multiple=True,
     help="Column of a table with labels; several give several heads.",
 )
+@options.domain_column
+@options.path_column
 @click.option(
     "--rules",
     type=Names(),
@@ -133,6 +135,8 @@ def finetune(
     out: Any,
     device: Any,
     labels: tuple[str, ...],
+    domain_column: str | None,
+    path_column: str | None,
     rules: tuple[str, ...],
     rules_from: str | None,
     adapt_bn: tuple[str, ...],
@@ -156,7 +160,8 @@ def finetune(
     if rules_from:
         rules = read_rules(rules_from)
     training = Training(labels=labels or ("label",), rules=rules, **settings)
-    table = _find(images, settings["domains"], labels, allow_outside)
+    columns = {"domain": domain_column, "path": path_column, "label": next(iter(labels), None)}
+    table = _find(images, settings["domains"], labels, allow_outside=allow_outside, columns=columns)
     if adapt_bn:
         table = table[table["domain"].isin(settings["domains"])] if settings["domains"] else table
         checkpoint_path(out)
@@ -177,7 +182,7 @@ def finetune(
     say(json.dumps(results) if as_json else describe(results, out))
 
 
-def _find(images: tuple[str, ...], domains: Any, labels: tuple[str, ...], allow_outside: bool) -> Any:
+def _find(images: tuple[str, ...], domains: Any, labels: tuple[str, ...], **how: Any) -> Any:
     """List the images of all folders, tables and splits as one table, with further columns of labels."""
     import pandas as pd
 
@@ -187,7 +192,7 @@ def _find(images: tuple[str, ...], domains: Any, labels: tuple[str, ...], allow_
     tables = []
     for each in dict.fromkeys(images):
         one = domains[0] if len(domains) == 1 and _has_no_domains(each) else None
-        table = find_images(each, domain=one, allow_outside=allow_outside)
+        table = find_images(each, domain=one, **how)
         if labels:
             table[list(labels)] = read_label_columns(each, labels)
         tables.append(table)

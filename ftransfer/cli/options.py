@@ -22,6 +22,8 @@ image_size = click.option(
 allow_outside = click.option(
     "--allow-outside", is_flag=True, help="Let a table name images outside its folder."
 )
+path_column = click.option("--path-column", help="Column of a table with paths.  [default: path]")
+domain_column = click.option("--domain-column", help="Column of a table with domains.  [default: domain]")
 cluster = click.option("--cluster", metavar="ADDRESS", help="Dask scheduler tcp://HOST:PORT, or local:4.")
 
 

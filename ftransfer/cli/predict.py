@@ -48,6 +48,9 @@ from ftransfer.storage.places import place
     is_flag=True,
     help="IMAGES_OR_FEATURES has labels, as for extract: say how many of those written are right.",
 )
+@click.option("--label-column", help="With --accuracy: column of a table with labels.  [default: label]")
+@options.domain_column
+@options.path_column
 @options.device()
 @options.allow_outside
 @click.option("--trust", multiple=True, metavar="TYPE", help="A type that the model file may hold besides.")
@@ -61,6 +64,9 @@ def predict(
     domain: str,
     backbone: Any,
     count: bool,
+    label_column: str | None,
+    domain_column: str | None,
+    path_column: str | None,
     device: Any,
     allow_outside: bool,
     trust: tuple[str, ...],
@@ -97,7 +103,10 @@ def predict(
 
         feature_set, domain = import_new_rows(model, given, folder), DOMAIN
     else:
-        table = {"allow_outside": allow_outside, "labelled": count}
+        columns = {"path": path_column}
+        if count:
+            columns |= {"label": label_column, "domain": domain_column}
+        table = {"allow_outside": allow_outside, "labelled": count, "columns": columns}
         feature_set = _extract(model, given, folder, device, table, weights=weights, named=backbone)
         passed["passed_over"] = feature_set.summary.passed_over
         domain = domain if count else DOMAIN

@@ -17,7 +17,7 @@ from ftransfer.images.kinds import describe_passed_over, kind_of
 from ftransfer.images.layout import name_domains, name_folders
 from ftransfer.images.listing import list_folder
 from ftransfer.images.shards import is_shard, list_shard
-from ftransfer.images.table import COLUMNS, LISTED, TABLES, image_table, read_table
+from ftransfer.images.table import COLUMNS, LISTED, TABLES, image_table, read_table, stat_listed
 from ftransfer.storage.places import Place, Remote, is_remote, place
 
 
@@ -80,7 +80,7 @@ def find_images(
             there = isinstance(path, Remote) or path.parent.is_dir()
             near = sorted(p.name for p in path.parent.iterdir()) if there else []
             raise unknown("folder or table", path.name, near, plural=f"in {path.parent}")
-        elif not isinstance(path, Remote) and path.is_file() and is_shard(path):
+        elif path.is_file() and is_shard(path):
             table = _shard_table(path.resolve().parent, path.name, domain, columns)
         elif path.suffix.lower() in TABLES:
             table = read_table(path.resolve(), domain, allow_outside, columns)
@@ -117,16 +117,15 @@ def _folder_table(
         tables.append(image_table(root, paths, label, domains, found.paths))
     elif paths:
         tables.append(image_table(root, paths, None, domain or name_domains(root, paths), found.paths))
-    if isinstance(root, Path):
-        for shard in sorted(found.shards):
-            inside = domain or (name_domains(root, [shard])[0] if "/" in shard else None)
-            tables.append(_shard_table(root, shard, inside, columns))
+    for shard in sorted(found.shards):
+        inside = domain or (name_domains(root, [shard])[0] if "/" in shard else None)
+        tables.append(_shard_table(root, shard, inside, columns))
     table = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
     table.attrs = {"passed_over": dict(found.passed_over), "notes": notes}
     return table
 
 
-def _shard_table(root: Path, shard: str, domain: str | None, columns: dict | None) -> pd.DataFrame:
+def _shard_table(root: Place, shard: str, domain: str | None, columns: dict | None) -> pd.DataFrame:
     """List the images of a shard; its own domains count where `domain` is not given."""
     found = list_shard(root / shard, columns)
     domains = domain or found.domains
@@ -134,4 +133,6 @@ def _shard_table(root: Path, shard: str, domain: str | None, columns: dict | Non
         raise FtransferError(
             f"{root / shard} does not say of each image which domain it is of; name the domain of all: --domain NAME"
         )
-    return image_table(root, [f"{shard}#{key}" for key in found.keys], found.labels, domains)
+    names = [f"{shard}#{key}" for key in found.keys]
+    listed = dict.fromkeys(names, stat_listed(root / shard)) if isinstance(root, Remote) else None
+    return image_table(root, names, found.labels, domains, listed)

@@ -25,6 +25,7 @@ TEXTS = _words(
     ".txt .csv .tsv .json .jsonl .xml .html .md .py .yaml .yml .toml .ini .log .npz .npy .parquet .zip .gz .tar .mat "
     ".pdf .mp4 .avi .mov .pt .pth .h5 .arrow .db .sha256 .md5 .cls .sh .ipynb"
 )
+PACKED = "compressed .tar"
 LITTER_FOLDERS = {"system volume information"} | {
     *_words(
         "@eadir @synoresource @appstore @database @tmp "
@@ -106,5 +107,6 @@ def describe_passed_over(counts: Mapping[str, int]) -> str:
             found.append(f"{n} folder{'s' if n > 1 else ''} {kind[:-1]}")
         else:
             heif = kind in HEIF and kind not in suffixes()
-            found.append(f"{n} {kind}" + ' (pip install "ftransfer[heif]" reads them)' * heif)
+            hint = ' (pip install "ftransfer[heif]" reads them)' * heif
+            found.append(f"{n} {kind}{hint}{' (unpack them: gunzip, unxz, zstd -d)' * (kind == PACKED)}")
     return f"passed over: {', '.join(found)}" if found else ""

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ftransfer.errors import FtransferError
-from ftransfer.images.kinds import is_image, is_litter, kind_of
+from ftransfer.images.kinds import PACKED, is_image, is_litter, kind_of
+from ftransfer.images.shards import COMPRESSED, is_shard
 from ftransfer.images.shards import SUFFIXES as SHARDS
-from ftransfer.images.shards import is_shard
 from ftransfer.images.table import stat_listed
 from ftransfer.storage.places import READERS, Place, Remote, list_folders
 
@@ -25,7 +25,7 @@ class Listing:
     paths : dict of str to (int, int) or None
         The images' paths, relative to the folder; of a store with size and time of change, see `stat_image`.
     shards : list of str
-        Paths of files that hold images, see `ftransfer.images.shards`; of this machine alone.
+        Paths of files that hold images, see `ftransfer.images.shards`.
     other : set of str
         Suffixes of what else is there.
     passed_over : Counter
@@ -38,22 +38,21 @@ class Listing:
     passed_over: Counter[str] = field(default_factory=Counter)
 
     def add(
-        self, inside: str, name: str, file: str | None = None, listed: tuple[int, int] | None = None
+        self, inside: str, name: str, file: str | Remote | None = None, listed: tuple[int, int] | None = None
     ) -> None:
-        """Take a file in, as an image or as what is passed over."""
+        """Take a file in, as an image, as a shard of images or as what is passed over."""
         if is_image(name) and not name.startswith("."):
             self.paths[inside + name] = listed
             return
-        if (
-            file
-            and not name.startswith(".")
-            and name.lower().endswith(SHARDS)
-            and os.path.isfile(file)
-            and is_shard(Path(file))
-        ):
-            self.shards.append(inside + name)
+        if COMPRESSED.fullmatch(name):
+            self.passed_over[PACKED] += 1
             return
-        kind = kind_of(name, file)
+        if file and not name.startswith(".") and name.lower().endswith(SHARDS):
+            shard = file if isinstance(file, Remote) else Path(file)
+            if shard.is_file() and is_shard(shard):
+                self.shards.append(inside + name)
+                return
+        kind = kind_of(name, file if isinstance(file, str) else None)
         if kind:
             self.passed_over[kind] += 1
         if not name.startswith("."):
@@ -126,7 +125,7 @@ def _list_remote(root: Remote) -> Listing:
         for child, path in list_folders(root, now):
             if not child.is_dir():
                 inside = f"{path.parent}/" if path.parent != PurePosixPath() else ""
-                found.add(inside, child.name, listed=stat_listed(child) if is_image(child.name) else None)
+                found.add(inside, child.name, child, stat_listed(child) if is_image(child.name) else None)
             elif is_litter(child.name):
                 found.leave_out(child.name)
             else:

@@ -38,7 +38,10 @@ def read_bytes(root: str, path: str) -> bytes:
     An image of a shard is named ``shard.tar#key``, see `ftransfer.images.shards`.
     """
     if is_remote(root):
-        return (place(_original(root)) / _original(path)).read_bytes()
+        remote = place(_original(root)) / _original(path)
+        if shard := split_name(str(remote)):
+            return read_from_shard(*shard)
+        return remote.read_bytes()
     if not root.startswith("torchvision:"):
         file = _on_disk(root, path)
         if shard := split_name(file):
@@ -74,7 +77,8 @@ def stat_image(root: str, path: str) -> tuple[int | None, int | None]:
 def is_still_there(root: str, path: str) -> bool:
     """Whether an image's file is there, readable or not; of a data set's image it is taken for granted."""
     if is_remote(root):
-        return (place(_original(root)) / _original(path)).exists()
+        remote = place(_original(root)) / _original(path)
+        return split_name(str(remote)) is not None or remote.exists()
     if root.startswith("torchvision:"):
         return True
     file = _on_disk(root, path)

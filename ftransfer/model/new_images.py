@@ -26,18 +26,27 @@ DOMAIN = "new"  # of images that a model labels
 MAX_SIDE = 4096  # pixels of an image, as far as a model file says how many
 
 
-def find_new_images(location: Any, *, allow_outside: bool = False, labelled: bool = False) -> pd.DataFrame:
+def find_new_images(
+    location: Any,
+    *,
+    allow_outside: bool = False,
+    labelled: bool = False,
+    columns: dict[str, str | None] | None = None,
+) -> pd.DataFrame:
     """List images: a folder however deep, a table, a data set of torchvision, or one file.
 
-    With `labelled` as `find_images` does it, with domains and labels; class folders alone are of one domain.
+    With `labelled` as `find_images` does it, with domains and labels; class folders alone are of one domain. `columns`
+    as it takes them.
     """
     path = place(str(location))
     if path.is_file() and is_image(path.name):
         return _table([path])
     if labelled:
         one = path.is_dir() and not any(path.glob("*/*/*"))
-        return find_images(location, domain=DOMAIN if one else None, allow_outside=allow_outside)
-    return find_images(location, domain=DOMAIN, labels=False, allow_outside=allow_outside)
+        return find_images(
+            location, domain=DOMAIN if one else None, allow_outside=allow_outside, columns=columns
+        )
+    return find_images(location, domain=DOMAIN, labels=False, allow_outside=allow_outside, columns=columns)
 
 
 def _table(paths: Sequence[Any]) -> pd.DataFrame:

@@ -175,7 +175,8 @@ def _for_rows(loaded: list[Recipe], named: Recipes | None, task: Task) -> tuple[
     """Leave out or thin, of what was not named, what takes too long on the rows of a task; and notes that say so."""
     given = {each.name if isinstance(each, Recipe) else Path(each).stem for each in named or ()}
     n_source = int(task.is_source.sum())
-    free, notes = fit_to_size([r for r in loaded if r.name not in given], len(task.y), n_source)
+    unnamed = [r for r in loaded if r.name not in given]
+    free, notes = fit_to_size(unnamed, len(task.y), n_source, len(task.classes))
     return [r for r in loaded if r.name in given] + free, notes
 
 

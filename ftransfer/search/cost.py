@@ -16,6 +16,8 @@ from ftransfer.search.steps import labels_target
 from ftransfer.search.strategy import Trial
 
 KERNEL_ROWS = 30_000  # of both domains, above which no support vector machine races unless it is named
+VOTES = 5e9  # products that a support vector machine sums up for one prediction, one for each pair of classes
+FOREST_BYTES = 8e9  # that a forest takes at most, with the shares of all classes in every node
 TREE_ROWS = 20_000  # that a tree of a forest is grown on, at most
 ITERATIONS = 100  # of a linear classifier
 ROUNDS = 10  # of a method that labels the target itself
@@ -67,8 +69,10 @@ def operations(pipeline: AdaptationPipeline, n_rows: float, n_features: int) -> 
     return float(rounds * ITERATIONS * n_rows * n_features)
 
 
-def fit_to_size(recipes: Sequence[Recipe], n_rows: int, n_source: int) -> tuple[list[Recipe], list[str]]:
-    """Leave out or thin what takes too long on many rows.
+def fit_to_size(
+    recipes: Sequence[Recipe], n_rows: int, n_source: int, n_classes: int = 2
+) -> tuple[list[Recipe], list[str]]:
+    """Leave out or thin what takes too long, or too much memory, on many rows or classes.
 
     Parameters
     ----------
@@ -76,34 +80,57 @@ def fit_to_size(recipes: Sequence[Recipe], n_rows: int, n_source: int) -> tuple[
         Those that nobody named.
     n_rows, n_source : int
         Rows of both domains, and of the sources.
+    n_classes : int, default=2
 
     Returns
     -------
     The recipes, and notes for people.
     """
     kept: list[Recipe] = []
-    notes: list[str] = []
-    out: list[str] = []
+    out: dict[str, list[str]] = {}
     thinned: list[str] = []
     for recipe in recipes:
-        classifier = _classifier(recipe.pipeline.steps[-1][1])
-        if n_rows > KERNEL_ROWS and isinstance(classifier, SVC):
-            out.append(recipe.name)
+        if reason := _too_much(_classifier(recipe.pipeline.steps[-1][1]), n_rows, n_source, n_classes):
+            out.setdefault(reason, []).append(recipe.name)
             continue
-        if n_source > TREE_ROWS and isinstance(classifier, RandomForestClassifier):
+        if n_source > TREE_ROWS and _is_forest(recipe):
             thinned.append(recipe.name)
             recipe = replace(recipe, pipeline=_thinned(recipe.pipeline, TREE_ROWS / n_source))
         kept.append(recipe)
-    if out:
-        notes.append(
-            f"left out, since the time of a support vector machine grows with the square of the rows, of which there "
-            f"are {n_rows:,}: {', '.join(out)}; name them (--pipeline) to have them race"
-        )
+    notes = [
+        f"left out, since {reason}: {', '.join(names)}; name them (--pipeline) to have them race"
+        for reason, names in out.items()
+    ]
     if thinned:
         notes.append(
             f"each tree of a forest is grown on {TREE_ROWS:,} source rows, drawn anew: {', '.join(thinned)}"
         )
     return kept, notes
+
+
+def _too_much(classifier: Any, n_rows: int, n_source: int, n_classes: int) -> str:
+    """Say why a classifier cannot be fitted in reasonable time and memory; nothing if it can."""
+    if isinstance(classifier, SVC):
+        if n_rows > KERNEL_ROWS:
+            return (
+                f"the time of a support vector machine grows with the square of the rows, of which there are "
+                f"{n_rows:,}"
+            )
+        # each support vector has a coefficient against every other class
+        if n_classes * n_source * (n_rows - n_source) > VOTES:
+            return f"a support vector machine decides between all pairs of the {n_classes:,} classes, for each row"
+    if isinstance(classifier, RandomForestClassifier):
+        nodes = 2 * min(n_source, TREE_ROWS) * classifier.n_estimators
+        if 8 * n_classes * nodes > FOREST_BYTES:
+            return (
+                f"each node of a forest holds the shares of all {n_classes:,} classes, "
+                f"up to {8e-9 * n_classes * nodes:.0f} GB"
+            )
+    return ""
+
+
+def _is_forest(recipe: Recipe) -> bool:
+    return isinstance(_classifier(recipe.pipeline.steps[-1][1]), RandomForestClassifier)
 
 
 def _thinned(pipeline: AdaptationPipeline, share: float) -> AdaptationPipeline:

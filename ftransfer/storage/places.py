@@ -237,6 +237,11 @@ class Remote:
         with _asking(self.url):
             return self.fs.cat_file(self.path)
 
+    def read_range(self, start: int, size: int) -> bytes:
+        """Read a part of an object, by one request."""
+        with _asking(self.url):
+            return self.fs.cat_file(self.path, start=start, end=start + size)
+
     def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Read an object as text."""
         return self.read_bytes().decode(encoding, errors)
