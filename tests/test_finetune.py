@@ -124,7 +124,7 @@ def test_what_is_frozen_is_computed_once_with_the_same_result(layer, tmp_path):
         torch.testing.assert_close(
             network.embed(network.trunk(images)).numpy(), network.backbone.embed(images), rtol=1e-5, atol=1e-6
         )
-    trained = [k for k, p in network.extractor.named_parameters() if p.requires_grad]
+    trained = [k for k, p in network.parts.module.named_parameters() if p.requires_grad]
     assert all(network.modules.index(k.rpartition(".")[0]) >= len(network.frozen) for k in trained)
 
 
@@ -134,8 +134,8 @@ def test_the_cut_comes_before_a_shortcut_that_goes_round_the_frozen_layer():
     assert "layer1.1.conv2" in used
     assert not any(name.startswith("layer2") for name in used)
     network.train(True)
-    assert not network.extractor.get_submodule("layer1.0.bn1").training
-    assert network.extractor.get_submodule("layer2.0.bn1").training
+    assert not network.parts.module.get_submodule("layer1.0.bn1").training
+    assert network.parts.module.get_submodule("layer2.0.bn1").training
 
 
 def test_only_chosen_layers_are_taken_from_the_source_and_the_rest_is_fresh(table, tmp_path):
@@ -145,7 +145,7 @@ def test_only_chosen_layers_are_taken_from_the_source_and_the_rest_is_fresh(tabl
     assert {m.split(".")[0] for m in results["taken"]} == {"stem", "block1"}
     assert {m.split(".")[0] for m in results["fresh"]} == {"block2", "block3"}
     network = Network("small_cnn", "DEFAULT", {"label": ["a"]}, take=("stem", "block1"))
-    state = network.extractor.state_dict()
+    state = network.parts.module.state_dict()
     assert {m.split(".")[0] for m in moved(start(), state)} == {"block2", "block3"}
     assert {m.split(".")[0] for m in moved(start("random"), state)} == {"stem", "block1"}
 

@@ -9,11 +9,12 @@ from test_cli import run
 from test_predict import write_run
 from torchvision.transforms._presets import ImageClassification
 
-from ftransfer import Backbone, FtransferError, Model, extract_features, find_images
+from ftransfer import Backbone, FtransferError, Model, Training, extract_features, find_images, fine_tune
 from ftransfer.backbone.embedder import relative_difference
 from ftransfer.backbone.openvino_runtime import OpenVINORuntime
 from ftransfer.backbone.preprocess import made_picture
 from ftransfer.backbone.runtime import TorchRuntime, make_runtime
+from ftransfer.finetune.network import Network
 
 timm = pytest.importorskip("timm", reason="timm is not installed: the extra [timm]")
 FAMILIES = {
@@ -155,3 +156,37 @@ def test_weights_that_cannot_be_downloaded_are_named_with_their_place(monkeypatc
         FtransferError, match=r"cannot download the weights of timm:convnext_atto \(no network\); fetch https"
     ):
         Backbone("timm:convnext_atto", device="cpu")
+
+
+def test_a_model_of_timm_is_fine_tuned_and_its_checkpoint_embeds_and_labels(pictures, tmp_path):
+    out, name = tmp_path / "t.safetensors", "timm:mobilenetv3_small_050"
+    start = Backbone(name, "random", device="cpu")
+    settings = {"backbone": name, "weights": "random", "epochs": 1, "batch_size": 4, "domains": ("day",)}
+    training = Training(**settings, freeze_until="blocks.4", taken_rate=1.0)
+    trained = fine_tune(find_images(pictures), out, training, device="cpu")
+    assert trained["fresh"][0] == "conv_stem"
+    assert "blocks.4.0.conv_dw" in trained["frozen"]
+    assert "blocks.5.0.conv" not in trained["frozen"]
+    before, after = start.weights(), Backbone(name, out, device="cpu").weights()
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert "conv_head.weight" in moved
+    assert not [
+        key for key in moved if key.startswith(("conv_stem", "blocks.0", "blocks.4"))
+    ]  # its statistics, too
+    labelled = run("predict", out, pictures, "--out", tmp_path / "p.csv", "--accuracy", "--json")
+    assert labelled.exit_code == 0, labelled.output
+    assert set(pd.read_csv(tmp_path / "p.csv")["label"]) <= {"ash", "elm", "oak"}
+
+
+def test_what_a_transformer_of_timm_holds_itself_goes_by_its_own_name_and_dropout_trains_with_what_trains():
+    network = Network("timm:vit_tiny_patch16_224", "random", {"label": ["a", "b"]}, device="cpu", take=())
+    assert network.modules[:4] == ["cls_token", "pos_embed", "patch_embed.proj", "blocks.0.norm1"]
+    network.freeze(network.modules[: network.modules.index("blocks.6.norm1")])
+    network.train(True)
+    model = network.parts.module
+    assert model.blocks[6].attn.qkv.training
+    assert model.blocks[7].mlp.drop1.training
+    assert not model.blocks[5].mlp.drop1.training
+    trained = {owner for owner, parameter in network.parameters() if parameter.requires_grad}
+    assert "blocks.6.norm1" in trained
+    assert not trained & {"cls_token", "blocks.5.mlp.fc2", "head"}

@@ -96,8 +96,7 @@ class Run:
         rate = training.learning_rate or LEARNING_RATE[training.optimizer]
         taken = set(network.taken)
         own: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
-        for key, parameter in network.extractor.named_parameters():
-            owner = next(m for m in network.modules if key == m or key.startswith(m + "."))
+        for owner, parameter in network.parameters():
             if owner not in network.frozen:
                 own[owner in taken].append(parameter)
         own[False] += list(network.heads.parameters())
