@@ -509,7 +509,9 @@ def test_where_passes_move_statistics_more_and_more_the_steadiest_are_kept(table
     monkeypatch.setattr(batch_norm, "MAX_PASSES", 2)
     second = Backbone("small_cnn")
     adapt_batch_norm(table, second, tolerance=0)
-    assert stopped.fingerprint == second.fingerprint, "statistics of the second pass, which the third moved least"
+    assert stopped.fingerprint == second.fingerprint, (
+        "statistics of the second pass, which the third moved least"
+    )
 
 
 def test_each_domain_is_embedded_by_its_own_statistics_into_one_feature_set(table, tmp_path):

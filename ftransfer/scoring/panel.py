@@ -13,7 +13,8 @@ from ftransfer.adapt import DomainScaler, PseudoLabelled, ShareWeightedScaler, T
 from ftransfer.pipeline import make_pipeline
 from ftransfer.scoring.witnesses import Witness, make_witness
 
-MOST_ROWS = 1000  # of each side that the panel is fitted on
+MOST_ROWS = 1000  # of each side that the panel is fitted on; or more, where there are many classes:
+ROWS_A_CLASS = 3  # on average, lest classes seem to be missing of which no row was drawn
 ALIKE = 0.15  # largest distance of the class shares that is taken for none, by the mixture
 DIFFERENT = 0.35  # distance by the mixture that is beyond doubt
 ALIKE_CLUSTERS = (
@@ -101,8 +102,9 @@ def seat_panel(X: np.ndarray, y: np.ndarray, domain: np.ndarray, random_state: i
     """
     rng = np.random.default_rng(random_state)
     source, target = np.flatnonzero(domain > 0), np.flatnonzero(domain < 0)
-    rows = np.sort(np.r_[rng.permutation(source)[:MOST_ROWS], rng.permutation(target)[:MOST_ROWS]])
     classes, codes = np.unique(y[source], return_inverse=True)
+    most = max(MOST_ROWS, ROWS_A_CLASS * len(classes))
+    rows = np.sort(np.r_[rng.permutation(source)[:most], rng.permutation(target)[:most]])
     own = np.bincount(codes) / len(source)
 
     def fit(steps: tuple[Any, ...]) -> Any:

@@ -17,6 +17,7 @@ OVERLAP = 0.95  # area under the curve below which the target is taken to lie wi
 MOST_ROWS = 500  # of each domain to tell them apart by
 NEIGHBOURS = 10
 MISSING = 0.25  # of its share in the source, below which a class seems to be missing
+NAMED = 10  # classes in a note, at most
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Assumptions:
             )
             rare = names[(self.target < MISSING * self.source)]
             if len(rare):
-                said.append(f"perhaps missing in the target: {', '.join(rare.tolist())}")
+                more = f" and {len(rare) - NAMED} more" if len(rare) > NAMED else ""
+                said.append(f"perhaps missing in the target: {', '.join(rare[:NAMED].tolist())}{more}")
         return said
 
 
