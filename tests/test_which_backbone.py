@@ -72,3 +72,30 @@ def test_embeddings_of_satellite_tiles_go_from_start_to_prediction(tmp_path):
     assert (told == names).mean() > 0.9
     X = np.load(tmp_path / "tiles-2025.npz")["X"]
     assert Model.load(tmp_path / "run").predict(X).tolist() == told.tolist()
+
+
+@pytest.mark.slow
+def test_embeddings_of_texts_go_from_start_to_prediction(tmp_path):
+    tables = []
+    for seed, (site, shift) in enumerate({"shop": 0, "forum": 1.5, "new": 1.5}.items()):
+        rng, topics = np.random.default_rng(seed), np.arange(60) % 3
+        X = rng.normal(size=(60, 8)) + 6 * np.eye(8)[topics] + shift
+        table = pd.DataFrame(X.round(4), columns=[f"e{i}" for i in range(8)])
+        table["path"], table["topic"] = (
+            (f"{site}-{i:03}" for i in range(60)),
+            np.array(["a", "b", "c"])[topics],
+        )
+        tables.append(tmp_path / f"{site}.csv")
+        table.drop(columns="topic" if site == "new" else []).to_csv(tables[-1], index=False)
+    options = ("--features", "e*", "--label-column", "topic", "--name", "minilm-l6", "--out", tmp_path / "f")
+    made = run("import", *tables[:2], *options)
+    assert made.exit_code == 0, made.output
+    fitted = run(
+        "fit", tmp_path / "f", "--source", "shop", "--target", "forum", "--out", tmp_path / "run", *FIT
+    )
+    assert fitted.exit_code == 0, fitted.output
+    result = run("predict", tmp_path / "run", tables[2], "--out", tmp_path / "p.csv")
+    assert result.exit_code == 0, result.output
+    told = pd.read_csv(tmp_path / "p.csv")
+    assert told["path"].tolist() == [f"new-{i:03}" for i in range(60)]
+    assert (told["label"] == np.array(["a", "b", "c"])[np.arange(60) % 3]).mean() > 0.9
