@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import pytest
 import sklearn
@@ -92,3 +93,12 @@ def test_ctrl_c_ends_a_race_whatever_a_fit_is_at(feature_set, tmp_path, jobs):
             assert "what was found so far is kept in" in process.stderr.read()
         finally:
             process.kill()
+
+
+def test_a_fit_that_empties_the_filters_of_warnings_lets_none_through(recwarn):
+    def fit(i):
+        warnings.resetwarnings()  # as each tree of a forest does for a moment, in whatever thread
+        warnings.warn("of a fit", UserWarning, stacklevel=1)
+
+    list(in_threads(fit, [(i,) for i in range(4)], 2, local=True))
+    assert not recwarn.list

@@ -32,11 +32,16 @@ def in_threads(
     """
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        warnings.showwarning = _say_nothing  # a forest in one thread empties the filters that all threads share
         if local or _computes_here():
             yield from _in_daemons(work, arguments, jobs or cpu_count())
         else:
             parallel = Parallel(n_jobs=jobs or -1, return_as="generator", batch_size=1)
             yield from parallel(delayed(work)(*each) for each in arguments)
+
+
+def _say_nothing(*_: Any, **__: Any) -> None:
+    """Show no warning."""
 
 
 def _computes_here() -> bool:
