@@ -13,7 +13,7 @@ import click
 
 from ftransfer.cli import complete, options
 from ftransfer.cli.progress import progress_bar
-from ftransfer.cli.run_race import FitSettings, run_race
+from ftransfer.cli.run_race import FitSettings, log_run, run_race
 from ftransfer.cli.text import COLUMNS, in_columns, in_numbers, say, spreadsheet_notes, visible
 from ftransfer.scoring.names import DEFAULT_SCORER, SCORERS
 from ftransfer.search.settings import SEARCHES
@@ -151,6 +151,11 @@ class Duration(click.ParamType):
 @click.option("--out", shell_complete=complete.folders, help="Run folder.  [default: runs/SOURCE-to-TARGET]")
 @click.option("--jobs", type=click.IntRange(1), help="Candidates fitted at once.  [default: usable cores]")
 @options.cluster
+@click.option(
+    "--mlflow",
+    metavar="EXPERIMENT",
+    help="Log the run to MLflow, too, under this experiment; MLFLOW_TRACKING_URI names the server (extra [mlflow]).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def fit(
     features: tuple[str, ...],
@@ -199,7 +204,9 @@ def run_fit(
     result, folder = run_race(opened, settings)
     command = command or shlex.join(["ftransfer", *sys.argv[1:]])
     with progress_bar(PARTS, " parts", "report") as bar:
-        return write_report(result, opened, folder, command=command, progress=bar.update), folder
+        results = write_report(result, opened, folder, command=command, progress=bar.update)
+    log_run(results, folder, settings.mlflow)
+    return results, folder
 
 
 def describe(results: dict[str, Any], folder: Any) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ftransfer.cli.progress import progress_bar
-from ftransfer.cli.run_race import FitSettings, run_race
+from ftransfer.cli.run_race import FitSettings, log_run, run_race
 from ftransfer.cli.text import COLUMNS, in_columns, in_numbers, visible
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def run_several(
     with progress_bar(PARTS * len(found), " parts", "reports") as bar:
         for name, (race, run, opened) in found.items():
             results[name] = write_report(race, opened, run, command=command, progress=bar.update)
+            log_run(results[name], run, settings.mlflow)
     kind = "features" if alternatives else "labels"
     return write_several(kind, results, folder, command=command), Path(folder)
 

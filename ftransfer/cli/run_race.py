@@ -44,6 +44,8 @@ class FitSettings:
         YAML or JSON file of grids.
     values : tuple of str
         ``PARAMETER=VALUE,VALUE`` each.
+    mlflow : str or None
+        Experiment in MLflow that the run is logged under, too.
     """
 
     source: str
@@ -67,6 +69,7 @@ class FitSettings:
     grid: str | None = None
     values: tuple[str, ...] = ()
     regression: bool | None = None
+    mlflow: str | None = None
 
     @property
     def sources(self) -> list[str]:
@@ -114,6 +117,10 @@ class FitSettings:
             raise click.UsageError(
                 "--trials is for --search random or bayesian; the others try every setting"
             )
+        if self.mlflow:
+            from ftransfer.report.mlflow_log import check_mlflow
+
+            check_mlflow()
 
 
 def run_race(features: Features, settings: FitSettings, *, name: str = "") -> tuple[Race, Path]:
@@ -186,3 +193,17 @@ def _load(features: Features, settings: FitSettings) -> tuple[Task, np.ndarray |
     if settings.use_target_labels:
         return draw_target_labels(task, settings.use_target_labels)
     return task, None
+
+
+def log_run(results: dict[str, Any], folder: Path, experiment: str | None) -> None:
+    """Log a run to MLflow where an experiment is named; if that fails, say so: the run folder is written."""
+    if not experiment:
+        return
+    from ftransfer.report.mlflow_log import log_to_mlflow
+
+    try:
+        log_to_mlflow(results, folder, experiment)
+    except Exception as error:
+        say_warning(
+            f"the run is written to {folder}, but could not be logged to MLflow: {type(error).__name__}: {error}"
+        )
