@@ -84,7 +84,7 @@ def test_transform_maps_each_row_by_the_domain_that_is_named_for_it(adapter):
     both = fitted.fit_transform(X, y)
     mapped = fitted.transform(X, sample_domain=np.where(y == -1, -1, 1))
     np.testing.assert_allclose(mapped, both, rtol=1e-5, atol=1e-5)
-    with pytest.raises(FtransferError, match="sample_domain names a source for each row of X"):
+    with pytest.raises(FtransferError, match="sample_domain must give the source of each row of X"):
         fitted.transform(X, sample_domain=np.full(len(X), 7))
 
 
@@ -183,9 +183,9 @@ def test_labelled_target_rows_count_as_target():
     ("domain", "message"),
     [
         (np.zeros(105, dtype=int), "positive for a source and negative for a target"),
-        (np.ones(104, dtype=int), "one whole number a row"),
+        (np.ones(104, dtype=int), "one integer per row"),
         (np.full(105, "day"), "domain_codes makes it from names"),
-        (np.full(105, -1), "names no source"),
+        (np.full(105, -1), "has no source rows"),
     ],
 )
 def test_a_sample_domain_of_another_form_is_refused(domain, message):

@@ -242,7 +242,7 @@ def test_weights_of_one_channel_give_for_a_grey_image_what_they_gave_before(tmp_
     grey = state["features.0.weight"][:, :1].clone()
     torch.save(state | {"features.0.weight": grey}, tmp_path / "grey.pth")
     backbone = Backbone("squeezenet1_1", tmp_path / "grey.pth")
-    assert backbone.notes == ["weights of one channel are spread over three in features.0.weight"]
+    assert backbone.notes == ["weights of one channel are copied to three in features.0.weight"]
     pixels = torch.rand(1, 1, 64, 64)
     network = models.squeezenet1_1().eval()
     network.load_state_dict(state)

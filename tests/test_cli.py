@@ -98,7 +98,7 @@ def test_the_demo_backbone_says_that_it_is_not_for_photographs(tmp_path):
     for i in range(4):
         draw(tmp_path / "day" / "ash" / f"{i}.jpg", 0, i, size=(200, 150))
     result = run("extract", tmp_path, "--out", tmp_path / "f", "--domain", "d", *SMALL, "--no-labels")
-    assert "warning: small_cnn is a demo default" in result.output
+    assert "warning: small_cnn is for the demo" in result.output
     assert "--backbone resnet50 --weights DEFAULT" in result.output
 
 

@@ -118,7 +118,7 @@ def test_scikit_learns_own_pipeline_does_not_hand_the_target_to_a_classifier(row
     X, y, _, _ = rows
     if pipeline.memory:
         pipeline.set_params(memory=str(tmp_path))
-    with pytest.raises(FtransferError, match="scikit-learn's Pipeline hands the target rows to"):
+    with pytest.raises(FtransferError, match="scikit-learn's Pipeline passes the target rows to"):
         pipeline.fit(X, y)
 
 
@@ -126,7 +126,7 @@ def test_a_union_does_not_hand_the_target_to_a_selector(rows):
     X, y, _, _ = rows
     union = FeatureUnion([("a", CORAL()), ("b", SelectKBest(k=2))])
     with pytest.raises(
-        FtransferError, match="scikit-learn's FeatureUnion hands the target rows to SelectKBest"
+        FtransferError, match="scikit-learn's FeatureUnion passes the target rows to SelectKBest"
     ):
         make_pipeline(union, SVC()).fit(X, y)
 
@@ -156,7 +156,8 @@ def test_what_numbers_the_labels_anew_is_refused_around_an_adaptation_pipeline(r
     X, y, _, _ = rows
     ensemble = wrap(make_pipeline(DomainScaler(), LogisticRegression()), n_jobs)
     with pytest.raises(
-        FtransferError, match=f"{type(ensemble).__name__} takes the target rows' label, -1, for a class"
+        FtransferError,
+        match=f"{type(ensemble).__name__} would treat -1, the label of the target rows, as a class",
     ):
         ensemble.fit(X, y)
 
@@ -211,5 +212,5 @@ def test_a_column_a_class_is_refused(rows):
     X, y, _, _ = rows
     one_hot = np.eye(3)[y] * (y != -1)[:, None] - (y == -1)[:, None]
     for labels in (one_hot, one_hot.astype(int)):
-        with pytest.raises(FtransferError, match=r"y has a column a class \(3 of them\)"):
+        with pytest.raises(FtransferError, match=r"y has one column per class \(3 of them\)"):
             make_pipeline(DomainScaler(), SVC()).fit(X, labels)

@@ -277,7 +277,7 @@ def test_a_single_image_that_does_not_fit_is_one_line(gpu, small, monkeypatch):
         raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
 
     monkeypatch.setattr(runtime.embedder, "forward", full)
-    with pytest.raises(FtransferError, match="does not hold a single image; use --device cpu"):
+    with pytest.raises(FtransferError, match="runs out of memory with a single image; use --device cpu"):
         runtime(some_pixels(small, 4))
 
 
@@ -341,7 +341,7 @@ def test_a_compiler_that_fails_is_one_line_and_the_network_computes_as_it_is(gpu
     pixels = np.zeros((2, 4, 4, 3), np.uint8)
     assert compiled(mean_colour, gpu.run, pixels) is mean_colour
     assert capsys.readouterr().err == (
-        "torch.compile failed, computing without it: Failed to find a compiler\n"
+        "torch.compile failed; continuing without it: Failed to find a compiler\n"
     )
 
 

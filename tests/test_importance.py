@@ -255,7 +255,7 @@ def test_labelled_rows_only_have_weight_one_with_a_warning():
     ("wrapped", "name"),
     [
         (KNeighborsRegressor(), "KNeighborsRegressor does not"),
-        (plain_pipeline(StandardScaler(), Ridge()), "Pipeline does not. Steps that come before it"),
+        (plain_pipeline(StandardScaler(), Ridge()), "Pipeline does not. Put the steps before it"),
     ],
 )
 def test_an_estimator_without_sample_weight_is_refused_by_name(wrapped, name):
@@ -266,7 +266,9 @@ def test_an_estimator_without_sample_weight_is_refused_by_name(wrapped, name):
 
 def test_a_domain_classifier_without_a_probability_is_refused_where_nothing_is_calibrated():
     X, y, *_ = parabola(n=30)
-    with pytest.raises(FtransferError, match="LinearSVC has no predict_proba; calibrate=True does"):
+    with pytest.raises(
+        FtransferError, match="LinearSVC has no predict_proba; with a decision_function, calibrate=True works"
+    ):
         ImportanceWeighted(Ridge(), domain_classifier=LinearSVC(), calibrate=False).fit(X, y)
 
 

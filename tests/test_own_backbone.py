@@ -174,11 +174,11 @@ def test_what_is_wrong_with_a_file_is_one_line(lab, tmp_path):
         Backbone("lab.py")
     for text, message in (
         ("model = 1", "makes no transforms; a backbone file makes model"),
-        ("model = 1\ntransforms = len", "a backbone is a torch.nn.Module, not a int"),
+        ("model = 1\ntransforms = len", "a backbone must be a torch.nn.Module; given int"),
         ("\n1 / 0", "fails: line 2: ZeroDivisionError"),
         (
             FILE + "model.conv = nn.Conv2d(1, 6, 5)",
-            "module:Lab does not compute images of shape .3, 24, 30.: RuntimeError",
+            "module:Lab cannot process images of shape .3, 24, 30.: RuntimeError",
         ),
         (FILE + "transforms = lambda image: 1", r"give an image as \(channels, height, width\), not \(\)"),
         (FILE + "transforms = lambda image: image.nothing", "the transforms fail: AttributeError"),
@@ -193,7 +193,8 @@ def test_images_of_another_shape_than_the_others_are_errors_of_their_own():
     own = Transforms(v2.Compose([v2.Resize(24), *TO_TENSOR]))
     assert own.shape == (3, 24, 32)
     with pytest.raises(
-        ValueError, match=r"give \(3, 24, 24\) for it and \(3, 24, 32\) for others; end them with a crop"
+        ValueError,
+        match=r"return \(3, 24, 24\) for it and \(3, 24, 32\) for other images; end them with a crop",
     ):
         own(made_picture((50, 50)))
 

@@ -35,10 +35,10 @@ class Trap:
 
 PAGES = [
     (b"", "it is empty"),
-    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "it is a pointer of Git LFS"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "it is a Git LFS pointer"),
     (b"\n<!DOCTYPE html><html>404</html>", "it is a web page"),
     (b"PK\x03\x04 and no more", "it is cut off"),
-    (b"no weights at all", "it is cut off, or another kind of file"),
+    (b"no weights at all", "it is truncated, or not a checkpoint"),
 ]
 
 
@@ -84,7 +84,7 @@ def test_a_compressed_bomb_is_refused_before_it_is_unpacked(tmp_path, state):
     ):
         for member in old.infolist():
             new.writestr(member.filename, old.read(member))
-    with pytest.raises(FtransferError, match="it is compressed, which torch.save does not do"):
+    with pytest.raises(FtransferError, match="it is compressed, which torch.save never does"):
         Backbone(NAME, tmp_path / "bomb.pth")
 
 
@@ -93,7 +93,7 @@ def test_a_compressed_bomb_is_refused_before_it_is_unpacked(tmp_path, state):
     [
         (lambda t: t.to("meta"), "has a shape and no values"),
         (lambda t: t.to_sparse(), "is stored as sparse_coo"),
-        (lambda t: t.new_zeros(1).expand(10**9, 10**3), "claims more values than the file holds"),
+        (lambda t: t.new_zeros(1).expand(10**9, 10**3), "declares more values than the file holds"),
         (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "is quantized"),
     ],
 )
@@ -133,11 +133,13 @@ def test_weights_above_the_embedding_may_hold_anything(tmp_path, resnet):
 
 def test_a_first_layer_of_zeros_is_refused_and_one_of_nearly_zeros_is_warned_of(tmp_path, resnet):
     torch.save(resnet | {"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "w.pth")
-    with pytest.raises(FtransferError, match="the weights in w.pth gives the same numbers for a picture"):
+    with pytest.raises(
+        FtransferError, match="the weights in w.pth outputs the same features for a test image"
+    ):
         Backbone("resnet18", tmp_path / "w.pth")
     faint = {"conv1.weight": 1e-6 * resnet["conv1.weight"], "bn1.bias": torch.ones(64)}
     torch.save(resnet | faint, tmp_path / "faint.pth")
-    assert "they may say little" in " ".join(Backbone("resnet18", tmp_path / "faint.pth").notes)
+    assert "they may carry little information" in " ".join(Backbone("resnet18", tmp_path / "faint.pth").notes)
     torch.save(resnet, tmp_path / "good.pth")
     assert Backbone("resnet18", tmp_path / "good.pth").notes == []
 

@@ -81,7 +81,7 @@ def test_images_of_another_size_are_what_timm_makes_of_them():
             found = backbone.embed(backbone.preprocess(picture)[None])
             assert relative_difference(found, of_timm(name, [picture], **options)) < 1e-5
     assert Backbone("resnet18", "random", device="cpu", image_size=64).preset.resize_size == [73]
-    with pytest.raises(FtransferError, match="vit_b_32 does not compute images of 96 x 96 pixels"):
+    with pytest.raises(FtransferError, match="vit_b_32 cannot process images of 96 x 96 pixels"):
         Backbone("vit_b_32", "random", device="cpu", image_size=96)
 
 
@@ -112,7 +112,7 @@ def test_a_checkpoint_is_loaded_with_any_head_and_positions_of_another_size(tmp_
     torch.save({"state_dict": state}, tmp_path / "mine.pth")
     backbone = Backbone("timm:vit_tiny_patch16_224", tmp_path / "mine.pth", device="cpu")
     assert backbone.origin == "mine.pth"
-    assert backbone.notes == ["the weights are those under net.*"]
+    assert backbone.notes == ["using the weights under net.*"]
     pixels = backbone.preprocess(made_picture())[None]
     with torch.inference_mode():
         expected = model.eval().forward_head(model.forward_features(pixels), pre_logits=True).numpy()

@@ -209,7 +209,7 @@ def test_class_regularisation_is_refused_for_a_regression():
     X, y, _ = pairs()
     continuous = np.where(y == -1, np.nan, y + 0.5)
     assert OptimalTransport().fit_transform(X, continuous).shape == X.shape
-    with pytest.raises(FtransferError, match="labels are numbers of a regression"):
+    with pytest.raises(FtransferError, match="y holds the numbers of a regression"):
         OptimalTransport(class_regularisation=0.1).fit(X, continuous)
 
 

@@ -109,7 +109,7 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
             if len(self.sources_) > 1:
                 raise FtransferError(
                     f"fitted on {len(self.sources_)} sources ({self.sources_.tolist()}): transform_source "
-                    f"needs sample_domain, the source of each row"
+                    f"needs sample_domain: the source of each row"
                 )
             sample_domain = np.full(len(X), self.sources_[0])
         return self._by_domain(X, self._known(sample_domain, len(X)))
@@ -119,7 +119,7 @@ class DomainAdapter(TransformerMixin, BaseEstimator):
         strange = np.setdiff1d(domain[domain > 0], self.sources_)
         if len(domain) != n_samples or strange.size:
             raise FtransferError(
-                f"sample_domain names a source for each row of X: fitted on {self.sources_.tolist()}, "
+                f"sample_domain must give the source of each row of X: fitted on {self.sources_.tolist()}, "
                 f"{n_samples} rows; given {np.unique(domain).tolist()}, {len(domain)} rows"
             )
         return domain
@@ -187,7 +187,7 @@ class SharedMapAdapter(DomainAdapter):
 
 def warn_of_no_target(estimator: object) -> None:
     """Warn that `estimator` was given labelled rows only."""
-    warn_user(f"no target rows: {RULE}; {type(estimator).__name__} takes the source for the target")
+    warn_user(f"no target rows: {RULE}; {type(estimator).__name__} uses the source in place of the target")
 
 
 def read_domain(
@@ -225,11 +225,11 @@ def read_domain(
     domain = np.asarray(sample_domain)
     if domain.dtype.kind not in "iu" or domain.shape != (n_samples,) or (domain == 0).any():
         raise FtransferError(
-            f"sample_domain holds one whole number a row, positive for a source and negative for a target "
+            f"sample_domain must hold one integer per row, positive for a source and negative for a target "
             f"(domain_codes makes it from names); given {domain.dtype} of shape {domain.shape}"
         )
     if not (domain > 0).any():
-        raise FtransferError("sample_domain names no source: a positive number marks source rows")
+        raise FtransferError("sample_domain has no source rows: a positive number marks a source row")
     return y, domain
 
 
@@ -254,14 +254,14 @@ def check_labels(y: ArrayLike | None) -> np.ndarray:
     unlabelled = is_unlabelled(y)
     if y.ndim == 2 and np.isin(y, (-1, 0, 1)).all() and (y[~unlabelled].sum(axis=1) == 1).all():
         raise FtransferError(
-            f"y has a column a class ({y.shape[1]} of them); {RULE}: give one number a row, y.argmax(axis=1) with -1 "
-            f"on target rows"
+            f"y has one column per class ({y.shape[1]} of them); {RULE}: give one number per row: "
+            f"y.argmax(axis=1), with -1 on target rows"
         )
     if unlabelled.all():
         raise FtransferError(f"all {len(y)} rows are unlabelled; {RULE}")
     if np.isin(y, (-1, 1)).all() and unlabelled.any():
         raise FtransferError(
-            f"y holds only -1 and 1; {RULE}. If -1 is a class of yours, give it another number"
+            f"y holds only -1 and 1; {RULE}. If -1 is one of your classes, give that class another number"
         )
     return y
 
@@ -275,7 +275,8 @@ def is_unlabelled(y: np.ndarray) -> np.ndarray:
 
 
 def content_order(X: np.ndarray) -> np.ndarray:
-    """Order rows by their bytes, so that what is drawn from them does not depend on the order they came in."""
+    """Order rows by their bytes, so that what is drawn from them does not depend on the order they came "
+    "in."""
     return _bytes_of_rows(X).argsort(kind="stable")
 
 

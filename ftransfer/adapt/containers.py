@@ -99,7 +99,8 @@ def holds_adapter(estimator: object) -> bool:
 
 
 def reads_unlabelled(estimator: object) -> bool:
-    """Whether an estimator, or what a container holds, finds the target rows in `y`, so that it is given all rows."""
+    """Whether an estimator, or what a container holds, finds the target rows in `y`, so that it is given "
+    "all rows."""
     return bool(readers_in(estimator))
 
 
@@ -131,14 +132,16 @@ def learns_labels(step: Any) -> bool:
 
 
 def refuse_hidden(step: Any) -> None:
-    """Refuse a step that is fitted on the source only, with an adapter somewhere in it that needs the target."""
+    """Refuse a step that is fitted on the source only, with an adapter somewhere in it that needs the "
+    "target."""
     if reads_unlabelled(step) or not hasattr(step, "get_params"):
         return
     for name, value in step.get_params(deep=True).items():
         if hasattr(value, "transform_source") and not isinstance(value, type):
             raise FtransferError(
                 f"{type(step).__name__} is fitted on the labelled rows, and {type(value).__name__} in it "
-                f"({name}) would see no target rows; make it a step of the pipeline, and put what searches or "
+                f"({name}) would see no target rows; make it a step of the pipeline, and put what searches "
+                f"or "
                 f"selects around the pipeline"
             )
 
@@ -176,15 +179,16 @@ def _refuse_around(around: object, y: object) -> None:
     learns = [each for each in parts if learns_labels(each) and not reads_unlabelled(each)]
     if learns and any(map(reads_unlabelled, parts)) and _any_unlabelled(y):
         raise FtransferError(
-            f"scikit-learn's {kind.__name__} hands the target rows to {type(learns[0]).__name__}, which takes their "
-            f"label, -1, for a class; use AdaptationPipeline or make_pipeline of ftransfer with the same steps"
+            f"scikit-learn's {kind.__name__} passes the target rows to {type(learns[0]).__name__}, which "
+            f"treats their label, -1, as a class; use ftransfer's AdaptationPipeline or make_pipeline with "
+            f"the same steps"
         )
 
 
 def _relabelled(name: str) -> FtransferError:
     return FtransferError(
-        f"{name} takes the target rows' label, -1, for a class of its own; put it inside: "
-        f"make_pipeline(adapter, {name}(...)) of ftransfer fits it on the labelled rows"
+        f"{name} would treat -1, the label of the target rows, as a class; put it inside ftransfer's "
+        f"make_pipeline(adapter, {name}(...)), which fits it on the labelled rows only"
     )
 
 

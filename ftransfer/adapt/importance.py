@@ -150,7 +150,7 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
         if not has_fit_parameter(estimator, "sample_weight"):
             raise FtransferError(
                 f"{type(self).__name__} needs an estimator whose fit takes sample_weight; "
-                f"{type(estimator).__name__} does not. Steps that come before it belong into the outer pipeline"
+                f"{type(estimator).__name__} does not. Put the steps before it into the outer pipeline"
             )
         labelled, target = ~is_unlabelled(y), domain < 0
         if is_classifier(estimator):
@@ -168,12 +168,13 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
         return self
 
     def _log_odds(self, X: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Compute each row's log-odds of the target, out of fold; n_source / n_target falls to the mean of one."""
+        """Compute each row's log-odds of the target, out of fold; n_source / n_target falls to the mean of "
+        "one."""
         smaller = min(target.sum(), (~target).sum())
         if smaller < 2:
             raise FtransferError(
-                f"the domain classifier needs two rows of each domain or more; given {(~target).sum()} of the "
-                f"source and {target.sum()} of the target"
+                f"the domain classifier needs at least two rows of each domain; given {(~target).sum()} "
+                f"source and {target.sum()} target rows"
             )
         default = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         classifier = default if self.domain_classifier is None else self.domain_classifier
@@ -182,7 +183,7 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
         if method is None:
             raise FtransferError(
                 f"the domain classifier {type(classifier).__name__} has no {' or '.join(methods)}"
-                + ("" if self.calibrate else "; calibrate=True does with a decision_function")
+                + ("" if self.calibrate else "; with a decision_function, calibrate=True works")
             )
         folds = StratifiedKFold(min(self.cv, smaller), shuffle=True, random_state=0)
         order = content_order(X)
@@ -210,7 +211,8 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
 
     @available_if(_estimator_has("decision_function"))
     def decision_function(self, X: ArrayLike) -> np.ndarray:
-        """Compute the estimator's decision function: array of shape (n_samples,) or (n_samples, n_classes)."""
+        """Compute the estimator's decision function: array of shape (n_samples,) or (n_samples, "
+        "n_classes)."""
         return self._ask("decision_function", X)
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:

@@ -66,10 +66,13 @@ class PriorCorrected(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     References
     ----------
-    Saerens, Latinne, Decaestecker, "Adjusting the outputs of a classifier to new a priori probabilities: a simple
+    Saerens, Latinne, Decaestecker, "Adjusting the outputs of a classifier to new a priori probabilities: a "
+        "simple
     procedure", Neural Computation 2002, equation 2.9, with a Dirichlet prior.
-    Alexandari, Kundaje, Shrikumar, "Maximum likelihood with bias-corrected calibration is hard-to-beat at label
-    shift adaptation", ICML 2020: bias-corrected temperature scaling, section 3.1; the bias is penalised a little.
+    Alexandari, Kundaje, Shrikumar, "Maximum likelihood with bias-corrected calibration is hard-to-beat at "
+        "label
+    shift adaptation", ICML 2020: bias-corrected temperature scaling, section 3.1; the bias is penalised a "
+        "little.
 
     Examples
     --------
@@ -186,8 +189,8 @@ def logits_of(classifier: Any, X: ArrayLike) -> np.ndarray:
     method = next((m for m in ("decision_function", "predict_proba") if hasattr(classifier, m)), None)
     if method is None:
         raise FtransferError(
-            f"{type(classifier).__name__} has neither decision_function nor predict_proba, and class shares are "
-            f"estimated from either; take another classifier"
+            f"{type(classifier).__name__} has neither decision_function nor predict_proba, and estimating "
+            f"the class proportions needs one of them; use another classifier"
         )
     values = np.asarray(getattr(classifier, method)(X), dtype=np.float64)
     if method == "predict_proba":

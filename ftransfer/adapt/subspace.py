@@ -91,7 +91,7 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, DomainAdapter):
         if k < wanted:
             warn_user(
                 f"n_components={self.n_components} is more than the domains allow; {most} are used (the "
-                f"smallest has {rows} rows, of {target.shape[1]} features)"
+                f"smallest domain has {rows} rows and {target.shape[1]} features)"
             )
         self.target_mean_ = domains[-1].mean
         self.target_components_ = domains[-1].axes[:, :k].copy()

@@ -74,7 +74,8 @@ class OptimalTransport(OneToOneFeatureMixin, DomainAdapter):
     minimises ``<P, C> + reg sum P log P`` under uniform marginals, and rows move to ``diag(P 1)^-1 P X_target``.
     Courty, Flamary, Tuia, "Domain adaptation with regularized optimal transport", ECML PKDD 2014: the class
     penalty, ``sum_jc (sum_{i in c} P_ij)^(1/2)``.
-    Ferradans, Papadakis, Peyre, Aujol, "Regularized discrete optimal transport", SIAM J. Imaging Sciences 2014.
+    Ferradans, Papadakis, Peyre, Aujol, "Regularized discrete optimal "
+        "transport", SIAM J. Imaging Sciences 2014.
 
     Examples
     --------
@@ -167,8 +168,8 @@ def _memberships(labels: np.ndarray, unlabelled: np.ndarray) -> np.ndarray:
     """Write classes as one-hot rows (n_source, n_classes); a row without a label is a class of its own."""
     if labels.ndim != 1 or type_of_target(labels[~unlabelled]) not in ("binary", "multiclass"):
         raise FtransferError(
-            "class_regularisation keeps classes apart, and the labels are numbers of a regression; "
-            "give class_regularisation=0"
+            "class_regularisation needs class labels, and y holds the numbers of a regression; set "
+            "class_regularisation=0"
         )
     codes = np.unique(labels[~unlabelled], return_inverse=True)[1]
     group = np.empty(len(labels), dtype=int)
@@ -182,6 +183,6 @@ def _import_pot() -> Any:
         import ot
     except ImportError as error:
         raise FtransferError(
-            'OptimalTransport computes with POT, which is not installed: pip install "ftransfer[ot]"'
+            'OptimalTransport needs POT, which is not installed: pip install "ftransfer[ot]"'
         ) from error
     return ot

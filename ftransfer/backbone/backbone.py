@@ -167,7 +167,8 @@ class Backbone:
         device: str = "auto",
         tier: str = "exact",
     ) -> "Backbone":
-        """Run a Python file of yours, and make a backbone of its names ``model`` and ``transforms``; see `from_module`.
+        """Run a Python file of yours, and make a backbone of its names ``model`` and ``transforms``; see "
+            "`from_module`.
 
         Parameters
         ----------
@@ -225,9 +226,9 @@ class Backbone:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             what = f"{shape[0]} x {shape[1]} pixels" if image_type == np.uint8 else f"shape {shape}"
             fault = f"{type(error).__name__}: {reason[:200]}"
-            raise FtransferError(f"{self.name} does not compute images of {what}: {fault}") from error
+            raise FtransferError(f"{self.name} cannot process images of {what}: {fault}") from error
         if on_picture and not all(torch.isfinite(output).all() for output in outputs):
-            raise FtransferError(f"{self.name} gives numbers that are not finite for a plain picture")
+            raise FtransferError(f"{self.name} outputs NaN or infinity for a test image")
         return outputs
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -245,11 +246,11 @@ class Backbone:
         known = self.fingerprint
         known["runtime"], known["dtype"] = fast_arithmetic(self.device)
         if is_foreign and known["runtime"] == "openvino" and (fault := conversion_fault(self)):
-            print(f"{fault}; PyTorch computes", file=sys.stderr)
+            print(f"{fault}; using PyTorch instead", file=sys.stderr)
             known["runtime"], known["dtype"] = fast_arithmetic(self.device, openvino=False)
         half = is_foreign and (known["runtime"], known["dtype"]) == ("torch", "bfloat16")
         if half and not computes_in_bfloat16(self):
-            print(f"{self.name} does not compute in bfloat16; float32 is taken", file=sys.stderr)
+            print(f"{self.name} does not support bfloat16; using float32", file=sys.stderr)
             known["dtype"] = "float32"
         if isinstance(self.preset, Transforms):
             return
@@ -261,19 +262,22 @@ class Backbone:
 
     @property
     def image_size(self) -> int:
-        """Side in pixels of the square that the network sees; its height, where a user's transforms give none."""
+        """Side in pixels of the square that the network sees; its height, where a user's transforms give "
+        "none."""
         return self.input_shape[-2]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of an image on its way to the network: (side, side, 3) of a preset, else what the transforms give."""
+        """Shape of an image on its way to the network: (side, side, 3) of a preset, else what the "
+        "transforms give."""
         if isinstance(self.preset, Transforms):
             return self.preset.shape
         return *self.preset.crop_size, *self.preset.crop_size, 3
 
     @property
     def input_type(self) -> type:
-        """Type of its numbers: uint8 of a preset, still to be normalised; float32 where a user's transforms do that."""
+        """Type of its numbers: uint8 of a preset, still to be normalised; float32 where a user's transforms "
+        "do that."""
         return np.float32 if isinstance(self.preset, Transforms) else np.uint8
 
     @property
@@ -355,7 +359,8 @@ class Backbone:
         if not isinstance(output, torch.Tensor) or output.ndim not in (2, 3, 4):
             shape = tuple(getattr(output, "shape", ())) or type(output).__name__
             raise FtransferError(
-                f"layer {layer} of {self.name} gives {shape}, neither a vector, tokens nor a map"
+                f"layer {layer} of {self.name} outputs {shape}, which is not a vector, a sequence of tokens "
+                f"or a feature map"
             )
         if output.ndim == 4:
             return output.mean(dim=(1, 2) if self._keeps_channels_last(layer) else (2, 3))
@@ -384,9 +389,7 @@ def open_backbone(
     if not name.endswith(".py"):
         return Backbone(name, weights, layers, device, tier, image_size)
     if image_size is not None:
-        raise FtransferError(
-            f"the transforms of {name} say how large images are; there is no other --image-size"
-        )
+        raise FtransferError(f"the transforms of {name} set the image size; --image-size cannot change it")
     return Backbone.from_file(name, weights=weights, layers=layers, device=device, tier=tier)
 
 

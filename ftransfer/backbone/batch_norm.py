@@ -28,7 +28,8 @@ class _Moments:
         self.squares: Any = 0.0
 
     def see(self, layer: Any, inputs: Any) -> None:
-        """Join a batch that a layer is given (Chan, Golub, LeVeque, American Statistician 37, 1983, equation 2.1)."""
+        """Join a batch that a layer is given (Chan, Golub, LeVeque, American Statistician 37, 1983, "
+        "equation 2.1)."""
         (x,) = inputs
         over = [d for d in range(x.ndim) if d != 1]
         var, mean = torch.var_mean(x.double(), dim=over, correction=0)
@@ -93,13 +94,14 @@ def adapt_batch_norm(
     layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not layers:
         raise FtransferError(
-            f"{backbone.name} has no batch norm, so there are no statistics to adapt; resnet50 and small_cnn have"
+            f"{backbone.name} has no batch-norm layers, so there are no statistics to adapt; resnet50 and "
+            f"small_cnn have them"
         )
     images = images.sort_values(["root", "path"])
     pixels = Pixels(images, backbone, folder)
     rows = np.flatnonzero(pixels.readable)
     if not len(rows):
-        raise FtransferError(f"none of the images can be read; the first: {pixels.unreadable[0]}")
+        raise FtransferError(f"none of the images could be read; the first: {pixels.unreadable[0]}")
     rows = np.random.default_rng(0).permutation(
         rows
     )  # a batch of one class alone would be a poor first guess

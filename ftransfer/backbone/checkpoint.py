@@ -1,4 +1,5 @@
-"""Checkpoints: files of plain tensors, read without running code, written with what they say of themselves."""
+"""Checkpoints: files of plain tensors, read without running code, written with what they say of "
+"themselves."""
 
 import json
 import re
@@ -26,7 +27,7 @@ def read_checkpoint(file: Path) -> dict[str, torch.Tensor]:
     """
     state, _ = unwrap(read_tensors(file))
     if not state:
-        raise FtransferError(f"{file} holds no state dict (names of layers with their tensors)")
+        raise FtransferError(f"{file} does not hold a state dict (a mapping from layer names to tensors)")
     refuse_hollow(state, file)
     # torchvision's published densenet files name their layers as an older release did
     old = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
@@ -38,7 +39,7 @@ def checkpoint_path(out: str | Path) -> Path:
     out = local(out, "a checkpoint")
     if out.suffix != ".safetensors":
         raise FtransferError(
-            f"{out}: a checkpoint is written as .safetensors; name it {out.stem}.safetensors"
+            f"{out}: checkpoints are written as .safetensors; use the name {out.stem}.safetensors"
         )
     return out
 

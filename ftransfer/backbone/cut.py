@@ -106,7 +106,7 @@ class Whole(nn.Module):
         self._run(x, caught)
         for layer in self.layers:
             if layer not in caught:
-                raise FtransferError(f"layer {layer} of {self.name} computes nothing for an image")
+                raise FtransferError(f"layer {layer} of {self.name} is not used when an image is processed")
         return {layer: caught[layer] for layer in self.layers}
 
     def _run(self, x: torch.Tensor, caught: dict) -> None:

@@ -76,7 +76,8 @@ class Pixels:
     def batch(
         self, rows: np.ndarray, change: Callable[[torch.Tensor], torch.Tensor] = lambda images: images
     ) -> torch.Tensor:
-        """Normalise some images, after `change` has augmented them, RGB in [0, 1]: float32 (n, 3, side, side)."""
+        """Normalise some images, after `change` has augmented them, RGB in [0, 1]: float32 (n, 3, side, "
+        "side)."""
         if self._is_ready:
             return self.values[rows]
         images = change(F.convert_image_dtype(self.values[rows], torch.float32))
@@ -96,6 +97,4 @@ def on_disk(shape: Sequence[int], dtype: torch.dtype, folder: Any) -> torch.Tens
             name = torch.empty(0, dtype=dtype).numpy().dtype
             return torch.from_numpy(np.memmap(file, name, mode="w+", shape=tuple(shape)))
     except OSError as error:
-        raise FtransferError(
-            f"cannot write the images of the training to {folder}: {error.strerror}"
-        ) from error
+        raise FtransferError(f"cannot write the training images to {folder}: {error.strerror}") from error

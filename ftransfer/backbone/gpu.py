@@ -99,7 +99,8 @@ class Gpu:
         return self._local.stream
 
     def _launch(self, network: Any, batch: torch.Tensor, arrived: Any) -> Any:
-        """Queue a batch, and return at once: pinned memory for its features, and the event when they are there."""
+        """Queue a batch, and return at once: pinned memory for its features, and the event when they are "
+        "there."""
         with torch.inference_mode(), self.cuda.stream(self._computing):
             self._computing.wait_event(arrived)
             features = network(batch)
@@ -110,7 +111,8 @@ class Gpu:
         return rows, ready
 
     def record(self, network: Callable, shape: tuple[int, ...], dtype: torch.dtype = torch.uint8) -> Callable:
-        """Record what a network does to batches of one shape, as a CUDA graph; where that fails, give it back as it is.
+        """Record what a network does to batches of one shape, as a CUDA graph; where that fails, give it "
+            "back as it is.
 
         It is then started by one call. Eager mode makes a hundred and more for a batch, each of which may wait until
         other threads let Python go.
@@ -182,7 +184,8 @@ def compiling_pays(images: int, seconds: float) -> bool:
 
 
 def compiled(network: Callable, run: Callable, pixels: np.ndarray) -> Callable:
-    """Compile a network for batches of one shape; where that fails, say so in a line, and give it back as it is.
+    """Compile a network for batches of one shape; where that fails, say so in a line, and give it back as "
+        "it is.
 
     Parameters
     ----------
@@ -203,7 +206,7 @@ def compiled(network: Callable, run: Callable, pixels: np.ndarray) -> Callable:
     ) as error:  # a compiler is missing, an operation unknown, a library too old: whatever it is
         _launcher().submit(torch.compiler.reset).result()
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        print(f"torch.compile failed, computing without it: {reason[:200]}", file=sys.stderr)
+        print(f"torch.compile failed; continuing without it: {reason[:200]}", file=sys.stderr)
         return network
 
 
@@ -291,7 +294,7 @@ class Pieces:
                     raise
                 if step == 1:
                     raise FtransferError(
-                        "the GPU's memory does not hold a single image; use --device cpu"
+                        "the GPU runs out of memory with a single image; use --device cpu"
                     ) from error
                 self.at_once = min(self.at_once, max(1, step // 2))  # other threads may have halved it, too
                 self.when_full()

@@ -1,4 +1,5 @@
-"""Find the weights of a network in a state dict as other programs write it: wrapped, renamed, of one channel."""
+"""Find the weights of a network in a state dict as other programs write it: wrapped, renamed, of one "
+"channel."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,8 +7,8 @@ from typing import Any
 import torch
 
 PHOTO_HINT = (
-    "small_cnn is a demo default for small glyphs and never saw a photograph; for photographs use ImageNet "
-    "weights: --backbone resnet50 --weights DEFAULT"
+    "small_cnn is for the demo and was trained on small glyphs, not on photographs; for photographs use "
+    "ImageNet weights: --backbone resnet50 --weights DEFAULT"
 )
 
 CONTAINERS = (
@@ -76,8 +77,8 @@ def fit_names(wanted: Mapping[str, torch.Tensor], state: dict) -> tuple[dict, li
     if prefix:
         left = len([key for key in state if not key.startswith(prefix)])
         state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        others = f"; {left} others are left out" if left else ""
-        notes.append(f"the weights are those under {prefix}*{others}")
+        others = f"; {left} others are ignored" if left else ""
+        notes.append(f"using the weights under {prefix}*{others}")
     for key, value in wanted.items():
         given = state.get(key)
         if given is not None and given.ndim == 4 and given.shape != value.shape:
@@ -85,7 +86,7 @@ def fit_names(wanted: Mapping[str, torch.Tensor], state: dict) -> tuple[dict, li
             if fitted is not None:
                 state = state | {key: fitted}
                 what = (
-                    "one channel are spread over three"
+                    "one channel are copied to three"
                     if given.shape[1] == 1
                     else "three channels are summed to one"
                 )
@@ -117,7 +118,8 @@ def _rank(prefix: str) -> int:
 
 
 def _fit_channels(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor | None:
-    """Spread weights of one input channel over three, or sum those of three to one; None where it is neither."""
+    """Spread weights of one input channel over three, or sum those of three to one; None where it is "
+    "neither."""
     if given.shape[0] != wanted.shape[0] or given.shape[2:] != wanted.shape[2:]:
         return None
     channels = (given.shape[1], wanted.shape[1])

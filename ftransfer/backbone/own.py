@@ -20,11 +20,11 @@ PREFIX = "module:"
 def build_module(module: nn.Module, transforms: Callable, name: str | None, origin: str) -> Built:
     """Make a backbone of a module; see `Backbone.from_module`."""
     if not isinstance(module, nn.Module):
-        raise FtransferError(f"a backbone is a torch.nn.Module, not a {type(module).__name__}")
+        raise FtransferError(f"a backbone must be a torch.nn.Module; given {type(module).__name__}")
     if not callable(transforms):
         raise FtransferError(
-            f"the transforms of a backbone take a PIL image and give a tensor; {type(transforms).__name__} "
-            f"cannot be called"
+            f"the transforms of a backbone must take a PIL image and return a tensor; "
+            f"{type(transforms).__name__} is not callable"
         )
     kind = type(module)
     name = name or kind.__qualname__
@@ -53,7 +53,8 @@ def copied(module: nn.Module) -> nn.Module:
 
 
 def run_file(file: Path, weights: str = "DEFAULT", layers: Sequence[str] = ()) -> tuple[Built, list[str]]:
-    """Run a user's file and make a backbone of its names ``model``, ``transforms`` and, if it has them, others.
+    """Run a user's file and make a backbone of its names ``model``, ``transforms`` and, if it has them, "
+        "others.
 
     The user has to have named the file: a feature set, a model or a checkpoint that names one is no reason to run it.
 
@@ -76,19 +77,21 @@ def run_file(file: Path, weights: str = "DEFAULT", layers: Sequence[str] = ()) -
     """
     file = Path(file).expanduser()
     if not file.is_file():
-        raise FtransferError(f"no file {file} to make a backbone of")
+        raise FtransferError(f"the backbone file {file} does not exist")
     found = _run(file)
     missing = [name for name in ("model", "transforms") if name not in found]
     if missing:
         raise FtransferError(
-            f"{file} makes no {' and no '.join(missing)}; a backbone file makes model, a torch.nn.Module, and "
+            f"{file} makes no {' and no '.join(missing)}; a backbone file makes model, a torch.nn.Module, "
+            f"and "
             f"transforms, from a PIL image to a tensor"
         )
     built = build_module(found["model"], found["transforms"], found.get("name"), file.name)
     if weights != "DEFAULT":
         if not Path(weights).expanduser().is_file():
             raise FtransferError(
-                f"the weights of {file} are its own, or a checkpoint file; there is no {weights}"
+                f"--weights for {file} must be DEFAULT (the file's own) or a checkpoint file; {weights} does "
+                f"not exist"
             )
         built.state, built.origin = (
             read_checkpoint(Path(weights).expanduser()),

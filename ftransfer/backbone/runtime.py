@@ -97,10 +97,10 @@ def make_runtime(backbone: Any, images: int, batch_size: int | str = "auto") -> 
                 difference = runtime.difference()
                 if difference <= TOLERANCE:
                     return runtime
-                fault = f"OpenVINO computes {backbone.name} with a relative difference of {difference:.1e}"
+                fault = f"OpenVINO's {backbone.name} differs from PyTorch's by a relative {difference:.1e}"
             except FtransferError as error:
                 fault = str(error)
-            print(f"{fault}; PyTorch computes", file=sys.stderr)
+            print(f"{fault}; using PyTorch instead", file=sys.stderr)
     return TorchRuntime(backbone, batch_size, images)
 
 

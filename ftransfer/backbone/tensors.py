@@ -33,7 +33,8 @@ def read_tensors(file: Path) -> object:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever it meets in a file that is none of its own
         raise FtransferError(
-            f"{file} cannot be read as a checkpoint of plain tensors (.pth, .pt or .safetensors): {_reason(error)}"
+            f"{file} cannot be read as a checkpoint of plain tensors (.pth, .pt or .safetensors): "
+            f"{_reason(error)}"
         ) from error
 
 
@@ -44,23 +45,23 @@ def _fault_of(file: Path) -> str | None:
     if not head:
         return "it is empty"
     if head.startswith(b"version https://git-lfs"):
-        return "it is a pointer of Git LFS, which stands for the file; git lfs pull fetches that"
+        return "it is a Git LFS pointer, not the file itself; run git lfs pull to fetch it"
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "it is a web page; the server sent that in place of the file"
+        return "it is a web page that the server sent instead of the file"
     if not head.startswith(b"PK"):
         return None
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
     except zipfile.BadZipFile:
-        return "it is cut off"
+        return "it is truncated"
     names = [member.filename.rpartition("/")[2] for member in members]
     if "constants.pkl" in names:
         return "it is a program (TorchScript); save the state_dict() of the model"
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        return "it is compressed, which torch.save does not do; it could unpack to any size"
+        return "it is compressed, which torch.save never does; refused, since it could unpack to any size"
     if sum(member.file_size for member in members) > file.stat().st_size:
-        return "it claims more than it holds"
+        return "it declares more data than it holds"
     return None
 
 
@@ -69,11 +70,11 @@ def _reason(error: Exception) -> str:
     if found := re.search(r"GLOBAL (\S+)", text):
         name = found[1]
         return (
-            f"it holds {name} objects, and only tensors are read; save the weights alone: "
+            f"it holds objects of type {name}, and only tensors are read; save only the weights: "
             f"torch.save(model.state_dict(), FILE)"
         )
     first = (text.splitlines() or [""])[0] or type(error).__name__
-    return "it is cut off, or another kind of file" if "Weights only load failed" in first else first[:200]
+    return "it is truncated, or not a checkpoint" if "Weights only load failed" in first else first[:200]
 
 
 def refuse_hollow(state: dict[str, torch.Tensor], file: Path) -> None:
@@ -86,7 +87,7 @@ def refuse_hollow(state: dict[str, torch.Tensor], file: Path) -> None:
     """
     for key, value in state.items():
         if fault := _hollow(value):
-            raise FtransferError(f"{file}: {key} {fault}; save plain tensors, one value after the other")
+            raise FtransferError(f"{file}: {key} {fault}; save plain dense tensors")
 
 
 def _hollow(value: torch.Tensor) -> str | None:
@@ -97,7 +98,7 @@ def _hollow(value: torch.Tensor) -> str | None:
     if value.is_quantized:
         return "is quantized"
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        return "claims more values than the file holds"
+        return "declares more values than the file holds"
     return None
 
 
@@ -113,7 +114,7 @@ def value_fault(key: str, given: torch.Tensor, wanted: torch.Tensor) -> str | No
         return f"{key} holds {str(given.dtype).removeprefix('torch.')}, not floating-point numbers"
     low, high = (each.item() for each in given.float().aminmax())
     if not (abs(low) < float("inf") and abs(high) < float("inf")):
-        return f"{key} holds numbers that are not finite"
+        return f"{key} holds NaN or infinity"
     if max(abs(low), abs(high)) > LARGEST:
         return f"{key} holds {max(low, high, key=abs):.3g}, which is too large to compute with"
     if key.endswith("running_var") and low < 0:

@@ -24,7 +24,7 @@ def import_timm() -> Any:
     try:
         import timm
     except ImportError as error:
-        raise FtransferError('backbones of timm need timm: pip install "ftransfer[timm]"') from error
+        raise FtransferError('timm backbones need the package timm: pip install "ftransfer[timm]"') from error
     return timm
 
 
@@ -68,7 +68,7 @@ def build_timm(name: str, weights: str, image_size: int | None = None) -> Built:
         raise unknown("model", wanted, known, plural="models of timm")
     file = Path(weights).expanduser()
     if weights not in ("DEFAULT", "random") and not file.is_file():
-        raise unknown("weights", weights, ["DEFAULT", "random"], plural=f"{file} is no file, and weights")
+        raise unknown("weights", weights, ["DEFAULT", "random"], plural=f"{file} is not a file, and weights")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = _create(timm, wanted, weights == "DEFAULT", image_size).eval()
@@ -95,7 +95,7 @@ def _create(timm: Any, name: str, pretrained: bool, image_size: int | None) -> A
             if image_size is None:
                 raise
             raise FtransferError(
-                f"{PREFIX}{name} takes no images of {image_size} pixels a side: {error}"
+                f"{PREFIX}{name} does not accept images of {image_size} x {image_size} pixels: {error}"
             ) from error
     raise AssertionError("unreachable")
 
@@ -104,7 +104,7 @@ def _no_download(timm: Any, name: str, error: Exception) -> FtransferError:
     cfg = timm.get_pretrained_cfg(name)
     place = cfg and (f"https://huggingface.co/{cfg.hf_hub_id}" if cfg.hf_hub_id else cfg.url)
     reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    where = f"fetch {place} on a machine with a network, and name the file" if place else "name a file"
+    where = f"download {place} on a machine with network access and give the file" if place else "name a file"
     return FtransferError(
         f"cannot download the weights of {PREFIX}{name} ({reason}); {where}: --weights FILE"
     )
@@ -114,12 +114,15 @@ def _preset(timm: Any, model: Any, image_size: int | None) -> Preset:
     args = {"input_size": (3, image_size, image_size)} if image_size else {}
     config = timm.data.resolve_model_data_config(model, args=args)
     if config["input_size"][0] != 3:
-        raise FtransferError(f"{model.pretrained_cfg.get('architecture')} takes no images of three channels")
+        raise FtransferError(
+            f"{model.pretrained_cfg.get('architecture')} does not accept images with three channels"
+        )
     return find_preset(timm.data.create_transform(**config, is_training=False))
 
 
 def _renamed(state: dict, model: nn.Module) -> tuple[dict, list[str]]:
-    """Let timm rename weights of the model's own authors, and fit positions to another size, where they do not fit."""
+    """Let timm rename weights of the model's own authors, and fit positions to another size, where they do "
+    "not fit."""
     state, notes = fit_names(model.state_dict(), state)
     rename = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if rename is None or not misfits(model.state_dict(), state):

@@ -95,7 +95,7 @@ def build(name: str, weights: str, image_size: int | None = None) -> Built:
         return built(make(chosen), chosen.transforms(), str(chosen), _fetch(chosen))
     if not file.is_file():
         names = ["DEFAULT", *(w.name for w in choices), "random"]
-        raise unknown("weights", weights, names, plural=f"{file} is no file, and weights of {name}")
+        raise unknown("weights", weights, names, plural=f"{file} is not a file, and weights of {name}")
     # a published file that lies under its own name brings its own preprocessing
     published = next((w for w in choices if w.url.endswith("/" + file.name)), None)
     preset = published.transforms() if published else preset
@@ -129,14 +129,14 @@ def _fetch(weights: WeightsEnum) -> dict[str, torch.Tensor]:
         except (URLError, OSError, RuntimeError) as error:
             reason = str(getattr(error, "reason", error)).splitlines()[0]
             raise FtransferError(
-                f"cannot download {weights} ({reason}); fetch {weights.url} on a machine with a network, then put it "
-                f"into {folder} or name it: --weights FILE"
+                f"cannot download {weights} ({reason}); download {weights.url} on a machine with network "
+                f"access, then put it into {folder} or give it as --weights FILE"
             ) from error
     try:
         refuse_irregular(file)
         return read_checkpoint(file)
     except (FtransferError, OSError) as error:
-        raise FtransferError(f"{error}; delete {file.name} there, and it is downloaded again") from error
+        raise FtransferError(f"{error}; delete {file.name} there to download it again") from error
 
 
 def load_into(network: nn.Module, model: nn.Module, state: dict, name: str, origin: str) -> list[str]:
@@ -191,19 +191,20 @@ def check_answers(backbone: Any) -> list[str]:
     of_picture, of_black = (backbone.embed(backbone.preprocess(each)[None])[0] for each in pictures)
     if not (np.isfinite(of_picture).all() and np.isfinite(of_black).all()):
         raise FtransferError(
-            f"{backbone.name} with the weights in {backbone.origin} gives numbers that are not finite for a plain "
-            f"picture; the file is damaged, or of another network"
+            f"{backbone.name} with the weights in {backbone.origin} outputs NaN or infinity for a test "
+            f"image; the file is damaged or belongs to another network"
         )
     length = max(np.linalg.norm(of_picture), np.linalg.norm(of_black))
     apart = np.linalg.norm(of_picture - of_black)
     if apart == 0:
         raise FtransferError(
-            f"{backbone.name} with the weights in {backbone.origin} gives the same numbers for a picture and for a "
-            f"black one; layers of it are zeros, or the file is damaged"
+            f"{backbone.name} with the weights in {backbone.origin} outputs the same features for a test "
+            f"image and a black image; some layers are all zeros, or the file is damaged"
         )
     if apart < SAME * length:
         return [
-            f"a picture and a black one differ by {apart / length:.0e} of their features: they may say little"
+            f"the features of a test image and a black image differ by only {apart / length:.0e}; they may "
+            f"carry little information"
         ]
     return []
 
