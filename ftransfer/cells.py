@@ -1,4 +1,5 @@
-"""What a cell of a table means, the same wherever one is read: what is missing, how a label or a header is written."""
+"""What a cell of a table means, the same wherever one is read: what is missing, how a label or a header is "
+"written."""
 
 import io
 import re
@@ -44,7 +45,8 @@ def read_text(value: object) -> str | None:
 
 
 def read_label(value: object) -> str | None:
-    """Turn a cell, a folder's name or an argument into a label or domain: composed (NFC), without outer blanks.
+    """Turn a cell, a folder's name or an argument into a label or domain: composed (NFC), without outer "
+        "blanks.
 
     >>> read_label(" cafe\\u0301 ") == "caf\\u00e9"
     True
@@ -86,7 +88,7 @@ def without_minus_one(labels: list[str | None], what: object) -> list[str | None
         return labels
     if names == {"-1", "1"}:
         raise FtransferError(
-            f"{what} has the labels -1 and 1, but -1 marks a row without a label; name the two classes, or use 0 and 1"
+            f"{what} has the labels -1 and 1, but -1 marks a row without a label; use class names, or 0 and 1"
         )
     return [None if label == "-1" else label for label in labels]
 
@@ -107,7 +109,7 @@ def read_header(names: Iterable, what: object) -> list[str]:
         else None
     )
     if twice is not None:
-        raise FtransferError(f"{what} has two columns '{twice}'; give each a name of its own")
+        raise FtransferError(f"{what} has two columns named '{twice}'; rename one")
     return names
 
 
@@ -137,7 +139,8 @@ def find_column(what: object, names: Sequence[str], role: str, given: str | None
     if len(there) > 1:
         option = f": --{role}-column" if role in ("label", "domain", "path") else ""
         raise FtransferError(
-            f"{what} has the columns {' and '.join(map(repr, there))}, and either may be the {role}; name one{option}"
+            f"{what} has the columns {' and '.join(map(repr, there))}, and either may be the {role}; choose "
+            f"one{option}"
         )
     return there[0] if there else None
 

@@ -126,7 +126,7 @@ def test_the_demo_backbone_says_that_it_is_not_for_photographs(tmp_path):
         (["compare", "{set}", "--source", "day", "--target", "nigt"], "did you mean 'night'"),
         (
             ["compare", "{set}", "--source", "day", "--target", "day"],
-            "two or more different domains are needed",
+            "at least two different domains are needed",
         ),
         (["backbones", "--rank", "{set}"], "error: ranking needs the labels of one domain, the source"),
     ],

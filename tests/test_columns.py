@@ -41,7 +41,7 @@ def test_columns_of_several_tables_are_matched_by_name(tmp_path, kind):
     np.testing.assert_array_equal(load(features), np.r_[X, X])
     c = write(table().rename(columns={"f1": "f3"}), tmp_path / f"c.{kind}")
     with pytest.raises(
-        FtransferError, match=f"only a.{kind} has f1; only c.{kind} has f3; name those that all"
+        FtransferError, match=f"only a.{kind} has f1; only c.{kind} has f3; choose common ones"
     ):
         import_features([a, c], tmp_path / "g")
     np.save(tmp_path / "d.npy", X)
@@ -53,16 +53,16 @@ def test_columns_of_several_tables_are_matched_by_name(tmp_path, kind):
 @pytest.mark.parametrize(
     ("name", "values", "doubt"),
     [
-        ("id", np.arange(12) * 7 + 100, "has the name of a key or a label"),
-        ("image_id", np.arange(12) * 7.0, "has the name of a key or a label"),
-        ("class_id", np.arange(12) % 3, "has the name of a key or a label"),
-        ("trueClass", np.arange(12) % 3, "has the name of a key or a label"),
-        ("index", np.arange(12), "has the name of a row number"),
-        ("Unnamed: 0", np.arange(12), "has the name of a row number"),
+        ("id", np.arange(12) * 7 + 100, "is named like a key or a label"),
+        ("image_id", np.arange(12) * 7.0, "is named like a key or a label"),
+        ("class_id", np.arange(12) % 3, "is named like a key or a label"),
+        ("trueClass", np.arange(12) % 3, "is named like a key or a label"),
+        ("index", np.arange(12), "is named like a row number"),
+        ("Unnamed: 0", np.arange(12), "is named like a row number"),
         ("digit", np.arange(12) % 3, "is not named like the others"),
         ("score", X[:, 0] * 2, "is not named like the others"),
-        ("f3", np.arange(12) % 3, "holds whole numbers, others do not"),
-        ("f3", np.random.default_rng(1).permutation(12) + 5, "counts the rows"),
+        ("f3", np.arange(12) % 3, "holds integers, unlike the others"),
+        ("f3", np.random.default_rng(1).permutation(12) + 5, "numbers the rows"),
     ],
 )
 def test_what_may_be_a_row_number_a_key_or_a_label_is_refused_until_it_is_said(
@@ -80,7 +80,7 @@ def test_what_may_be_a_row_number_a_key_or_a_label_is_refused_until_it_is_said(
 
 
 def test_the_index_that_pandas_writes_is_no_feature(tmp_path):
-    with pytest.raises(FtransferError, match="'Unnamed: 0' has the name of a row number"):
+    with pytest.raises(FtransferError, match="'Unnamed: 0' is named like a row number"):
         import_features([write(table(), tmp_path / "a.csv", index=True)], tmp_path / "f")
     shuffled = table().sample(frac=1, random_state=0)
     assert "__index_level_0__" in pq.read_schema(write(shuffled, tmp_path / "a.parquet")).names
@@ -124,13 +124,13 @@ def test_two_columns_that_may_be_the_label_are_refused(tmp_path):
 def test_row_numbers_in_an_array_are_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.c_[np.arange(12), X])
     with pytest.raises(
-        FtransferError, match=r"number 0 of each row \(from 0\) counts the rows\..*--ignore 0"
+        FtransferError, match=r"number 0 of each row \(from 0\) numbers the rows\..*--ignore 0"
     ):
         import_features([tmp_path / "a.npy"], tmp_path / "f")
     features, _ = import_features([tmp_path / "a.npy"], tmp_path / "f", ignore="0")
     np.testing.assert_array_equal(load(features), X)
     pd.DataFrame({"embedding": list(np.c_[X, np.arange(12) % 3])}).to_parquet(tmp_path / "b.parquet")
-    with pytest.raises(FtransferError, match=r"number 3 of each row .* holds whole numbers, others do not"):
+    with pytest.raises(FtransferError, match=r"number 3 of each row .* holds integers, unlike the others"):
         import_features([tmp_path / "b.parquet"], tmp_path / "g")
     assert import_features([tmp_path / "b.parquet"], tmp_path / "g", embedding_columns="*")[0].width == 4
 
@@ -142,12 +142,12 @@ def test_a_cell_that_is_no_number_is_refused_by_row_and_column_or_its_row_left_o
     for kind in ("csv", "tsv"):
         file = write(frame, tmp_path / f"a.{kind}")
         with pytest.raises(
-            FtransferError, match=r"has 2 rows .* first is row 4, column f0.*--missing drop-rows"
+            FtransferError, match=r"has 2 rows .*first is row 4, column f0.*--missing drop-rows"
         ):
             import_features([file], tmp_path / "f")
         features, _ = import_features([file], tmp_path / kind, missing="drop-rows")
         np.testing.assert_array_equal(load(features), np.delete(X, [3, 7], axis=0))
-        assert features.imported == (f"a.{kind}: 2 rows that lack a number were left out",)
+        assert features.imported == (f"a.{kind}: 2 rows with missing numbers were dropped",)
         assert features.complete["path"].tolist()[3] == "05"  # a row keeps its number
 
 
@@ -178,7 +178,7 @@ def test_only_an_empty_cell_lacks_a_label_and_words_for_missing_are_classes(tmp_
 
 def test_a_file_that_begins_with_its_first_row_is_refused(tmp_path):
     np.savetxt(tmp_path / "a.csv", X, delimiter=",")
-    with pytest.raises(FtransferError, match="begins with numbers .*not with the names of its columns"):
+    with pytest.raises(FtransferError, match="begins with numbers .*not with column names"):
         import_features([tmp_path / "a.csv"], tmp_path / "f")
     pd.DataFrame(X).to_csv(tmp_path / "b.csv", index=False)  # pandas' own names: 0, 1, 2
     assert import_features([tmp_path / "b.csv"], tmp_path / "f")[0].width == 3
@@ -215,7 +215,7 @@ def test_the_command_line_says_what_is_not_a_feature(tmp_path):
     command = ["import", str(file), "--out", str(tmp_path / "f")]
     refused = CliRunner().invoke(main, command)
     assert refused.exit_code == 1
-    assert "'id' has the name of a key or a label" in refused.output
+    assert "'id' is named like a key or a label" in refused.output
     assert len(refused.output.splitlines()) == 1
     done = CliRunner().invoke(main, [*command, "--ignore", "id", "--json"])
     assert json.loads(done.output)["notes"] == ["a.csv: not features: note"]

@@ -67,7 +67,9 @@ def test_importing_the_same_again_changes_nothing_and_another_file_is_refused(tm
     assert new == 0
     assert before == {p.name: p.read_bytes() for p in (tmp_path / "f").rglob("*") if p.is_file()}
     write(tmp_path / "b.npz", rows[0] + 1, *rows[1:])
-    with pytest.raises(FtransferError, match=r"holds another fingerprint: weights is .*name another: --out"):
+    with pytest.raises(
+        FtransferError, match=r"was computed with other settings: weights is .*use another folder: --out"
+    ):
         import_features([tmp_path / "b.npz"], tmp_path / "f")
     assert len(features.complete) == 105
 
@@ -112,7 +114,7 @@ def test_columns_under_other_names_and_numbers_as_labels(tmp_path, rows):
 def test_labels_are_one_a_row(tmp_path):
     X = np.arange(12.0, dtype=np.float32).reshape(6, 2)
     np.savez(tmp_path / "a.npz", X=X, y=np.eye(2)[[0, 1, 0, 1, 0, 1]])
-    with pytest.raises(FtransferError, match=r"needs one label a row in y; it holds \(6, 2\)"):
+    with pytest.raises(FtransferError, match=r"needs one label per row in y; its shape is \(6, 2\)"):
         import_features([tmp_path / "a.npz"], tmp_path / "f", domain="d")
     np.savez(tmp_path / "b.npz", X=X, y=np.array([[3], [4], [3], [4], [3], [4]]))
     features, _ = import_features([tmp_path / "b.npz"], tmp_path / "g", domain="d")
@@ -135,9 +137,12 @@ def test_minus_one_is_no_label(tmp_path, rows):
     [
         (
             {"X": np.array([[1.0, 2], [np.nan, 1]])},
-            "1 rows with numbers that are missing or not finite, .* row 2",
+            "1 rows with numbers that are missing, NaN or infinite; .* row 2",
         ),
-        ({"X": np.array([[1.0, 1e300]]), "path": ["a.txt"]}, r"not finite, the first is row 1 \(a.txt\)"),
+        (
+            {"X": np.array([[1.0, 1e300]]), "path": ["a.txt"]},
+            r"NaN or infinite; the first is row 1 \(a.txt\)",
+        ),
         ({"X": np.zeros(3)}, r"needs numbers of shape \(rows, width\); it holds float64 \(3,\)"),
         ({"X": np.array([["a"]])}, "needs numbers of shape"),
         ({"X": np.zeros((0, 3))}, "has no rows"),
@@ -150,7 +155,7 @@ def test_minus_one_is_no_label(tmp_path, rows):
         ({"X": np.zeros((2, 3)), "path": ["a", ""]}, "rows without a path, the first is row 2"),
         (
             {"X": np.eye(2), "sha256": ["a" * 64, "a" * 64]},
-            "rows 1 and 2 have one SHA-256, but other numbers",
+            "rows 1 and 2 have the same SHA-256 but different numbers",
         ),
         ({"X": np.zeros((2, 3)), "sha256": ["a", "b"]}, "row 1 has no SHA-256 in the column 'sha256'"),
     ],
@@ -165,9 +170,9 @@ def test_what_is_wrong_with_an_npz_is_one_line(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("path,e0\na,1\nb,\n", {}, r"not finite, the first is row 2 \(b\), column e0;"),
+        ("path,e0\na,1\nb,\n", {}, r"NaN or infinite; the first is row 2 \(b\), column e0;"),
         ("path,e0\na,1\nb,x\n", {}, r"the first is row 2 \(b\), column e0 \('x'\); .*--missing drop-rows"),
-        ("path,e0\na,x\nb,y\n", {}, r"needs numbers: .*its columns: path \(named\), e0 \(texts\)"),
+        ("path,e0\na,x\nb,y\n", {}, r"needs features: .*its columns: path \(named\), e0 \(texts\)"),
         ("path,e0\na,1\n", {"embedding_columns": "dim"}, "no column 'dim'"),
         ("path,e0\na,1\n", {"embedding_columns": "e0,e1"}, "no column 'e1'; columns found: e0"),
         ("path,e0\na,1\n", {"columns": {"label": "lable"}}, "no column 'lable'"),
@@ -185,7 +190,7 @@ def test_other_mistakes_are_one_line(tmp_path, rows):
     with pytest.raises(FtransferError, match="no file 'b.npz'; did you mean 'a.npz'"):
         import_features([tmp_path / "b.npz"], tmp_path / "f")
     (tmp_path / "a.xlsx").write_text("")
-    with pytest.raises(FtransferError, match="is not a table of embeddings: they are .npy"):
+    with pytest.raises(FtransferError, match="is not a table of embeddings; supported are .npy"):
         import_features([tmp_path / "a.xlsx"], tmp_path / "f")
     for name in ("broken.npy", "broken.npz", "broken.parquet"):
         for content in (b"", b"PK\x03\x04 or PAR1"):
@@ -195,13 +200,13 @@ def test_other_mistakes_are_one_line(tmp_path, rows):
     (tmp_path / "labels.txt").write_text("a\n")
     with pytest.raises(FtransferError, match="has 1 labels for 105 embeddings"):
         import_features([file], tmp_path / "f", labels=[tmp_path / "labels.txt"])
-    with pytest.raises(FtransferError, match="1 files of labels for 2 tables"):
+    with pytest.raises(FtransferError, match="1 label files for 2 tables"):
         import_features([file, file], tmp_path / "f", labels=[tmp_path / "labels.txt"])
     np.save(tmp_path / "c.npy", np.zeros((2, 3)))
-    with pytest.raises(FtransferError, match="all tables need as many numbers a row; found 3, 8"):
+    with pytest.raises(FtransferError, match="all tables need the same number of features; found 3, 8"):
         import_features([file, tmp_path / "c.npy"], tmp_path / "f")
     pd.DataFrame({"embedding": [[1.0], [1.0, 2.0]]}).to_parquet(tmp_path / "d.parquet")
-    with pytest.raises(FtransferError, match="the lists in 'embedding' are not of one length"):
+    with pytest.raises(FtransferError, match="the lists in 'embedding' differ in length"):
         import_features([tmp_path / "d.parquet"], tmp_path / "f")
 
 

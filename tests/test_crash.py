@@ -274,7 +274,7 @@ def test_a_damaged_part_is_found_set_aside_and_computed_again(place, nursery, da
     )
     wrong = FeatureSet(out).verify().wrong
     assert f"parts/{file.name} is damaged" in wrong[0]
-    assert "4 images have no sound embedding" in wrong[1] or "5 images" in wrong[1]
+    assert "4 images have no valid embedding" in wrong[1] or "5 images" in wrong[1]
     ((code, text),) = nursery(extraction(place, out.name))
     assert (code, json.loads(text)["computed"]) == (0, 4), text
     assert file.with_name(f"{file.name}.damaged").exists()

@@ -153,7 +153,7 @@ def test_every_flipped_byte_of_a_part_is_found_and_none_breaks_a_load(tmp_path):
     content = part.read_bytes()
     for i in range(len(content)):
         part.write_bytes(content[:i] + bytes([content[i] ^ 0xFF]) + content[i + 1 :])
-        with pytest.raises(Damaged, match="not the bytes that were written"):
+        with pytest.raises(Damaged, match="its checksum does not match"):
             check_part(part)
         for _, keys, embeddings in features.parts():
             assert embeddings.shape == (len(keys), 2)
@@ -169,8 +169,8 @@ def test_verify_tells_sound_from_damaged_from_not_checkable(tmp_path):
     old.rename(part)
     os.truncate(part, 700)
     assert features.verify().wrong == [
-        f"parts/{part.name} is damaged: not the bytes that were written",
-        "3 images have no sound embedding, the first 0.png",
+        f"parts/{part.name} is damaged: its checksum does not match",
+        "3 images have no valid embedding; the first is 0.png",
     ]
 
 

@@ -532,7 +532,7 @@ def test_each_domain_is_embedded_by_its_own_statistics_into_one_feature_set(tabl
 def test_a_picture_of_two_domains_cannot_have_two_statistics(pictures, table, tmp_path):
     (pictures / "night/oak/0.png").write_bytes((pictures / "day/oak/0.png").read_bytes())
     with pytest.raises(
-        FtransferError, match=r"oak/0.png and night/oak/0.png are the same picture in two domains"
+        FtransferError, match=r"oak/0.png and night/oak/0.png are the same image in two domains"
     ):
         extract_adapted(table, tmp_path / "f", Backbone("small_cnn"), ["night"])
 

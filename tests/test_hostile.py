@@ -601,7 +601,9 @@ def test_rows_marked_as_missing_make_a_part_damaged_wherever_they_are(feature_se
         with pa.ipc.new_file(file, changed.schema) as writer:
             writer.write_table(changed)
         assert feature_set.done() == set()
-        assert any("rows without" in why or "not the bytes" in why for why in feature_set.verify().wrong)
+        assert any(
+            "rows without" in why or "checksum does not match" in why for why in feature_set.verify().wrong
+        )
         for command in (["info"], ["fit", "--source", "day", "--target", "night"], ["compare"]):
             result = run(command[0], feature_set.folder, *command[1:])
             assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
@@ -728,12 +730,12 @@ def test_an_infinite_feature_is_named_and_nothing_is_predicted(tmp_path, value):
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("sha256", "../../etc/passwd", "a hash is no SHA-256"),
-        ("sha256", "g" * 64, "a hash is no SHA-256"),
+        ("sha256", "../../etc/passwd", "a hash is not a SHA-256"),
+        ("sha256", "g" * 64, "a hash is not a SHA-256"),
         ("sha256", "A" * 64, "a hash has capital letters"),
         ("sha256", None, "a path, a domain or a hash is missing"),
         ("domain", None, "a path, a domain or a hash is missing"),
-        ("status", "fine", "a status is none of ok, pending, error"),
+        ("status", "fine", "a status is not ok, pending or error"),
         ("size", 2.0**80, "cannot be read"),
         ("mtime", "soon", "cannot be read"),
     ],

@@ -107,7 +107,7 @@ def test_sets_of_unlike_scale_are_balanced_row_by_row_or_warned_of(tmp_path):
     assert joined.notes == []
     raw = open_features([one.folder, two.folder], balance=False)
     np.testing.assert_array_equal(raw.load(raw.complete), np.hstack([(X * 1000), X]))
-    assert "the feature sets differ in scale (length of a row: " in raw.notes[0]
+    assert "the feature sets differ in scale (median row length: " in raw.notes[0]
     assert joined.fingerprint != raw.fingerprint
 
 

@@ -129,7 +129,7 @@ def test_an_extraction_into_its_own_images_or_of_no_readable_image_fails(tmp_pat
     for more in (["--dry-run"], []):
         result = CliRunner().invoke(main, [*command, str(root), *more])
         assert result.exit_code == 1
-        assert "is not a feature set and is not empty (day)" in result.output
+        assert "is not empty and not a feature set (day)" in result.output
     (root / "list.csv").write_text("path,domain\nday/gone.png,a\nday/lost.png,a\n")
     result = CliRunner().invoke(main, ["extract", str(root / "list.csv"), *command[2:], str(tmp_path / "f")])
     assert result.exit_code == 1

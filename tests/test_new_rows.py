@@ -85,5 +85,5 @@ def test_rows_that_were_imported_without_a_name_say_how_to_give_one(tables):
     result = run("predict", tables / "run", tables / "more.csv", "--out", tables / "p.csv")
     assert result.exit_code == 1
     assert "import them again with --name" in result.output
-    with pytest.raises(FtransferError, match="a name says what embedded the rows"):
+    with pytest.raises(FtransferError, match="--name must say which model made the embeddings"):
         import_named_features([tables / "day.csv"], tables / "g", "sha256:1")

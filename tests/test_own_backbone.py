@@ -160,7 +160,7 @@ def test_changed_code_is_found_out_by_its_probe_and_changed_weights_by_their_has
     changed = run(*command)
     assert changed.exit_code == 1
     assert "was made by other code" in changed.output
-    assert "the embedding of a fixed picture differs by" in changed.output
+    assert "the embedding of a fixed test image differs by" in changed.output
     lab.write_text(FILE.replace("manual_seed(0)", "manual_seed(1)"))
     other = run(*command)
     assert other.exit_code == 1

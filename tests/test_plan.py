@@ -100,7 +100,7 @@ def test_a_damaged_part_and_an_unreadable_image_are_in_the_plan(pictures, extrac
     (pictures / "day" / "ash" / "0.png").symlink_to("nowhere")
     plan, _ = plan_and_do(pictures, extracted.folder, backbone)
     assert plan.unreadable == [("day/ash/0.png", "No such file or directory")]
-    assert plan.damaged[0] == f"parts/{part.name} is damaged: not the bytes that were written"
+    assert plan.damaged[0] == f"parts/{part.name} is damaged: its checksum does not match"
     assert "1 cannot be opened:\n  day/ash/0.png: No such" in str(plan)
 
 
@@ -111,7 +111,7 @@ def test_one_changed_number_in_the_weights_is_another_fingerprint(pictures, extr
     torch.save(state, tmp_path / "w.pt")
     other = Backbone("small_cnn", tmp_path / "w.pt")
     with pytest.raises(
-        FtransferError, match=r"holds another fingerprint: weights is .* there, .* now; one folder"
+        FtransferError, match=r"was computed with other settings: weights is .* there, .* now; a feature set"
     ):
         plan_extraction(find_images(pictures), extracted.folder, other.fingerprint)
     assert extract_features(find_images(pictures), tmp_path / "g", other).summary.computed == 24
@@ -122,7 +122,7 @@ def test_one_changed_number_in_the_weights_is_another_fingerprint(pictures, extr
 
 def test_one_changed_number_in_the_preprocessing_is_another_fingerprint(pictures, extracted, monkeypatch):
     monkeypatch.setattr(small_cnn, "MEAN", (0.5, 0.5, 0.500001))
-    with pytest.raises(FtransferError, match=r"another fingerprint: preprocessing.mean is .* there, .* now"):
+    with pytest.raises(FtransferError, match=r"other settings: preprocessing.mean is .* there, .* now"):
         plan_extraction(find_images(pictures), extracted.folder, Backbone("small_cnn").fingerprint)
 
 

@@ -213,7 +213,7 @@ def test_alternatives_of_one_name_get_their_whole_paths_and_one_alone_is_refused
     names = np.array(["ash", "elm", "oak"])[labels]
     other = write_feature_set(tmp_path / "more" / "tuned", X, names, np.where(y == -1, "night", "day")).folder
     assert list(open_alternatives([pair[1], other])) == [str(pair[1]), str(other)]
-    with pytest.raises(FtransferError, match="alternatives are two feature sets or more; given one"):
+    with pytest.raises(FtransferError, match="alternatives needs at least two feature sets; given one"):
         open_alternatives([other, other])
     with pytest.raises(FtransferError, match="too much alike to be names of folders"):
         name_folders(["a b", "a/b"])

@@ -189,7 +189,7 @@ def test_class_shares_are_not_told_from_features_that_say_nothing():
 def test_class_shares_need_two_rows_a_class_and_two_classes():
     X = np.random.default_rng(0).normal(size=(20, 3))
     y = np.repeat(["a", "b", "c"], [10, 9, 1])
-    assert estimate_class_shares(X, y, X).problem == "class c has one row in the source"
+    assert estimate_class_shares(X, y, X).problem == "class c has only one row in the source"
     with pytest.raises(FtransferError, match="at least two classes in the source; found: \\['a'\\]"):
         estimate_class_shares(X[:10], y[:10], X)
 
@@ -297,11 +297,11 @@ def test_large_domains_are_sampled_and_it_is_said(domains):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"X_a": np.ones((7, 8))}, "at least 8 rows of features; X_a has shape \\(7, 8\\)"),
-        ({"X_a": np.ones((90, 8))}, "at least 8 different rows; X_a has 1 in 90 rows"),
+        ({"X_a": np.ones((7, 8))}, "at least 8 rows of features per domain; X_a has shape \\(7, 8\\)"),
+        ({"X_a": np.ones((90, 8))}, "at least 8 different rows per domain; X_a has 1 in 90 rows"),
         ({"X_b": np.arange(540.0).reshape(60, 9)}, "X_a has 8, X_b has 9"),
         ({"X_b": np.full((60, 8), np.nan)}, "X_b holds NaN or infinity"),
-        ({"y_a": ["ash"]}, "y_a holds one label a row; shape \\(1,\\), rows 90"),
+        ({"y_a": ["ash"]}, "y_a must hold one label per row; it has shape \\(1,\\) for 90 rows"),
     ],
 )
 def test_what_cannot_be_compared_is_said(domains, change, message):
@@ -345,12 +345,15 @@ def test_domains_are_chosen_and_sampled_by_name(three):
     comparison = compare_all(three, ["night", "day"], max_rows=20)
     assert list(comparison.tables) == [("night", "day")]
     assert comparison.notes == [
-        "night: 20 of 24 images were compared, drawn at random",
-        "day: 20 of 24 images were compared, drawn at random",
+        "night: 20 of 24 images were used, drawn at random",
+        "day: 20 of 24 images were used, drawn at random",
     ]
     for names, message in (
         (["nigt", "day"], "did you mean 'night'"),
-        (["day", "day"], "two or more different domains are needed; given day, day; found: dawn, day, night"),
+        (
+            ["day", "day"],
+            "at least two different domains are needed; given day, day; found: dawn, day, night",
+        ),
     ):
         with pytest.raises(FtransferError, match=message):
             compare_all(three, names)

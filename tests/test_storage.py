@@ -480,7 +480,7 @@ def test_a_fingerprint_is_put_only_where_none_is(store):
     before = fingerprint.read_bytes()
     assert not fingerprint.write_if(b"{}", None)
     assert fingerprint.read_bytes() == before
-    with pytest.raises(FtransferError, match="holds another fingerprint: layers is out there, in now"):
+    with pytest.raises(FtransferError, match="was computed with other settings: layers is out there, in now"):
         write_feature_set(f"{store}/f", np.eye(3, 4), None, "old", layers={"in": 4})
 
 
@@ -594,7 +594,7 @@ def test_the_whole_way_in_a_bucket(pictures, tmp_path, bucket):
     upload(pictures, f"{bucket}/photos")
     result = run("extract", f"{bucket}/photos", "--out", f"{bucket}/f", "--backbone", "small_cnn")
     assert f"{bucket}/f: 8 images" in result.output
-    assert "compared by at least 8 rows" in run("compare", f"{bucket}/f").output
+    assert "needs at least 8 rows" in run("compare", f"{bucket}/f").output
     out = tmp_path / "run"
     words = ("--source", "day", "--target", "night", "--pipeline", "source_only_svm", "--out", out)
     assert f"report: {out}" in run("fit", f"{bucket}/f", *words).output

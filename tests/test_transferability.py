@@ -102,7 +102,9 @@ def test_one_class_or_missing_labels_are_refused(measure):
     X = np.full((6, 2), 0.5)
     with pytest.raises(FtransferError, match="at least two classes are needed; found: \\[1\\]"):
         measure(X, np.ones(6, dtype=int))
-    with pytest.raises(FtransferError, match="one label each are needed; shapes \\(6, 2\\) and \\(5,\\)"):
+    with pytest.raises(
+        FtransferError, match="every row needs finite features and one label; shapes \\(6, 2\\) and \\(5,\\)"
+    ):
         measure(X, np.arange(5))
 
 
@@ -152,7 +154,7 @@ def test_labels_of_other_domains_are_not_looked_at(tmp_path):
 def test_only_images_that_all_sets_have_are_counted(tmp_path):
     X = task(90, 6)[0]
     ranked = rank_features([feature_set(tmp_path / "a", X), feature_set(tmp_path / "b", X[:60])])
-    assert ranked.attrs["notes"] == ["only the 60 images that all feature sets have were counted"]
+    assert ranked.attrs["notes"] == ["only the 60 images in all feature sets were used"]
     assert ranked.loc[0, "logme"] == ranked.loc[1, "logme"]
 
 
@@ -162,18 +164,18 @@ def test_what_cannot_be_ranked_is_said(tmp_path):
     for arguments, message in (
         (
             ([two],),
-            "ranking needs the labels of one domain, the source; labelled in .*: day, night; name one",
+            "ranking needs the labels of one domain, the source; labelled domains in .*: day, night; choose one",
         ),
         (([two], "nigt"), "no domain 'nigt'; did you mean 'night'"),
-        (([feature_set(tmp_path / "bare", X, labels=[None] * 30)],), "labelled in .*: none"),
+        (([feature_set(tmp_path / "bare", X, labels=[None] * 30)],), "labelled domains in .*: none"),
         (
             ([feature_set(tmp_path / "bare2", X, labels=[None] * 30)], "day"),
             "no image of source 'day' in .* has a",
         ),
-        (([feature_set(tmp_path / "one", X, labels=["ash"] * 30)],), "'day' has one class in"),
+        (([feature_set(tmp_path / "one", X, labels=["ash"] * 30)],), "'day' has only one class in"),
         (
             ([feature_set(tmp_path / "day", X), feature_set(tmp_path / "dusk", X, domains="dusk")],),
-            "different labelled domains: day, dusk; name one: --source",
+            "different labelled domains: day, dusk; choose one with --source",
         ),
     ):
         with pytest.raises(FtransferError, match=message):

@@ -98,7 +98,7 @@ def test_other_views_are_another_fingerprint(viewed, pictures, backbone):
     again = extract_features(find_images(pictures), viewed.folder, backbone, views=describe_views(3))
     assert again.summary.computed == 0
     for views in (None, describe_views(4), describe_views(3, "flip")):
-        with pytest.raises(FtransferError, match="holds another fingerprint: views"):
+        with pytest.raises(FtransferError, match="was computed with other settings: views"):
             extract_features(find_images(pictures), viewed.folder, backbone, views=views)
 
 
@@ -120,7 +120,9 @@ def test_a_task_has_all_views_of_the_source_and_the_target_as_it_is(viewed):
 
 
 def test_a_batch_that_holds_no_image_is_refused(pictures, tmp_path, backbone):
-    with pytest.raises(FtransferError, match="a batch of 2 holds no image with 3 views; raise --batch-size"):
+    with pytest.raises(
+        FtransferError, match="a batch of 2 is too small for an image with 3 views; increase --batch-size"
+    ):
         extract_features(
             find_images(pictures), tmp_path / "f", backbone, batch_size=2, views=describe_views(3)
         )
@@ -130,16 +132,16 @@ def test_the_command_line_makes_views(pictures, tmp_path):
     command = ["extract", str(pictures), "--out", str(tmp_path / "f"), "--backbone", "small_cnn"]
     command += ["--views", "2", "--augment", "flip,channels"]
     result = CliRunner().invoke(main, [*command, "--dry-run"])
-    assert "24 would be computed" in result.output
+    assert "24 to compute" in result.output
     assert CliRunner().invoke(main, command).exit_code == 0
     features = FeatureSet(tmp_path / "f")
     assert features.views == {"count": 2, "augment": ["flip", "channels"], "release": 1}
-    assert "0 would be computed, 24 are there" in CliRunner().invoke(main, [*command, "--dry-run"]).output
+    assert "0 to compute, 24 cached or duplicate" in CliRunner().invoke(main, [*command, "--dry-run"]).output
     assert "2 views" in CliRunner().invoke(main, ["info", str(tmp_path / "f")]).output
 
 
 def test_a_batch_too_small_for_the_views_is_refused_before_anything_is_written(pictures, tmp_path):
-    with pytest.raises(FtransferError, match="a batch of 4 holds no image with 6 views"):
+    with pytest.raises(FtransferError, match="a batch of 4 is too small for an image with 6 views"):
         extract_features(
             find_images(pictures),
             tmp_path / "f",

@@ -19,7 +19,7 @@ try:
 except ImportError:  # the extra [cluster]
     distributed = None
 
-KEPT = "what was finished is kept, and the same command goes on from there"
+KEPT = "finished work is kept; run the same command again to resume"
 CONNECT_SECONDS = 10  # for the scheduler to answer
 WORKER_SECONDS = 60  # for a first worker to join it, and for another once all were lost
 SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "ucxx")
@@ -61,15 +61,17 @@ def check_address(cluster: str) -> None:
     """Raise an FtransferError if this is no address of a cluster, or Dask is not installed."""
     if distributed is None:
         raise FtransferError(
-            'a cluster runs on Dask, which is not installed: pip install "ftransfer[cluster]"'
+            'running on a cluster needs Dask, which is not installed: pip install "ftransfer[cluster]"'
         )
     if "@" in cluster:
         raise FtransferError(
-            f"{clean(cluster)}: a scheduler takes no user or password; write tcp://HOST:PORT"
+            f"{clean(cluster)}: a scheduler address must not contain a user or password; write "
+            f"tcp://HOST:PORT"
         )
     if not re.fullmatch(rf"local:0*[1-9]\d*|({'|'.join(SCHEMES)})://\S+:\d+/?", cluster):
         raise FtransferError(
-            f"'{cluster}' is no address of a cluster; write tcp://HOST:PORT of a Dask scheduler, or local:4 for "
+            f"'{cluster}' is not the address of a cluster; write tcp://HOST:PORT of a Dask scheduler, or "
+            f"local:4 for "
             f"four processes on this machine"
         )
 
@@ -83,7 +85,7 @@ def _reached(address: str) -> Any:
             cause = cause.__cause__
         reason = re.sub(r"in <.*?>: ", "", (str(cause).splitlines() or [type(cause).__name__])[0])
         raise FtransferError(
-            f"no Dask scheduler answers at {address} within {CONNECT_SECONDS} s ({reason[:150]}); "
+            f"no Dask scheduler answered at {address} within {CONNECT_SECONDS} s ({reason[:150]}); "
             f"start one: dask scheduler"
         ) from error
 
@@ -156,8 +158,9 @@ def dask_errors_in_one_line(task: str) -> Iterator[None]:
         yield
     except distributed.KilledWorker as error:
         raise FtransferError(
-            f"{error.allowed_failures + 1} workers died one after the other over one {task}: it may need more memory "
-            f"than a worker has, or workers are taken away too often (distributed.scheduler.allowed-failures); {KEPT}"
+            f"{error.allowed_failures + 1} workers died one after another on the same {task}: it may need "
+            f"more memory than a worker has, or workers are removed too often "
+            f"(distributed.scheduler.allowed-failures); {KEPT}"
         ) from error
     except (CancelledError, distributed.comm.CommClosedError, TimeoutError) as error:
         raise FtransferError(f"the connection to the scheduler was lost; {KEPT}") from error
@@ -180,7 +183,8 @@ def check_versions(client: Any, warn: Callable[[str], None]) -> None:
             what = f"has ftransfer {there['ftransfer']}" if there["ftransfer"] else "has no ftransfer"
             others = sum(each["ftransfer"] != own["ftransfer"] for each in places.values()) - 1
             raise FtransferError(
-                f"{place} {what}{f', as {others} more' if others else ''}; here it is {own['ftransfer']}: install this "
+                f"{place} {what}{f', as {others} more' if others else ''}; here it is {own['ftransfer']}: "
+                f"install this "
                 f"release everywhere, with the extra [cluster]"
             )
     del places["the scheduler"]  # it computes nothing
@@ -193,4 +197,4 @@ def check_versions(client: Any, warn: Callable[[str], None]) -> None:
             f"{n} {places[place][n] or 'missing'} (here {own[n] or 'missing'})" for n in names
         )
         more = f", and {len(other) - 1} more differ" if len(other) > 1 else ""
-        warn(f"{place} has {differences}{more}: the same bytes as on this machine can no longer be promised")
+        warn(f"{place} has {differences}{more}: results may differ slightly from those on this machine")

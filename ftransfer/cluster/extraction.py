@@ -151,7 +151,8 @@ class _Sent:
 
 
 class _Shards:
-    """Shards on their way; few are handed in at a time, so that the scheduler does not hold the whole manifest."""
+    """Shards on their way; few are handed in at a time, so that the scheduler does not hold the whole "
+    "manifest."""
 
     def __init__(
         self, client: Any, name: str, slots: dict[str, int], resources: dict, warn: Callable[[str], None]
@@ -282,8 +283,8 @@ def _describe_workers(client: Any, backbone: Backbone, device: str) -> tuple[dic
         if len(ways) > 1:
             (one, here), (other, there), *_ = ways.items()
             raise FtransferError(
-                f"the workers would compute the fast tier in several ways: with {' '.join(one)} on {here}, with "
-                f"{' '.join(other)} on {there}; use --tier exact, or workers of one kind"
+                f"the workers would compute the fast tier in different ways: with {' '.join(one)} on {here}, "
+                f"with {' '.join(other)} on {there}; use --tier exact, or identical workers"
             )
         backbone.fingerprint["runtime"], backbone.fingerprint["dtype"] = next(iter(ways))
     return slots, {"GPU": 1} if gpus else {}

@@ -114,8 +114,9 @@ class Job:
             if value != fingerprint[name]:
                 raise UnfitWorker.named(
                     address,
-                    f"would compute another fingerprint: {name} is {value} there, and here "
-                    f"{fingerprint[name]}; install the same everywhere, and in the fast tier use workers of one kind",
+                    f"would produce a different fingerprint: {name} is {value} there, and here "
+                    f"{fingerprint[name]}; install the same versions everywhere, and for the fast tier use "
+                    f"identical workers",
                 )
         self.features = FeatureSet(self.paths.folder)
         self.runtime: Any = None
@@ -207,6 +208,6 @@ def unfit(worker: str, fault: str) -> UnfitWorker:
     """Make the error for a worker that cannot use the folders."""
     return UnfitWorker.named(
         worker,
-        f"{fault}; images and features have to be on a file system that all workers see under the same names and "
-        f"can write to",
+        f"{fault}; images and features must be on a file system that all workers mount under the same path "
+        f"and can write to",
     )

@@ -35,7 +35,8 @@ def logme(X: ArrayLike, y: ArrayLike) -> float:
 
     References
     ----------
-    You, Liu, Wang, Long, "LogME: Practical assessment of pre-trained models for transfer learning", ICML 2021,
+    You, Liu, Wang, Long, "LogME: Practical assessment of pre-trained models for transfer "
+        "learning", ICML 2021,
     equation 2 and algorithm 1. For a given alpha / beta the best beta is known, so that one number is searched
     for, on a grid first, instead of iterating on two.
 
@@ -75,7 +76,8 @@ def logme(X: ArrayLike, y: ArrayLike) -> float:
 
 
 def h_score(X: ArrayLike, y: ArrayLike) -> float:
-    """Measure how much of the features' variance lies between the classes, with a shrunk covariance (H-score).
+    """Measure how much of the features' variance lies between the classes, with a shrunk covariance "
+        "(H-score).
 
     ``tr(C_a^-1 (1 - a) cov(E[x|y]))`` with ``C_a = (1 - a) C + a tr(C)/n_features I`` and Ledoit and Wolf's
     share a: between 0 and the number of classes less one. More is better.
@@ -102,9 +104,11 @@ def h_score(X: ArrayLike, y: ArrayLike) -> float:
 
 
 def nce(y_model: ArrayLike, y: ArrayLike) -> float:
-    """Measure how well the class that a model predicts tells the label: ``-H(y | y_model)``, in nats; at most 0.
+    """Measure how well the class that a model predicts tells the label: ``-H(y | y_model)``, in nats; at "
+        "most 0.
 
-    Tran, Nguyen, Hassner, "Transferability and hardness of supervised classification tasks", ICCV 2019 (negative
+    Tran, Nguyen, Hassner, "Transferability and hardness of supervised classification "
+        "tasks", ICCV 2019 (negative
     conditional entropy).
 
     Parameters
@@ -143,7 +147,7 @@ def _check(X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     labels, codes = np.unique(np.asarray(y), return_inverse=True)
     if X.ndim != 2 or len(X) != len(codes) or not np.isfinite(X).all():
         raise FtransferError(
-            f"finite rows with one label each are needed; shapes {X.shape} and {codes.shape}"
+            f"every row needs finite features and one label; shapes {X.shape} and {codes.shape}"
         )
     if len(labels) < 2:
         raise FtransferError(f"at least two classes are needed; found: {labels.tolist()}")
@@ -199,17 +203,18 @@ def rank_features(
     domains = {table["domain"].iloc[0] for table in tables}
     if len(domains) > 1:
         raise FtransferError(
-            f"the feature sets have different labelled domains: {', '.join(sorted(domains))}; name one: --source"
+            f"the feature sets have different labelled domains: {', '.join(sorted(domains))}; choose one "
+            f"with --source"
         )
     common = set.intersection(*(set(table["sha256"]) for table in tables))
     if not common:
         raise FtransferError(f"the feature sets have no image of '{domains.pop()}' in common")
     notes = []
     if any(len(set(table["sha256"])) > len(common) for table in tables):
-        notes.append(f"only the {len(common)} images that all feature sets have were counted")
+        notes.append(f"only the {len(common)} images in all feature sets were used")
     chosen = sorted(common)
     if len(chosen) > MOST_ROWS:
-        notes.append(f"{MOST_ROWS} of {len(chosen)} images were counted, drawn at random")
+        notes.append(f"{MOST_ROWS} of {len(chosen)} images were used, drawn at random")
         chosen = np.random.default_rng(random_state).choice(chosen, MOST_ROWS, replace=False)
     rows = []
     for features, table in zip(feature_sets, tables, strict=True):
@@ -217,7 +222,8 @@ def rank_features(
         X, y = features.load(table), table["label"].to_numpy(dtype=str)
         if len(np.unique(y)) < 2:
             raise FtransferError(
-                f"'{table['domain'].iloc[0]}' has one class in {features.folder}; two are needed"
+                f"'{table['domain'].iloc[0]}' has only one class in {features.folder}; at least two are "
+                f"needed"
             )
         for layer, columns in list_layers(features):
             measured = _measure(X[:, columns], y, is_logits=layer in LOGITS)
@@ -257,8 +263,8 @@ def _labelled(features: Features, source: str | None) -> pd.DataFrame:
     labelled = rows[rows["label"].notna()]
     if source is None and labelled["domain"].nunique() != 1:
         raise FtransferError(
-            f"ranking needs the labels of one domain, the source; labelled in {features.folder}: "
-            f"{', '.join(sorted(labelled['domain'].unique())) or 'none'}; name one: --source"
+            f"ranking needs the labels of one domain, the source; labelled domains in {features.folder}: "
+            f"{', '.join(sorted(labelled['domain'].unique())) or 'none'}; choose one with --source"
         )
     labelled = labelled if source is None else labelled[labelled["domain"] == source]
     if labelled.empty:

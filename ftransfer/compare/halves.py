@@ -1,4 +1,5 @@
-"""A domain and its halves: how far these lie apart is the yardstick of all that is measured between domains."""
+"""A domain and its halves: how far these lie apart is the yardstick of all that is measured between "
+"domains."""
 
 from functools import cached_property
 
@@ -74,7 +75,8 @@ class Domain:
 
 
 def make_domain(X: ArrayLike, y: ArrayLike | None, name: str, random_state: int) -> Domain:
-    """Make a domain of rows and their labels; FtransferError where `check_rows` or `check_labels` refuses them."""
+    """Make a domain of rows and their labels; FtransferError where `check_rows` or `check_labels` refuses "
+    "them."""
     checked = check_rows(X, name)
     return Domain(checked, check_labels(y, checked, name), random_state)
 
@@ -95,13 +97,15 @@ def check_rows(X: ArrayLike, name: str) -> np.ndarray:
     X = np.asarray(X, dtype=np.float64)
     if X.ndim != 2 or len(X) < FEWEST_ROWS or not X.shape[1]:
         raise FtransferError(
-            f"a domain is compared by at least {FEWEST_ROWS} rows of features; {name} has shape {X.shape}"
+            f"comparing domains needs at least {FEWEST_ROWS} rows of features per domain; {name} has shape "
+            f"{X.shape}"
         )
     if not np.isfinite(X).all():
         raise FtransferError(f"{name} holds NaN or infinity; remove those rows or features first")
     if (distinct := len(np.unique(X, axis=0))) < FEWEST_ROWS:
         raise FtransferError(
-            f"a domain is compared by at least {FEWEST_ROWS} different rows; {name} has {distinct} in {len(X)} rows"
+            f"comparing domains needs at least {FEWEST_ROWS} different rows per domain; {name} has "
+            f"{distinct} in {len(X)} rows"
         )
     return X
 
@@ -112,5 +116,5 @@ def check_labels(y: ArrayLike | None, X: np.ndarray, name: str) -> np.ndarray:
         return np.full(len(X), None)
     y = np.asarray(y, dtype=object)
     if y.shape != (len(X),):
-        raise FtransferError(f"{name} holds one label a row; shape {y.shape}, rows {len(X)}")
+        raise FtransferError(f"{name} must hold one label per row; it has shape {y.shape} for {len(X)} rows")
     return np.array([None if pd.isna(each) or each == -1 else str(each) for each in y], dtype=object)

@@ -49,14 +49,15 @@ class LabelShift:
         return self.distance[1] > CLEAR
 
     def describe(self, names: Sequence[str] | np.ndarray) -> str:
-        """Say what is clearly there, for people; nothing where it is not. `names` are those of the classes."""
+        """Say what is clearly there, for people; nothing where it is not. `names` are those of the "
+        "classes."""
         if not self.clear:
             return ""
         most = np.argsort(-np.abs(self.target - self.source))[:3]
         changes = ", ".join(f"{names[i]} {self.source[i]:.0%} -> about {self.target[i]:.0%}" for i in most)
         return (
-            f"the classes seem to have other shares in the target ({changes}): about {self.distance[0]:.0%} of the "
-            f"rows differ; adaptations that align the domains as wholes can mislead then"
+            f"the class proportions seem to differ in the target ({changes}), by about "
+            f"{self.distance[0]:.0%} of the rows in total; methods that align whole domains can then do harm"
         )
 
 
@@ -138,7 +139,7 @@ def estimate_class_shares(
 
     folds = min(5, counts.min())
     if folds < 2:
-        return unknown(f"class {labels[counts.argmin()]} has one row in the source")
+        return unknown(f"class {labels[counts.argmin()]} has only one row in the source")
     confusion, guesses = _predict(X_source, codes, X_target, folds, random_state)
     smallest = np.linalg.svd(confusion / counts, compute_uv=False)[-1]
     # below 0.1 an error in the predicted shares grows tenfold; sampling alone makes about 1 / sqrt(rows of a class)

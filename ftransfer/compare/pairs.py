@@ -95,13 +95,14 @@ def compare_all(
             raise unknown("domain", name, found)
     if len(set(domains)) != len(domains) or len(domains) < 2:
         raise FtransferError(
-            f"two or more different domains are needed; given {', '.join(domains)}; found: {', '.join(found)}"
+            f"at least two different domains are needed; given {', '.join(domains)}; found: "
+            f"{', '.join(found)}"
         )
     parts, notes = {}, []
     for name in domains:
         part = rows[rows["domain"] == name]
         if len(part) > max_rows:
-            notes.append(f"{name}: {max_rows} of {len(part)} images were compared, drawn at random")
+            notes.append(f"{name}: {max_rows} of {len(part)} images were used, drawn at random")
             part = part.sample(max_rows, random_state=random_state)
         labels = part["label"].astype(object).where(part["label"].notna(), None).to_numpy()
         parts[name] = features.load(part), labels

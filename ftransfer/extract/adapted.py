@@ -84,7 +84,8 @@ def extract_adapted(
     twice = found[found.groupby("sha256")["domain"].transform("nunique") > 1]
     if len(twice):
         raise FtransferError(
-            f"{twice['path'].iloc[0]} and {twice['path'].iloc[-1]} are the same picture in two domains; with "
-            f"statistics of their own they need two embeddings, and a feature set holds one a picture"
+            f"{twice['path'].iloc[0]} and {twice['path'].iloc[-1]} are the same image in two domains; with "
+            f"separate batch-norm statistics it would need two embeddings, and a feature set holds one per "
+            f"image"
         )
     return features

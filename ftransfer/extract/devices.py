@@ -100,7 +100,7 @@ def _packed(job: tuple, name: str) -> bytes:
     except Exception as error:  # what a user's module holds may be anything
         raise FtransferError(
             f"{name} cannot be sent to another process ({type(error).__name__}: {str(error)[:200]}); "
-            f"compute on one device: --device cuda:0"
+            f"use a single device: --device cuda:0"
         ) from error
 
 
@@ -128,7 +128,8 @@ def _keep(shard: Future, rows: pd.DataFrame, summary: Summary) -> Exception | No
         found, did, error = shard.result()
     except BrokenProcessPool:
         return FtransferError(
-            "one of the devices' processes was killed, for lack of memory perhaps; the same command goes on from there"
+            "a worker process of one device was killed, perhaps for lack of memory; run the same command "
+            "again to resume"
         )
     except Exception as error:
         return error

@@ -21,7 +21,8 @@ from ftransfer.storage.places import READERS, Unreachable, is_remote, place
 
 
 def count_readers(images: pd.DataFrame, cores: int | None = None) -> int:
-    """Say how many threads read: the cores, all usable ones by default; of images in a store more: they mostly wait."""
+    """Say how many threads read: the cores, all usable ones by default; of images in a store more: they "
+    "mostly wait."""
     remote = any(map(is_remote, images["root"].unique()))
     return max(cores or joblib.cpu_count(), READERS if remote else 1)
 
@@ -117,7 +118,7 @@ class Plan:
     unreadable : list of (path, reason)
         What cannot even be opened; whether the others can be decoded shows when they are.
     relabelled, gone, replaced, kept : int
-        Rows of the manifest that get another label or domain; whose image is no longer there; that give way to
+        Rows of the manifest that change their label or domain; whose image is no longer there; that give way to
         images of the same domain in another folder; that stay beside these, though of the same domain.
     passed_over : dict of str to int
         What looks like pictures and is not read, by kind.
@@ -137,14 +138,12 @@ class Plan:
     damaged: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.images} images; {self.compute} would be computed, {self.reuse} are there or come twice"
-        ]
+        lines = [f"{self.images} images; {self.compute} to compute, {self.reuse} cached or duplicate"]
         for count, what in (
-            (self.relabelled, "get another label or domain"),
-            (self.gone, "are no longer there and leave the manifest"),
-            (self.replaced, "of the same domains in another folder give way to these"),
-            (self.kept, "of the same domains from elsewhere stay beside these; --replace takes them out"),
+            (self.relabelled, "change their label or domain"),
+            (self.gone, "no longer exist and are removed from the manifest"),
+            (self.replaced, "of the same domains in another folder are replaced by these"),
+            (self.kept, "of the same domains from elsewhere are kept; --replace removes them"),
             (len(self.unreadable), "cannot be opened:"),
         ):
             lines += [f"{count} {what}"] if count else []

@@ -57,7 +57,8 @@ class Interrupted(KeyboardInterrupt):
 def extraction(
     images: pd.DataFrame, out: str | Place, backbone: Backbone, views: dict | None, replace: bool
 ) -> Iterator[tuple[FeatureSet, pd.DataFrame, Summary]]:
-    """Open the feature set `out` for these images, and put into its manifest what became of its rows meanwhile.
+    """Open the feature set `out` for these images, and put into its manifest what became of its rows "
+        "meanwhile.
 
     Yields
     ------
@@ -83,7 +84,8 @@ def extraction(
     except KeyboardInterrupt:
         done = int((manifest["status"] != "pending").sum())
         raise Interrupted(
-            f"interrupted: {done} of {len(manifest)} images are kept in {out}; the same command goes on from there"
+            f"interrupted: {done} of {len(manifest)} images are kept in {out}; run the same command "
+            f"again to resume"
         ) from None
     finally:
         features.update_rows(manifest)
@@ -92,7 +94,8 @@ def extraction(
 def conclude(
     features: FeatureSet, backbone: Backbone, manifest: pd.DataFrame, summary: Summary, started: float
 ) -> FeatureSet:
-    """Measure how far the fast tier drifts, if it computed, and how long it took; `started` by `time.monotonic`."""
+    """Measure how far the fast tier drifts, if it computed, and how long it took; `started` by "
+    "`time.monotonic`."""
     if backbone.tier == "fast" and summary.computed:
         with suppress(OSError, ValueError):  # an image may have gone since
             summary.drift = compare_tiers(features, backbone, manifest)

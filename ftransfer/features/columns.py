@@ -26,7 +26,7 @@ KEY_WORDS = re.compile(
     "ids?|uu?id|guid|key|pk|hash|idx|index|labels?|class|classes|cls|klass|targets?|category|categories|gt|truth|y|pred|"
     "predictions?|folds?|splits?|subset|partition|groups?|domains?"
 )
-WHOLE = "holds whole numbers, others do not"
+WHOLE = "holds integers, unlike the others"
 ENOUGH = 5  # rows from which whole numbers are no chance
 
 
@@ -141,13 +141,14 @@ def choose_features(what: object, columns: Sequence[Column], wanted: Sequence[st
     if doubts:
         more = f"; and {len(doubts) - 4} more" if len(doubts) > 4 else ""
         raise FtransferError(
-            f"{what}: {'; '.join(doubts[:4])}{more}. Are they features? Leave columns out by --ignore NAME, name the "
-            f"features by --features 'f*', or say what a column is by --label-column, --domain-column or --path-column"
+            f"{what}: {'; '.join(doubts[:4])}{more}. Are they features? Exclude columns with --ignore NAME, "
+            f"choose the features with --features 'f*', or declare a column with --label-column, "
+            f"--domain-column or --path-column"
         )
     return chosen
 
 
-SURE = ("has the name of a row number", "has the name of a key or a label")
+SURE = ("is named like a row number", "is named like a key or a label")
 
 
 def _stem(name: str) -> str:
@@ -162,7 +163,7 @@ def _doubt(column: Column, of_family: bool, stem: str, fractions: bool) -> str:
     if not of_family and any(KEY_WORDS.fullmatch(word) for word in re.split(r"[^a-z]+", words)):
         return SURE[1]
     if column.counts_rows:
-        return "counts the rows"
+        return "numbers the rows"
     if not of_family and stem:
         return f"is not named like the others ({stem.replace('#', '0')}, {stem.replace('#', '1')}, ...)"
     return WHOLE if fractions and column.tells_kinds else ""

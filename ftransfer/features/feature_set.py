@@ -127,8 +127,8 @@ class FeatureSet(Arrays):
         own = self.fingerprint | ({"views": self.views} if self.views else {})
         if own != fingerprint:
             raise FtransferError(
-                f"{self.folder} holds another fingerprint: {name_difference(own, fingerprint)}; "
-                f"one folder holds one fingerprint, so name another: --out"
+                f"{self.folder} was computed with other settings: {name_difference(own, fingerprint)}; a "
+                f"feature set has a single fingerprint, so use another folder: --out"
             )
 
     def _read_fingerprint(self) -> dict:
@@ -140,13 +140,15 @@ class FeatureSet(Arrays):
                 raise ValueError(f"it has {self.n_views} views")
         except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
             raise FtransferError(
-                f"{self.folder / 'fingerprint.json'} cannot be read: {type(error).__name__}: {str(error)[:200]}"
+                f"{self.folder / 'fingerprint.json'} cannot be read: {type(error).__name__}: "
+                f"{str(error)[:200]}"
             ) from error
         return fingerprint
 
     @property
     def origin(self) -> str:
-        """Where the backbone's weights came from, for people: no part of the fingerprint, and it may be empty."""
+        """Where the backbone's weights came from, for people: no part of the fingerprint, and it may be "
+        "empty."""
         try:
             return read_text(self.folder / "origin.txt", errors="replace")[:200].strip()
         except OSError:
@@ -164,7 +166,8 @@ class FeatureSet(Arrays):
         return read_training(self.folder / "training.json")
 
     def write_training(self, checkpoint: str | Path) -> None:
-        """Note the training whose curves lie beside a checkpoint of ``ftransfer finetune``, if there are any."""
+        """Note the training whose curves lie beside a checkpoint of ``ftransfer finetune``, if there are "
+        "any."""
         training = read_training(Path(checkpoint).with_suffix(".json"))
         if training:
             with self.lock():
@@ -174,7 +177,8 @@ class FeatureSet(Arrays):
 
     @property
     def manifest(self) -> pd.DataFrame:
-        """One row an image, in the order of `FIELDS`, then further columns of labels; empty before there are any."""
+        """One row an image, in the order of `FIELDS`, then further columns of labels; empty before there "
+        "are any."""
         file = self.folder / "manifest.parquet"
         try:
             if not is_there(file):
@@ -190,7 +194,8 @@ class FeatureSet(Arrays):
             raise
         except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RuntimeError) as error:
             raise FtransferError(
-                f"{file} cannot be read ({str(error)[:200]}); run the same ftransfer extract again to write it anew"
+                f"{file} cannot be read ({str(error)[:200]}); run the same ftransfer extract again to "
+                f"rewrite it"
             ) from error
 
     def write_manifest(self, table: pd.DataFrame) -> None:
@@ -229,7 +234,8 @@ class FeatureSet(Arrays):
         return tuple(found)
 
     def update_rows(self, rows: pd.DataFrame) -> None:
-        """End a run: put in what became of its rows, as far as no later run has listed others in their place."""
+        """End a run: put in what became of its rows, as far as no later run has listed others in their "
+        "place."""
         key = ["root", "path", "domain"]
         rows = rows[rows["status"] != "pending"]
 
@@ -266,13 +272,13 @@ class FeatureSet(Arrays):
             If it was stopped before, or nothing was extracted at all.
         """
         manifest = self.manifest
-        again = "run the same ftransfer extract again: it goes on where it was"
+        again = "run the same ftransfer extract again to resume"
         if manifest.empty:
             raise FtransferError(f"{self.folder} is an empty feature set; {again}")
         pending = int((manifest["status"] == "pending").sum())
         if pending:
             raise FtransferError(
-                f"{self.folder} is half-written: {pending} of {len(manifest)} images are not done; {again}"
+                f"{self.folder} is incomplete: {pending} of {len(manifest)} images are not done; {again}"
             )
         if (manifest["status"] != "ok").all():
             first = manifest.iloc[0]
@@ -346,7 +352,8 @@ class FeatureSet(Arrays):
         return sorted((self.folder / "parts").glob("*" + SUFFIX))
 
     def _index(self) -> tuple[pa.Array, np.ndarray, list[np.ndarray | Fetched]]:
-        """Return all keys, the number of the first row of each part (and of the end), and their embeddings."""
+        """Return all keys, the number of the first row of each part (and of the end), and their "
+        "embeddings."""
         parts = self.parts()
         keys = pa.concat_arrays([pa.array([], pa.binary(32)), *(keys for _, keys, _ in parts)])
         starts = np.cumsum([0, *(len(keys) for _, keys, _ in parts)])

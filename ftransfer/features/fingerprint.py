@@ -13,7 +13,8 @@ def digest_fingerprint(fingerprint: dict) -> str:
 
 
 def feature_width(fingerprint: dict) -> int:
-    """Count the numbers per image that a fingerprint gives; ValueError, KeyError or TypeError if it is none."""
+    """Count the numbers per image that a fingerprint gives; ValueError, KeyError or TypeError if it is "
+    "none."""
     layers = [(layer["name"], layer["width"]) for layer in fingerprint["layers"]]
     if not layers or not all(isinstance(n, str) and type(w) is int and 0 < w < 2**24 for n, w in layers):
         raise ValueError(f"its layers are {str(layers)[:100]}")
@@ -44,13 +45,13 @@ def refuse_foreign(folder: str | Place) -> None:
     if (folder / "fingerprint.json").is_file():
         return
     if not isinstance(folder, Remote) and folder.exists() and not folder.is_dir():
-        raise FtransferError(f"{folder} is a file, and a feature set is a folder; name another: --out")
+        raise FtransferError(f"{folder} is a file, and a feature set is a folder; choose another: --out")
     foreign = [p.name for p in folder.iterdir() if p.name != "parts"] if folder.is_dir() else []
     foreign = [name for name in foreign if not name.startswith(".")]
     if foreign and not (folder / "fingerprint.json").is_file():  # another writer may have begun just now
         raise FtransferError(
-            f"{folder} is not a feature set and is not empty ({', '.join(sorted(foreign)[:3])}); "
-            f"name another folder: --out"
+            f"{folder} is not empty and not a feature set ({', '.join(sorted(foreign)[:3])}); choose another "
+            f"folder: --out"
         )
 
 

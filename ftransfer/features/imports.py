@@ -1,4 +1,5 @@
-"""Feature sets from tables: embeddings made elsewhere, whatever they are of, with their labels and domains."""
+"""Feature sets from tables: embeddings made elsewhere, whatever they are of, with their labels and "
+"domains."""
 
 import hashlib
 from collections.abc import Sequence
@@ -101,7 +102,9 @@ def import_named_features(files: Sequence, out: str | Place, name: str, **how: A
         As `import_features`; if `out` holds embeddings of another name, columns, width or scale.
     """
     if not name.strip() or name.startswith("sha256:"):
-        raise FtransferError(f"a name says what embedded the rows, such as minilm-l6; given {name!r}")
+        raise FtransferError(
+            f"--name must say which model made the embeddings, such as minilm-l6; given {name!r}"
+        )
     return _import(files, out, _How(**how), name)
 
 
@@ -119,22 +122,20 @@ class _How:
 
 def _import(files: Sequence, out: str | Place, how: _How, name: str | None) -> tuple[FeatureSet, int]:
     if how.missing not in ("refuse", "drop-rows"):
-        raise FtransferError(
-            f"missing numbers are 'refuse'd or their rows left out, 'drop-rows'; given {how.missing!r}"
-        )
+        raise FtransferError(f"missing must be 'refuse' or 'drop-rows'; given {how.missing!r}")
     files = [local(str(file), "a table to import") for file in files]
     for file in files:
         if file.name in RESULTS and (file.parent / "results.json").is_file():
             raise FtransferError(
-                f"{file} is a result of ftransfer fit, not a table of embeddings; its features are in the folder that "
-                f"was fitted on"
+                f"{file} is a result of ftransfer fit, not a table of embeddings; the features are in the "
+                f"folder that fit read"
             )
     labels = [local(str(file), "a file of labels") for file in how.labels]
     if labels and len(labels) != len(files):
-        raise FtransferError(f"{len(labels)} files of labels for {len(files)} tables; give one for each")
+        raise FtransferError(f"{len(labels)} label files for {len(files)} tables; give one per table")
     if labels and how.missing == "drop-rows":
         raise FtransferError(
-            "rows cannot be left out where labels are in files of their own; mend the numbers"
+            "rows cannot be dropped when the labels are in separate files; fix the missing numbers instead"
         )
     there = _columns_there(out, name)
     wanted, left_out = split_patterns(how.embedding_columns), split_patterns(how.ignore)
@@ -168,12 +169,14 @@ def _import(files: Sequence, out: str | Place, how: _How, name: str | None) -> t
 
 
 def _is_nameless(names: list[str]) -> bool:
-    """Whether a place is all that tells a number: of a list or an array, or as `export_features` names them."""
+    """Whether a place is all that tells a number: of a list or an array, or as `export_features` names "
+    "them."""
     return (len(names) == 1 and names[0] in EMBEDDING) or names == [f"e{i}" for i in range(len(names))]
 
 
 def _columns_there(out: str | Place, name: str | None) -> Table | None:
-    """Return a table without rows whose columns are those of the feature set `out`; None if it is not there yet."""
+    """Return a table without rows whose columns are those of the feature set `out`; None if it is not there "
+    "yet."""
     if not name or not (place(out) / "fingerprint.json").is_file():
         return None
     features = FeatureSet(out)
@@ -223,7 +226,7 @@ def _in_order(first_file: Path, first: Table, file: Path, table: Table) -> Table
     if _is_nameless(first.columns) and _is_nameless(table.columns):
         if first.X.shape[1] != table.X.shape[1]:
             widths = ", ".join(map(str, sorted({first.X.shape[1], table.X.shape[1]})))
-            raise FtransferError(f"all tables need as many numbers a row; found {widths}")
+            raise FtransferError(f"all tables need the same number of features; found {widths}")
         return table
     sides = [(first_file, first.columns, table.columns), (file, table.columns, first.columns)]
     found = []
@@ -233,8 +236,8 @@ def _in_order(first_file: Path, first: Table, file: Path, table: Table) -> Table
         found += [f"only {whose.name} has {', '.join(only[:5])}{more}"] if only else []
     if found or first.X.shape[1] != table.X.shape[1]:
         raise FtransferError(
-            f"all tables need the same columns of features, but {'; '.join(found)}; name those that all have by "
-            f"--features, or import each table into a folder of its own"
+            f"all tables need the same feature columns, but {'; '.join(found)}; choose common ones with "
+            f"--features, or import each table into its own folder"
         )
     if table.columns == first.columns:
         return table
@@ -248,7 +251,7 @@ def _describe(file: Path, table: Table) -> list[str]:
     """Say what of a table was not taken."""
     notes = []
     if table.dropped:
-        notes.append(f"{file.name}: {table.dropped} rows that lack a number were left out")
+        notes.append(f"{file.name}: {table.dropped} rows with missing numbers were dropped")
     if table.unused:
         more = f" and {len(table.unused) - 5} more" if len(table.unused) > 5 else ""
         notes.append(f"{file.name}: not features: {', '.join(table.unused[:5])}{more}")
@@ -268,7 +271,7 @@ def _read_label_file(file: Path, n_rows: int) -> list:
     except (OSError, ValueError, SystemError) as error:  # the latter: text that is no Unicode
         raise FtransferError(f"{file} cannot be read as labels: {error}") from error
     if len(values) != n_rows:
-        raise FtransferError(f"{file} has {len(values)} labels for {n_rows} embeddings; give one a line")
+        raise FtransferError(f"{file} has {len(values)} labels for {n_rows} embeddings; give one per line")
     return read_labels(values)
 
 
@@ -286,7 +289,7 @@ def _manifest_rows(file: Path, table: Table, domain: str | None) -> pd.DataFrame
     for name in ("path", "sha256", "domain"):
         if frame[name].isna().any():
             row = int(frame[name].isna().argmax()) + 1
-            raise FtransferError(f"{file} has rows without a {name}, the first is row {row}")
+            raise FtransferError(f"{file} has rows without a {name}; the first is row {row}")
     bad = ~frame["sha256"].str.fullmatch("[0-9a-f]{64}")
     if bad.any():
         raise FtransferError(f"{file}: row {int(bad.argmax()) + 1} has no SHA-256 in the column 'sha256'")
@@ -299,7 +302,7 @@ def _refuse_two_of_one_hash(file: Path, frame: pd.DataFrame, X: np.ndarray) -> N
     again = np.flatnonzero(first != np.arange(len(X)))
     for row in again[(X[again] != X[first[again]]).any(axis=1)][:1]:
         raise FtransferError(
-            f"{file}: rows {first[row] + 1} and {row + 1} have one SHA-256, but other numbers"
+            f"{file}: rows {first[row] + 1} and {row + 1} have the same SHA-256 but different numbers"
         )
 
 

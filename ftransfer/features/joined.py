@@ -66,17 +66,17 @@ class JoinedFeatures(Arrays):
             match = _match(first, self.complete, other)
             lost = match.isna() & (self.complete["status"] == "ok")
             if lost.any():
-                self.notes.append(f"{int(lost.sum())} images that are not in {other.folder} were left out")
+                self.notes.append(f"{int(lost.sum())} images that are not in {other.folder} were dropped")
             self.complete = self.complete[~lost]
             self._hashes.append(match)
         self.balanced = balance and bool(others) and min(f.width for f in self.feature_sets) >= NARROW
         if not (self.complete["status"] == "ok").any():
             raise FtransferError(
-                f"no image is in all of {', '.join(str(f.folder) for f in self.feature_sets)}; they are matched by "
-                f"content, and embeddings that were imported without it by domain and path"
+                f"no image is in all of {', '.join(str(f.folder) for f in self.feature_sets)}; images are "
+                f"matched by content, and imported embeddings by domain and path"
             )
         if self.balanced:
-            self.fingerprint["balanced"] = "rows of one length"
+            self.fingerprint["balanced"] = "unit-length rows"
         elif others:
             self._scales = self._describe_scales()
             self.notes += self._scales
@@ -132,12 +132,14 @@ class JoinedFeatures(Arrays):
             return []
         told = ", ".join(f"{f.folder} {n:.3g}" for f, n in zip(self.feature_sets, lengths, strict=True))
         return [
-            f"the feature sets differ in scale (length of a row: {told}), and the longest outweighs the others"
+            f"the feature sets differ in scale (median row length: {told}), so the largest outweighs the "
+            f"others"
         ]
 
 
 def open_alternatives(folders: Iterable[str | Place]) -> dict[str, JoinedFeatures]:
-    """Open several feature sets of the same images as alternatives, by the shortest names that tell them apart.
+    """Open several feature sets of the same images as alternatives, by the shortest names that tell them "
+        "apart.
 
     Raises
     ------
@@ -146,7 +148,7 @@ def open_alternatives(folders: Iterable[str | Place]) -> dict[str, JoinedFeature
     """
     places = list(dict.fromkeys(place(folder) for folder in folders))
     if len(places) < 2:
-        raise FtransferError("alternatives are two feature sets or more; given one")
+        raise FtransferError("alternatives needs at least two feature sets; given one")
     joined = JoinedFeatures([FeatureSet(folder) for folder in places])
     names = [folder.resolve().name for folder in places]
     if len(set(names)) < len(names):

@@ -42,7 +42,8 @@ def _label_column(manifest: pd.DataFrame, label: str) -> str:
 
 
 def read_label_map(file: str | Path) -> dict[str, str]:
-    """Read a text table with the columns ``from`` and ``to``: the name of a class as it is, and as it shall be.
+    """Read a text table with the columns ``from`` and ``to``: the name of a class as it is, and as it shall "
+        "be.
 
     Raises
     ------
@@ -62,9 +63,11 @@ def read_label_map(file: str | Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for row, (old, new) in enumerate(pairs, 1):
         if old is None or new is None:
-            raise FtransferError(f"{file}: row {row} lacks a name; each has one in from and one in to")
+            raise FtransferError(
+                f"{file}: row {row} is incomplete; each row needs a name in from and one in to"
+            )
         if found.setdefault(old, new) != new:
-            raise FtransferError(f"{file} gives '{old}' two names, '{found[old]}' and '{new}'")
+            raise FtransferError(f"{file} maps '{old}' to two names, '{found[old]}' and '{new}'")
     return found
 
 

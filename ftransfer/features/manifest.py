@@ -62,7 +62,7 @@ def check_manifest(table: pd.DataFrame) -> None:
     """Raise ValueError where a manifest holds what `write_manifest` was never given."""
     ok = table["status"] == "ok"
     if not table["status"].isin(["ok", "pending", "error"]).all():
-        raise ValueError("a status is none of ok, pending, error")
+        raise ValueError("a status is not ok, pending or error")
     if table[["path", "domain"]].isna().any(axis=None) or table.loc[ok, "sha256"].isna().any():
         raise ValueError("a path, a domain or a hash is missing")
     pack_hashes(table["sha256"].dropna())

@@ -112,7 +112,8 @@ def read_part(file: Place, width: int, fingerprint: str) -> tuple[pa.Array, "np.
 
 
 class Fetched:
-    """The embeddings of a part in a store: copied to this machine's cache when rows are first taken, then mapped."""
+    """The embeddings of a part in a store: copied to this machine's cache when rows are first taken, then "
+    "mapped."""
 
     def __init__(self, file: Remote, width: int, fingerprint: str):
         self.file, self.width, self.fingerprint = file, width, fingerprint
@@ -138,7 +139,8 @@ class Fetched:
 
 
 def fetch(file: Remote, anew: bool = False) -> Path:
-    """Copy a part of a store to this machine's cache; raise `Damaged` if its bytes are not those that were written.
+    """Copy a part of a store to this machine's cache; raise `Damaged` if its bytes are not those that were "
+        "written.
 
     A part never changes under its name, so that a copy never grows old.
     """
@@ -183,7 +185,7 @@ def check_part(file: Place) -> bool:
 
 def _refuse_changed(file: Place, source: Any) -> None:
     if len(file.stem) == 64 and hashlib.file_digest(source, "sha256").hexdigest() != file.stem:
-        raise Damaged("not the bytes that were written" + "; remove it" * isinstance(file, Remote))
+        raise Damaged("its checksum does not match" + "; remove it" * isinstance(file, Remote))
 
 
 # ---------------------------------------------------------------- rows by their hashes
@@ -198,7 +200,7 @@ def pack_hashes(sha256: Iterable[str | None]) -> pa.Array:
         digits = memoryview(text.buffers()[1])[64 * text.offset : 64 * (text.offset + len(text))]
         packed = unhexlify(digits)
     except ValueError as error:
-        raise ValueError("a hash is no SHA-256") from error
+        raise ValueError("a hash is not a SHA-256") from error
     # several times as fast as a pattern
     if np.bitwise_and.reduce(np.frombuffer(digits, np.uint64)) & LOWER_CASE != LOWER_CASE:
         raise ValueError("a hash has capital letters")
@@ -219,7 +221,8 @@ def find_hashes(wanted: pa.Array, keys: pa.Array) -> np.ndarray:
 
 
 def blocks(into: np.ndarray, source: np.ndarray, size: int) -> Iterator[tuple]:
-    """Cut two arrays of row numbers into pairs of blocks; 5, 6, 7, ... become slices, which are not copied twice."""
+    """Cut two arrays of row numbers into pairs of blocks; 5, 6, 7, ... become slices, which are not copied "
+    "twice."""
 
     def cut(numbers: np.ndarray) -> list:
         if len(numbers) and (np.diff(numbers) == 1).all():

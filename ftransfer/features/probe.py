@@ -68,7 +68,9 @@ def keep_probe(features: "FeatureSet", probe: np.ndarray | None) -> None:
         return
     there = read_probe(features)
     if there is not None:
-        compare_probes(there, probe, f"{features.folder} was made by other code: name another folder, --out")
+        compare_probes(
+            there, probe, f"{features.folder} was made by other code: choose another folder with --out"
+        )
         return
     _write(features, probe)
 
@@ -81,7 +83,8 @@ def _write(features: "FeatureSet", probe: np.ndarray) -> None:
 
 
 def compare_probes(wanted: np.ndarray, given: np.ndarray, what: str) -> None:
-    """Raise an error that begins with `what` where two embeddings of the fixed picture differ by over 0.1 %."""
+    """Raise an error that begins with `what` where two embeddings of the fixed picture differ by over 0.1 "
+    "%."""
     if len(wanted) == len(given):
         norm = max(float(np.linalg.norm(wanted)), float(np.finfo(np.float32).tiny))
         difference = float(np.linalg.norm(wanted - given)) / norm
@@ -89,8 +92,8 @@ def compare_probes(wanted: np.ndarray, given: np.ndarray, what: str) -> None:
         difference = np.inf
     if not difference <= TOLERANCE:
         raise FtransferError(
-            f"{what} (weights and names are the same, but the embedding of a fixed picture differs by "
-            f"{difference:.2g} of its length, {TOLERANCE:g} at most)"
+            f"{what} (weights and names are the same, but the embedding of a fixed test image differs by "
+            f"{difference:.2g} of its length; at most {TOLERANCE:g} is allowed)"
         )
 
 
@@ -104,7 +107,8 @@ def row_lengths(X: np.ndarray) -> np.ndarray:
 
 
 def keep_lengths(features: "FeatureSet", lengths: np.ndarray) -> None:
-    """Write the lengths of the rows of a feature set that is new; compare them with those of one that is there."""
+    """Write the lengths of the rows of a feature set that is new; compare them with those of one that is "
+    "there."""
     there = read_probe(features)
     if there is not None:
         compare_lengths(there, lengths, str(features.folder))
@@ -124,6 +128,7 @@ embeddings of another model or another normalisation, so give them another name
     ratio = float(given[1]) / max(float(wanted[1]), float(np.finfo(np.float32).tiny))
     if unit[0] != unit[1] or not 1 / RATIO <= ratio <= RATIO:
         raise FtransferError(
-            f"{what}: rows of length {float(given[1]):.3g} (median), and {float(wanted[1]):.3g} in what it continues; "
-            f"these are embeddings of another model or another normalisation, so give them another name"
+            f"{what}: rows of length {float(given[1]):.3g} (median), and {float(wanted[1]):.3g} in the "
+            f"feature set; these embeddings come from another model or normalisation, so give them another "
+            f"name"
         )

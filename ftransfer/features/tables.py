@@ -54,7 +54,8 @@ class Table:
 
 @dataclass
 class _Content:
-    """A file as it is: columns of numbers, columns of lists or arrays, and texts of those that are asked for."""
+    """A file as it is: columns of numbers, columns of lists or arrays, and texts of those that are asked "
+    "for."""
 
     columns: list[Column]
     lists: dict[str, np.ndarray]
@@ -92,7 +93,7 @@ def read_features(
     kind = file.suffix.lower()
     if kind not in KINDS:
         raise FtransferError(
-            f"{file} is not a table of embeddings: they are .npy, .npz, .parquet, .csv or .tsv"
+            f"{file} is not a table of embeddings; supported are .npy, .npz, .parquet, .csv and .tsv"
         )
     read = _read_numpy if kind in (".npy", ".npz") else _read_parquet if kind == ".parquet" else _read_text
     try:
@@ -104,7 +105,8 @@ def read_features(
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if reason.startswith("Object arrays"):
             reason = (
-                "it holds Python objects, which are never unpickled; save texts as np.array(texts, dtype=str)"
+                "it holds Python objects, which are never unpickled; save strings as np.array(texts, "
+                "dtype=str)"
             )
         raise FtransferError(f"{file} cannot be read as a table of embeddings: {reason}") from error
     X, chosen, names = _choose(file, content, features)
@@ -135,8 +137,8 @@ def _read_numpy(file: Path, columns: Columns, ignore: Sequence[str]) -> tuple[_C
     for role, array in told.items():
         if array.ndim != 1 and array.shape != (len(array), 1):
             raise FtransferError(
-                f"{file} needs one {role} a row in {roles[role]}; it holds {array.shape}. Where a column stands for a "
-                f"class, argmax(axis=1) names it"
+                f"{file} needs one {role} per row in {roles[role]}; its shape is {array.shape}. For one-hot "
+                f"labels use argmax(axis=1)"
             )
     return _Content([], lists, {role: array.ravel().tolist() for role, array in told.items()}, names), roles
 
@@ -182,7 +184,7 @@ def _from_lists(file: Path, name: str, column: pa.ChunkedArray) -> np.ndarray:
     rows = column.combine_chunks()
     lengths = pc.unique(pc.list_value_length(rows)).to_pylist()
     if len(lengths) != 1 or lengths[0] is None:
-        raise FtransferError(f"{file}: the lists in '{name}' are not of one length ({lengths[:3]})")
+        raise FtransferError(f"{file}: the lists in '{name}' differ in length ({lengths[:3]})")
     return _float32(rows.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1))
 
 
@@ -231,8 +233,8 @@ def _refuse_numbers_as_header(file: Path, header: list[str]) -> None:
         return
     if numbers not in (list(map(float, range(start, start + len(numbers)))) for start in (0, 1)):
         raise FtransferError(
-            f"{file} begins with numbers ({', '.join(header[:3])}), not with the names of its columns; add a "
-            f"first line with names, or save it as .npy"
+            f"{file} begins with numbers ({', '.join(header[:3])}), not with column names; add a header "
+            f"line, or save it as .npy"
         )
 
 
@@ -304,7 +306,7 @@ def _choose(
         wanted = list(content.lists)[:1] if len(content.lists) == 1 or EMBEDDING[0] in content.lists else []
     if not wanted and len(content.lists) > 1 and not features:
         raise FtransferError(
-            f"{file} holds several embeddings, {', '.join(content.lists)}; name one by --features NAME"
+            f"{file} holds several embeddings, {', '.join(content.lists)}; choose one with --features NAME"
         )
     if wanted:
         X = content.lists[wanted[0]]
@@ -316,7 +318,8 @@ def _choose(
         kinds = {c.name: "texts" if c.n_texts > c.n_numbers else "numbers" for c in content.columns}
         found = ", ".join(f"{name} ({kinds.get(name, 'named')})" for name in content.names[:10])
         raise FtransferError(
-            f"{file} needs numbers: a column of lists, or columns of numbers, named by --features; its columns: "
+            f"{file} needs features: a column of lists, or columns of numbers, chosen with --features; its "
+            f"columns: "
             f"{found}"
         )
     X = np.empty((len(chosen[0].numbers), len(chosen)), dtype=np.float32)
@@ -326,7 +329,7 @@ def _choose(
 
 
 def _refuse_other_numbers(file: Path, X: np.ndarray) -> None:
-    """Refuse arrays with a number a row that counts the rows, or is whole where the others are not."""
+    """Refuse arrays with a number a row that numbers the rows, or is whole where the others are not."""
     few = X[:ENOUGH]
     whole = np.flatnonzero((few == np.floor(few)).all(axis=0) & (len(X) >= ENOUGH))
     columns = [
@@ -334,11 +337,13 @@ def _refuse_other_numbers(file: Path, X: np.ndarray) -> None:
     ]
     fractions = sum(not column.whole for column in columns) + X.shape[1] - len(columns) > X.shape[1] / 2
     for column in columns:
-        doubt = "counts the rows" if column.counts_rows else WHOLE if fractions and column.tells_kinds else ""
+        doubt = (
+            "numbers the rows" if column.counts_rows else WHOLE if fractions and column.tells_kinds else ""
+        )
         if doubt:
             raise FtransferError(
-                f"{file}: number {column.name} of each row (from 0) {doubt}. Is it a feature? Leave it out by --ignore "
-                f"{column.name}, or take all by --features '*'"
+                f"{file}: number {column.name} of each row (from 0) {doubt}. Is it a feature? Exclude it "
+                f"with --ignore {column.name}, or keep all with --features '*'"
             )
 
 
@@ -350,7 +355,9 @@ def _complete(file: Path, table: Table, chosen: list[Column], drop_rows: bool) -
     count = int((~finite).sum())
     if drop_rows:
         if count == len(finite):
-            raise FtransferError(f"{file}: each row lacks a number, so that --missing drop-rows leaves none")
+            raise FtransferError(
+                f"{file}: every row has a missing number, so --missing drop-rows would leave none"
+            )
         n = len(finite)  # a row is called by its number in the file
         named = {"path": [f"{i:0{len(str(n))}d}" for i in range(1, n + 1)], **table.texts}
         texts = {
@@ -365,8 +372,9 @@ def _complete(file: Path, table: Table, chosen: list[Column], drop_rows: bool) -
         text = chosen[at].text
         where += f", column {chosen[at].name}" + (f" ({text[1]!r})" if text and text[0] == row else "")
     raise FtransferError(
-        f"{file} has {count} rows with numbers that are missing or not finite, the first is row {row + 1}{where}; "
-        f"mend them, or leave such rows out by --missing drop-rows"
+        f"{file} has {count} rows with numbers that are missing, NaN or infinite; the first is row "
+        f"{row + 1}{where}; "
+        f"fix them, or drop such rows with --missing drop-rows"
     )
 
 

@@ -37,12 +37,13 @@ class Verified:
     wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"{self.parts} parts with {self.embeddings} sound embeddings, {self.images} images"]
-        lines += self.wrong or ["nothing is wrong"]
-        lines += ["the same ftransfer extract again computes what is damaged"] if self.wrong else []
+        lines = [f"{self.parts} parts with {self.embeddings} valid embeddings, {self.images} images"]
+        lines += self.wrong or ["no problems found"]
+        lines += ["run the same ftransfer extract again to recompute what is damaged"] if self.wrong else []
         if self.not_checkable:
             lines.append(
-                f"{len(self.not_checkable)} parts of an older release bear no checksum: not checkable"
+                f"{len(self.not_checkable)} parts from an older release have no checksum and cannot be "
+                f"checked"
             )
         return "\n".join(lines)
 
@@ -61,7 +62,7 @@ def verify(features: Any, every_byte: bool = True) -> Verified:
         if file in mapped:
             keys.append(mapped[file][0])
             if every_byte and not np.isfinite(mapped[file][1]).all():
-                found.wrong.append(f"parts/{file.name} holds numbers that are not finite")
+                found.wrong.append(f"parts/{file.name} holds NaN or infinity")
     keys = pa.concat_arrays(keys)
     found.embeddings = len(keys)
     try:
@@ -73,7 +74,7 @@ def verify(features: Any, every_byte: bool = True) -> Verified:
     lacking = ~pc.is_in(pack_hashes(rows["sha256"]), value_set=keys).to_numpy(zero_copy_only=False)
     if lacking.any():
         first = rows["path"][lacking].iloc[0]
-        found.wrong.append(f"{int(lacking.sum())} images have no sound embedding, the first {first}")
+        found.wrong.append(f"{int(lacking.sum())} images have no valid embedding; the first is {first}")
     return found
 
 
@@ -106,9 +107,9 @@ def heal(features: Any) -> list[str]:
     try:
         features.manifest  # noqa: B018
     except FtransferError:
-        damaged["manifest.parquet"] = "unreadable; images of other folders have to be extracted again"
+        damaged["manifest.parquet"] = "unreadable; images of other folders must be extracted again"
     folder: Any = features.folder  # what lies in it is moved within its kind of place
     for name in damaged:
         with suppress(FileNotFoundError):  # another process was faster
             (folder / name).replace(folder / f"{name}.damaged")
-    return [f"{name} was damaged ({reason}) and is set aside" for name, reason in damaged.items()]
+    return [f"{name} was damaged ({reason}) and is ignored" for name, reason in damaged.items()]
