@@ -68,13 +68,13 @@ class SharedPaths:
         """Say what this worker lacks; nothing if it lacks nothing."""
         for root, path, sha256 in self.samples:
             if hash_image(root, path) != sha256:
-                return f"does not see {root} as it is here"
+                return f"does not see {root} as this machine does"
         folder = place(self.folder)
         try:
             if (folder / MARK).read_bytes() != self.mark:
                 raise FileNotFoundError
         except OSError:
-            return f"does not see {self.folder} as it is here"
+            return f"does not see {self.folder} as this machine does"
         try:
             write_whole(folder / MARK, self.mark)  # as it is: nothing is left behind, in a store neither
         except (OSError, FtransferError) as error:
