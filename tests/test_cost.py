@@ -65,7 +65,7 @@ def test_a_budget_is_kept_to_within_a_tenth_with_what_the_guard_fits_at_the_end(
     found = race(task, recipes, budget=budget, jobs=1)
     assert now[0] <= 1.1 * budget
     assert now[0] >= 0.4 * budget
-    assert "the budget of time was used up" in found.task.notes[-1]
+    assert "the time budget was used up" in found.task.notes[-1]
     assert {"source only", "per-domain scaling", "alignment"} == set(found.table["step"])
 
 
@@ -88,7 +88,7 @@ def test_on_many_rows_what_nobody_named_is_left_out_or_thinned_and_a_note_says_s
     assert not [r.name for r in contest.recipes if "svm" in r.name]
     forest = next(r for r in contest.recipes if r.name == "coral_forest").pipeline
     assert forest.named_steps["randomforestclassifier"].max_samples == pytest.approx(30 / 90)
-    assert "left out, since the time of a support vector machine grows" in contest.notes[0]
+    assert "not run, because support vector machines scale" in contest.notes[0]
     assert "each tree of a forest is grown on 30 source rows" in contest.notes[1]
     named = Contest(task, ["coral_svm", Recipe("own", make_pipeline(SVC()), {})], RaceSettings())
     assert {"coral_svm", "own", "scaled_logistic"} <= {r.name for r in named.recipes}

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,9 +18,9 @@ from ftransfer.task import read_target_labels
 
 NAMES = np.array(["ash", "elm", "oak"])
 STEP_OF = dict(zip(BASELINES, BASELINES, strict=True)) | {
-    "PseudoLabelled": "labels of its own",
-    "PriorCorrected": "labels of its own",
-    "SubspaceAlignment + PseudoLabelled": "labels of its own",
+    "PseudoLabelled": "self-labelling",
+    "PriorCorrected": "self-labelling",
+    "SubspaceAlignment + PseudoLabelled": "self-labelling",
 }
 
 
@@ -42,10 +44,18 @@ def one_each(*scores):
     [
         ((0.5, 0.6, 0.7, 0.8), 0.01, "Adapt with SubspaceAlignment + PseudoLabelled: S."),
         ((0.5, 0.6, 0.7, 0.705), 0.01, "Adapt with CORAL: C."),
-        ((0.5, 0.6, 0.605), 0.01, "Scale each domain by itself and leave it at that: p."),
+        ((0.5, 0.6, 0.605), 0.01, "Only scale each domain separately: p."),
         ((0.5, 0.4, 0.7), 0.01, "Adapt with CORAL: C."),
-        ((0.5, 0.51, 0.52, 0.53), 0.2, "Do not adapt: s, trained on the source only,"),
-        ((0.7, 0.6, 0.5), 0.01, "Do not adapt: s, trained on the source only,"),
+        (
+            (0.5, 0.51, 0.52, 0.53),
+            0.2,
+            "Do not adapt: s, trained on the source only (no adaptation is clearly better).",
+        ),
+        (
+            (0.7, 0.6, 0.5),
+            0.01,
+            "Do not adapt: s, trained on the source only (no adaptation is clearly better).",
+        ),
     ],
 )
 def test_a_step_is_taken_only_where_it_is_worth_more_than_its_error(scores, noise, answer):
@@ -53,9 +63,14 @@ def test_a_step_is_taken_only_where_it_is_worth_more_than_its_error(scores, nois
     found = recommend(table)
     assert found.sentence.startswith(answer)
     assert table["pipeline"][found.chosen] in answer
-    start = f"The consistency of source only (s) is {scores[0]:.3f}; per-domain scaling (p) changes"
-    assert found.reason.startswith(start)
-    assert found.reason.count("standard error") == len(scores) - 1
+    assert found.ground.startswith("Chosen step by step by consistency, a score that needs no target labels")
+    assert f" source only (s) {scores[0]:.3f}; per-domain scaling (p) {scores[1]:.3f}, " in found.reason
+    before = dict(zip("spCS", scores, strict=False))
+    for step in found.steps[1:]:
+        assert step.gain == pytest.approx(step.score - before[step.against])
+        assert step.taken == (step.gain > step.error)
+        assert f"{step.gain:+.3f} ± {step.error:.3f} against {step.against}" in str(step)
+    assert [each.pipeline for each in found.steps if each.taken][-1] == table["pipeline"][found.chosen]
     assert found.source_only == table.index[table["step"] == "source only"][0]
 
 
@@ -72,8 +87,10 @@ def test_with_too_few_target_rows_nothing_is_chosen():
         ("c", "CORAL", 0.9, agreed),
     ]
     found = recommend(candidates(rows), assumptions=assumed(n_target=24))
-    assert found.sentence.startswith("Do not adapt: a, trained on the source only, is safest where 24 target")
-    assert "24 target images are too few to choose by" in found.reason
+    assert found.sentence.startswith(
+        "Do not adapt: a, trained on the source only (with only 24 target images"
+    )
+    assert found.reason == "24 target images are too few to compare scores."
     assert recommend(candidates(rows), assumptions=assumed(n_target=25)).sentence.startswith("Adapt")
 
 
@@ -113,7 +130,7 @@ def test_labels_decide_where_they_can_tell_and_else_the_score(right_new, answer)
     rows = [("a", "source only", 0.5, np.arange(2)), ("b", "CORAL", 0.7, np.arange(2))]
     found = recommend(candidates(rows, hits=hits))
     assert found.sentence.startswith(answer)
-    assert "on 40 labelled target images by" in found.reason
+    assert "points of accuracy on 40 labelled target images" in found.reason
 
 
 def test_labels_can_ask_for_a_step_that_the_score_would_not_take():
@@ -137,9 +154,9 @@ WON, OPEN, UNCHANGED = (
         (OPEN, None, "Do not adapt: s", True),
         (UNCHANGED, None, "Do not adapt: s", False),
         (OPEN, "p", "Adapt with PriorCorrected: p.", False),
-        (OPEN, "z", "Scale each domain by itself", False),
+        (OPEN, "z", "Only scale each domain separately", False),
         (OPEN, "both", "Do not adapt: s", True),
-        (WON, "z", "Scale each domain by itself", False),
+        (WON, "z", "Only scale each domain separately", False),
     ],
 )
 def test_within_the_source_the_better_explanation_is_taken_and_labels_decide(told, right, answer, open_):
@@ -286,7 +303,7 @@ def test_a_race_takes_the_labels_into_its_reason_and_ranks_as_without_them(tmp_p
     task, labels = draw_target_labels(whole, 30)
     without, found = race(whole, recipes), race(task, recipes, target_labels=labels)
     assert found.table["score"].tolist() == without.table["score"].tolist()
-    assert "on 30 labelled target images by +" in found.reason
+    assert re.search(r"\+\S+ points of accuracy on 30 labelled target images", found.reason)
     assert "labelled target images" not in without.reason
     predicted = found.pipeline.predict(task.X_target)
     rest = labels == -1
@@ -320,7 +337,7 @@ def test_rows_whose_labels_would_decide_are_listed_and_labels_filled_in_are_kept
     table.to_csv(tmp_path / "decide.csv", index=False)
     known, labels = read_target_labels(task, tmp_path / "decide.csv")
     decided = race(known, recipes, target_labels=labels)
-    assert decided.sentence == "Scale each domain by itself and leave it at that: scaled_svm."
+    assert decided.sentence == "Only scale each domain separately: scaled_svm."
     assert decided.expected.basis == "panel"
     assert decided.decide is None
     write_decide(decided.decide, tmp_path)

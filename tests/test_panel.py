@@ -63,7 +63,9 @@ def test_a_single_target_row_is_no_obstacle():
     assert judge.panel.labels.shape[1] == 1
     assumptions = check_assumptions(judge)
     assert not assumptions.enough_rows
-    assert assumptions.describe(NAMES) == ["1 target images are too few to choose by; 25 or more are needed"]
+    assert assumptions.describe(NAMES) == [
+        "1 target images are too few to compare recipes; at least 25 are needed"
+    ]
     assert expect_accuracy(judge.panel, assumptions, np.zeros(1)) is None
 
 
@@ -80,9 +82,9 @@ def test_separation_sees_a_move_a_change_of_shape_and_no_difference():
 def test_what_does_not_hold_is_said():
     source, target = np.full(4, 0.25), np.array([0.45, 0.45, 0.05, 0.05])
     said = Assumptions(200, source, target, False, 1.0).describe(NAMES)
-    assert said[0].startswith("the classes seem to have other shares in the target (")
-    assert "about 40% of the rows differ" in said[0]
-    assert said[1] == "perhaps missing in the target: oak, yew"
+    assert said[0].startswith("the class proportions seem to differ in the target (")
+    assert "by about 40% of the rows" in said[0]
+    assert said[1] == "classes that may be missing in the target: oak, yew"
     assert Assumptions(200, source, source, True, 1.0).describe(NAMES) == []
 
 
@@ -103,8 +105,8 @@ def test_the_expected_accuracy_falls_with_what_a_candidate_makes_of_its_own(seat
     assert values[0].value > values[1].value > values[2].value
     assert all(each.low <= each.value <= each.high for each in values)
     assert values[0].basis == "panel"
-    assert values[0].words == "sure"
-    assert values[2].words == "not sure"
+    assert values[0].words == "high"
+    assert values[2].words == "low"
 
 
 def test_labels_and_held_out_source_rows_come_before_the_panel(seated):
@@ -115,15 +117,15 @@ def test_labels_and_held_out_source_rows_come_before_the_panel(seated):
     counted = expect_accuracy(panel, assumptions, predicted, source_accuracy=0.7, hits=np.arange(50) < 20)
     assert (counted.basis, counted.value) == ("labels", 0.4)
     assert counted.low < 0.4 < counted.high
-    assert "counted on 50 labelled target images" in counted.sentence
+    assert "measured on 50 labelled target images" in counted.sentence
 
 
 def test_it_is_never_called_sure_where_an_assumption_fails(seated):
     panel, assumptions = seated
     shifted = Assumptions(100, assumptions.source, assumptions.target, False, 1.0)
     found = expect_accuracy(panel, shifted, panel.labels[panel.weights.argmax()])
-    assert found.words == "fairly sure"
-    assert "other shares" in found.sentence
+    assert found.words == "medium"
+    assert "class proportions seem to differ" in found.sentence
 
 
 def test_a_race_warns_of_missing_classes_and_estimates_its_accuracy(tmp_path):
@@ -132,10 +134,10 @@ def test_a_race_warns_of_missing_classes_and_estimates_its_accuracy(tmp_path):
     found = race(
         load_task(features, "s", "t", classes="all"), ["source_only_svm", "scaled_svm", "mixture_shares"]
     )
-    assert any("other shares in the target" in note for note in found.task.notes)
-    assert any("perhaps missing in the target: oak, yew" in note for note in found.task.notes)
+    assert any("class proportions seem to differ" in note for note in found.task.notes)
+    assert any("classes that may be missing in the target: oak, yew" in note for note in found.task.notes)
     assert found.expected.basis == "panel"
-    assert found.expected.words != "sure"
+    assert found.expected.words != "high"
     assert found.expected.sentence in found._repr_html_()
 
 
@@ -145,4 +147,4 @@ def test_too_few_rows_fall_back_to_the_source(tmp_path):
     found = race(load_task(features, "s", "t"), ["source_only_svm", "scaled_svm"])
     assert found.sentence.startswith("Do not adapt: source_only_svm")
     assert found.expected is None
-    assert "12 target images are too few to choose by" in found.task.notes[-1]
+    assert "12 target images are too few to compare recipes" in found.task.notes[-1]

@@ -260,7 +260,7 @@ def test_a_run_replaces_a_run_but_nothing_else(run, tmp_path):
     assert start_run(folder) == folder
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("x")
-    with pytest.raises(FtransferError, match=r"is not empty and no run folder \(chapter.tex\)"):
+    with pytest.raises(FtransferError, match=r"is not empty and not a run folder \(chapter.tex\)"):
         start_run(tmp_path / "thesis")
     with pytest.raises(FtransferError, match="cannot write to /proc/nothing"):
         start_run("/proc/nothing")
@@ -617,7 +617,7 @@ def test_a_race_shows_its_answer_and_table_in_a_notebook(run):
     shown = found._repr_html_()
     assert found.sentence in shown
     assert shown.count("<tr") == 1 + 3
-    assert "nothing was fitted or chosen by it" in shown
+    assert "it was not used to fit or to choose" in shown
 
 
 def test_a_pipeline_says_in_a_notebook_which_steps_read_the_target():

@@ -124,25 +124,26 @@ class OwnSpreading(LabelSpreading):
 @pytest.mark.parametrize(
     ("last", "step"),
     [
-        (OwnLabels(), "labels of its own"),
-        (OwnSpreading(), "labels of its own"),
-        (SelfTrainingClassifier(LogisticRegression()), "labels of its own"),
-        (LabelPropagation(), "labels of its own"),
+        (OwnLabels(), "self-labelling"),
+        (OwnSpreading(), "self-labelling"),
+        (SelfTrainingClassifier(LogisticRegression()), "self-labelling"),
+        (LabelPropagation(), "self-labelling"),
         (ImportanceWeighted(), "alignment"),
         (LogisticRegression(), "per-domain scaling"),
     ],
 )
 def test_what_labels_the_target_itself_is_a_step_of_its_own_whoever_wrote_it(last, step):
     assert step_of(make_pipeline(DomainScaler(), last)) == step
-    assert step_of(make_pipeline(CORAL(), last)) == (step if step == "labels of its own" else "alignment")
+    assert step_of(make_pipeline(CORAL(), last)) == (step if step == "self-labelling" else "alignment")
 
 
 def test_a_users_own_method_that_labels_the_target_races_as_one(shifted_task):
     recipes = [*QUICK, Recipe("own", make_pipeline(DomainScaler(), OwnLabels()), {})]
     found = race(shifted_task, recipes, jobs=1)
-    assert found.table.set_index("pipeline")["step"]["own"] == "labels of its own"
+    assert found.table.set_index("pipeline")["step"]["own"] == "self-labelling"
     assert found.table["error"].eq("").all()
-    assert "OwnLabels (own) changes it by" in found.reason
+    assert "OwnLabels (own) " in found.reason
+    assert found.steps[-1].step == "self-labelling"
 
 
 def test_a_candidate_that_fails_is_a_row_with_its_error(feature_set):
@@ -210,7 +211,7 @@ def test_a_budget_ends_the_race_but_tries_every_step_of_the_guard(shifted_task):
     found = race(shifted_task, [*QUICK[:2], recipe], budget=1e-9, jobs=1)
     assert set(found.table["adaptation"]) == {"source only", "per-domain scaling", "CORAL"}
     assert len(found.table) == 3
-    assert "the budget of time was used up: 50 settings were not tried" in found.task.notes
+    assert "the time budget was used up: 50 settings were not tried" in found.task.notes
     ended = race(shifted_task, [*QUICK[:2], recipe], search="halving", budget=1e-9, jobs=1)
     assert len(ended.table) >= 2
 

@@ -194,7 +194,7 @@ def test_alternatives_race_side_by_side_on_the_same_images_and_none_is_chosen(pa
     assert frozen["task"]["n_source"] == tuned["task"]["n_source"] == 59
     assert (frozen["task"]["n_features"], tuned["task"]["n_features"]) == (8, 5)
     assert frozen["training"] is None
-    assert "No choice is made between them" in result.output
+    assert "There is no recommendation between them" in result.output
     page = (tmp_path / "run" / "report.html").read_text()
     assert page.count("How tuned was trained") == 1
     assert page.count("<polyline") == 3
@@ -215,7 +215,7 @@ def test_alternatives_of_one_name_get_their_whole_paths_and_one_alone_is_refused
     assert list(open_alternatives([pair[1], other])) == [str(pair[1]), str(other)]
     with pytest.raises(FtransferError, match="alternatives needs at least two feature sets; given one"):
         open_alternatives([other, other])
-    with pytest.raises(FtransferError, match="too much alike to be names of folders"):
+    with pytest.raises(FtransferError, match="too similar to be used as folder names"):
         name_folders(["a b", "a/b"])
     both = ("--alternatives", "--label-column", "a", "--label-column", "b")
     assert run("fit", *pair, *DAY, *both).exit_code == 2

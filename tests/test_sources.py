@@ -36,7 +36,7 @@ def test_a_source_that_misleads_is_left_out_and_a_note_says_so(tmp_path):
     assert found.task.sources == ("near",)
     assert found.task.sample_domain.tolist() == [1] * 90 + [-1] * 90
     assert found.table["params"][found.chosen]["sources"] == "near"
-    assert found.task.notes[-1] == "of the sources, near alone was chosen; left out: far"
+    assert found.task.notes[-1] == "only the source near was used; not used: far"
     assert found.table["params"].map(lambda p: p["sources"]).value_counts().to_dict() == {
         "far + near": 3,
         "far": 3,

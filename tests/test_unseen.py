@@ -90,8 +90,8 @@ def test_what_labels_the_target_does_not_race_and_the_notes_say_so(tmp_path):
     found = race(hold_out(write(tmp_path / "f", *shifted())), [*QUICK, pseudo], jobs=1)
     assert set(found.table["pipeline"]) == {"plain", "scaled", "aligned"}
     said = " ".join(found.task.notes)
-    assert "v took no part in fitting, adapting or choosing; each source in turn was left out" in said
-    assert "left out, since it labels rows of the target: pseudo" in said
+    assert "v was not used to fit, adapt or choose; the choice is by leaving out each source in turn" in said
+    assert "not run, because it predicts labels for target rows: pseudo" in said
     assert found.scorer.name == "held_out_accuracy"
 
 
@@ -105,8 +105,8 @@ def test_probabilities_are_calibrated_on_domains_held_out(tmp_path):
 def test_with_one_source_only_what_needs_no_second_domain_races_and_it_says_what_it_is_worth(tmp_path):
     found = race(hold_out(write(tmp_path / "f", *shifted()), ["s"]), QUICK, jobs=1)
     assert set(found.table["adaptation"]) == {"source only"}
-    assert found.sentence == "Train on the source as it is: plain."
-    assert "with one source no domain can be left out" in " ".join(found.task.notes)
+    assert found.sentence == "Train on the source without adaptation: plain."
+    assert "with a single source no domain can be left out" in " ".join(found.task.notes)
 
 
 def test_an_image_that_is_in_a_source_as_well_is_not_counted(tmp_path):
@@ -122,11 +122,11 @@ def test_an_image_that_is_in_a_source_as_well_is_not_counted(tmp_path):
 
 def test_a_score_or_labels_of_the_target_are_refused(tmp_path):
     task = hold_out(write(tmp_path / "f", *shifted()))
-    with pytest.raises(FtransferError, match="a target that is left out has no part in the choice"):
+    with pytest.raises(FtransferError, match="with --leave-target-out the target is not used to choose"):
         race(task, QUICK, scorer="entropy")
     with pytest.raises(FtransferError, match="which classes are shared would be read from the labels"):
         load_task(FeatureSet(tmp_path / "f"), "s", "v", classes="shared", leave_target_out=True)
-    with pytest.raises(FtransferError, match="a target that is left out has no part in the choice"):
+    with pytest.raises(FtransferError, match="with --leave-target-out the target is not used to choose"):
         race(task, QUICK, target_labels=np.zeros(45, dtype=int))
 
 
@@ -136,12 +136,12 @@ def test_the_command_line_leaves_the_target_out_and_says_so(tmp_path):
     common += ("--pipeline", "source_only_svm", "--pipeline", "scaled_svm", "--jobs", "1")
     result = run(*common, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
-    assert "note: v took no part in fitting, adapting or choosing" in result.output
+    assert "note: v was not used to fit, adapt or choose" in result.output
     assert "  target*" in result.output
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["task"]["unseen"]
     assert results["score"]["name"] == "held_out_accuracy"
     assert results["counted"]["recommended"] is not None
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "v took no part in fitting" in page
+    assert "v was not used to fit" in page
     assert run(*common, "--use-target-labels", "3", "--out", tmp_path / "no").exit_code == 2

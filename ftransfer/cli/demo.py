@@ -27,7 +27,8 @@ def demo(out: Any) -> None:
     """
     from ftransfer.backbone.backbone import Backbone
     from ftransfer.cli.extract import describe as describe_extraction
-    from ftransfer.cli.fit import describe, run_fit
+    from ftransfer.cli.fit import run_fit
+    from ftransfer.cli.fit_answer import describe
     from ftransfer.cli.run_race import FitSettings
     from ftransfer.extract.extract import extract_features
     from ftransfer.images.find import find_images
@@ -39,7 +40,7 @@ def demo(out: Any) -> None:
     with writing(out), zipfile.ZipFile(shipped_folder("data") / "digits.zip") as digits:
         digits.extractall(images)
     say(
-        "Source: digits printed in free fonts, with labels. Target: handwritten digits. The backbone saw no digit.\n"
+        "Source: printed digits in free fonts, labelled. Target: handwritten digits. The backbone never saw a digit.\n"
     )
     say(f"$ ftransfer extract {images} --out {features} --backbone small_cnn")
     table = find_images(images)
@@ -51,15 +52,15 @@ def demo(out: Any) -> None:
     settings = FitSettings("printed", "handwritten", out=out / "run")
     results, folder = run_fit([features], settings, command=command)
     say(describe(results, folder))
-    say(f"\nWhat it means: {_meaning(results)}")
+    say(f"\nIn short: {_meaning(results)}")
 
 
 def _meaning(results: dict) -> str:
     """Say in one sentence what the numbers show."""
     counted = results["counted"]
     gain = 100 * (counted["recommended"] - counted["source_only"])
-    share = f"{counted['recommended']:.0%} of the handwritten digits were read rightly by labels of printed ones alone"
+    share = f"{counted['recommended']:.0%} of the handwritten digits are classified correctly with printed labels only"
     if results["recommendation"]["adaptation"] == "source only":
         return f"{share}; no adaptation was recommended."
     more = "more" if gain >= 0 else "fewer"
-    return f"{share}, {abs(gain):.1f} points {more} than without any look at the handwriting."
+    return f"{share}, {abs(gain):.1f} percentage points {more} than without adaptation."

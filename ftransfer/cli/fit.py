@@ -12,9 +12,10 @@ from typing import Any
 import click
 
 from ftransfer.cli import complete, options
+from ftransfer.cli.fit_answer import describe
 from ftransfer.cli.progress import progress_bar
 from ftransfer.cli.run_race import FitSettings, log_run, run_race
-from ftransfer.cli.text import COLUMNS, in_columns, in_numbers, say, spreadsheet_notes, visible
+from ftransfer.cli.text import say
 from ftransfer.scoring.names import DEFAULT_SCORER, SCORERS
 from ftransfer.search.settings import SEARCHES
 
@@ -207,37 +208,3 @@ def run_fit(
         results = write_report(result, opened, folder, command=command, progress=bar.update)
     log_run(results, folder, settings.mlflow)
     return results, folder
-
-
-def describe(results: dict[str, Any], folder: Any) -> str:
-    """Show the ranked table, the answer, and where the files are."""
-    from ftransfer.report import setting
-
-    counted = results["counted"]
-    header = ["rank", *COLUMNS, *(["target*"] if counted else []), "setting"]
-    rows, seen = [], set()
-    for row in results["candidates"]:
-        if row["pipeline"] in seen:
-            continue
-        seen.add(row["pipeline"])
-        numbers = in_numbers(row, counted)
-        note = f"failed: {row['error']}" if row["error"] else setting(row["params"])
-        rows.append([str(row["rank"]), row["pipeline"], row["adaptation"], *numbers, note])
-    lines = list(in_columns([header, *rows], right={0, *range(3, len(header) - 1)}))
-    if counted:
-        lines.append("* counted with the target's labels, by which nothing was fitted or chosen")
-    failed = [row for row in results["candidates"] if row["error"]]
-    notes = [
-        f"{len(failed)} settings failed; the first: {row['pipeline']} ({setting(row['params'])}): {row['error']}"
-        for row in failed[:1]
-    ]
-    notes += [*results["task"]["notes"], *spreadsheet_notes(results["task"]["classes"])]
-    lines += [f"note: {visible(note)}" for note in notes]
-    answer = results["recommendation"]
-    said = [visible(counted["sentence"])] if counted else []
-    wrong = bool(counted and counted["contradicts"])
-    lines += ["", *(said if wrong else []), visible(answer["sentence"]), visible(answer["reason"])]
-    lines += [visible(results["expected"]["sentence"])] if results["expected"] else []
-    lines += [] if wrong else said
-    lines += ["", f"report: {folder / 'report.html'}", f"labels for the target: {folder / 'predictions.csv'}"]
-    return "\n".join([*lines, f"model: {folder / 'model.skops'}"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ftransfer.cli.fit_answer import NOT_USED
 from ftransfer.cli.progress import progress_bar
 from ftransfer.cli.run_race import FitSettings, log_run, run_race
 from ftransfer.cli.text import COLUMNS, in_columns, in_numbers, visible
@@ -73,12 +74,12 @@ def describe_several(results: dict[str, Any], folder: Any) -> str:
     lines = list(in_columns(rows, right=set(range(3, len(header) - 1))))
     lines.append("< recommended")
     if counted:
-        lines.append("* counted with the target's labels, by which nothing was fitted or chosen")
+        lines.append(f"* target accuracy, {NOT_USED}")
     for name, run in runs.items():
         lines += [f"note: {visible(name)}: {visible(note)}" for note in run["task"]["notes"]]
     lines.append("")
     lines += [f"{visible(name)}: {visible(run['recommendation']['sentence'])}" for name, run in runs.items()]
     lines += [KINDS[kind]] if kind == "features" else []
-    lines += ["", f"report: {folder / 'report.html'}", f"labels for the target: {folder / 'predictions.csv'}"]
+    lines += ["", f"report: {folder / 'report.html'}", f"predictions: {folder / 'predictions.csv'}"]
     models = ", ".join(str(folder / run["folder"] / "model.skops") for run in runs.values())
     return "\n".join([*lines, f"models: {models}"])

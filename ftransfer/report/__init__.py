@@ -37,7 +37,8 @@ def start_run(folder: Path) -> Path:
         names = {p.name for p in folder.iterdir()} - {".lock"}
         if names and not names & {"results.json", "running"}:
             raise FtransferError(
-                f"{folder} is not empty and no run folder ({', '.join(sorted(names)[:3])}); name another: --out"
+                f"{folder} is not empty and not a run folder ({', '.join(sorted(names)[:3])}); choose "
+                f"another with --out"
             )
         hold(folder, "ftransfer fit")
         (folder / "running").touch()  # the journal of a race that has not ended yet, or was stopped
@@ -102,7 +103,8 @@ def _write(found: Findings, folder: Path, command: str, progress: Callable[[int]
 
 
 def write_decide(table: pd.DataFrame | None, folder: Path) -> None:
-    """Write the rows whose labels would decide between two answers, unless someone has filled in labels there.
+    """Write the rows whose labels would decide between two answers, unless someone has filled in labels "
+        "there.
 
     Parameters
     ----------

@@ -73,6 +73,10 @@ class Findings:
         numbers = best[["pipeline", "params", "adaptation", "score", "low", "high"]].to_dict()
         used = 0 if race.target_labels is None else (race.target_labels != -1).sum()
         said = {"adapt": race.adapt, "sentence": race.sentence, "reason": race.reason}
+        said |= {
+            "ground": race.ground,
+            "steps": [asdict(step) | {"compared": step.compared} for step in race.steps],
+        }
         return plain({**numbers, **said, "target_labels_used": used})
 
     def predictions(self) -> pd.DataFrame:
@@ -162,20 +166,20 @@ class Findings:
         }
         if self.probability is not None:
             counted["calibration"] = calibration(self.probability[known], (self.predicted == codes)[known])
-        against = (
-            f", against {plain_one['target_accuracy']:.1%} for {plain_one['pipeline']}, the best source-only "
-            f"pipeline without target labels"
-            if plain_one is not None
-            else ""
-        )
         lost = 0.0 if plain_one is None else plain_one["target_accuracy"] - best["target_accuracy"]
         counted["contradicts"] = bool(lost > CONTRADICTS)
+        against = ""
+        if plain_one is not None and self.race.chosen != self.race.source_only_row:
+            against = (
+                f", {-100 * lost:+.1f} points against {plain_one['target_accuracy']:.1%} without adaptation "
+                f"({plain_one['pipeline']})"
+            )
         counted["sentence"] = (
-            f"Counted afterwards on the target's own labels, which nothing was fitted or chosen by: "
-            f"{best['target_accuracy']:.1%} right{against}."
+            f"Target accuracy, measured with the target's own labels after the choice and not used for it: "
+            f"{best['target_accuracy']:.1%}{against}."
         )
         if counted["contradicts"]:
-            counted["sentence"] = f"The advice is wrong here. {counted['sentence']}"
+            counted["sentence"] = f"The recommendation is wrong here. {counted['sentence']}"
         return counted
 
     def _classes(self) -> list[dict]:

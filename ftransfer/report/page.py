@@ -20,21 +20,22 @@ SCRIPTS = ("page.js", "gallery.js", "map.js")  # one script in the page; each le
 
 
 def draw_or_tell(draw: Callable[..., str], *args: Any) -> str:
-    """Draw a page; of a fault in drawing make a page that tells it, and warn: a run is worth more than its page."""
+    """Draw a page; of a fault in drawing make a page that tells it, and warn: a run is worth more than its "
+    "page."""
     try:
         return draw(*args)
     except Exception:
         told = traceback.format_exc()
         warnings.warn(
-            "the page could not be drawn, which is a fault of ftransfer; everything else is written, and report.html "
-            f"tells what happened: {told.splitlines()[-1]}",
+            "the report page could not be drawn because of a bug in ftransfer; everything else was written, "
+            "and report.html has the details: {told.splitlines()[-1]}",
             RuntimeWarning,
             stacklevel=3,
         )
         return pictures.fill(
             '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>not drawn</title>\n'
-            "<p>This page could not be drawn, which is a fault of ftransfer. Model, predictions and tables lie beside "
-            "it.</p>\n<pre>{}</pre></html>",
+            "<p>This page could not be drawn because of a bug in ftransfer. The model, predictions and "
+            "tables are in the same folder.</p>\n<pre>{}</pre></html>",
             told,
         )
 

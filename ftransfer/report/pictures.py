@@ -264,13 +264,13 @@ def draw_reliability(found: dict) -> Markup:
             )
         )  # fmt: skip
     said = "; ".join(
-        f"{b['count']} images with {b['sure']:.2f}: {b['right']:.1%} right"
+        f"{b['count']} images with {b['sure']:.2f}: {b['right']:.1%} correct"
         for b in found["bins"]
         if b["count"]
     )
     return fill(
-        '<svg viewBox="0 0 {} {}" role="img" aria-label="Share of right labels by how sure the model is. {}">\n{}\n'
-        '<text x="{}" y="{}" text-anchor="middle">how sure the model is</text></svg>',
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="Accuracy by confidence of the model. {}">\n{}\n'
+        '<text x="{}" y="{}" text-anchor="middle">confidence of the model</text></svg>',
         left + side + 12, side + strip + 56, said, join(parts), left + side / 2, side + strip + 50,
     )  # fmt: skip
 

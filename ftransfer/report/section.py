@@ -223,7 +223,9 @@ def _thumbnails(found: Findings) -> dict:
                 shown["missing"] += 1
                 continue
             code = task.answers.codes[i]
-            label = None if code == -1 else task.classes[code] if code >= 0 else "a class that no source has"
+            label = (
+                None if code == -1 else task.classes[code] if code >= 0 else "a class that is in no source"
+            )
             predicted = task.classes[found.predicted[i]]
             picture = {"uri": uri, "path": row["path"], "predicted": predicted, "label": label}
             shown[which].append({**picture, "right": label == predicted, "sure": float(sure[i])})
@@ -258,5 +260,5 @@ SECTIONS = [
     Section("grid", "Grid search", draw_grid),
     Section("similarity", "Similarity", draw_similarity),
     Section("training", "How the backbone was trained", draw_training),
-    Section("again", "To get this again", draw_again),
+    Section("again", "Reproduce this run", draw_again),
 ]

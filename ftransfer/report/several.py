@@ -24,10 +24,10 @@ from ftransfer.storage.writing import release, write_whole, writing
 # 0.648, 89.2 and 0.631, 93.2. It is right on one of three. Both labellings scored in the frozen features alone: right
 # on all three, but twice by less than a standard error.
 KINDS = {
-    "labels": "Each column of labels is a task of its own, on the same features, with its own recommendation.",
-    "features": "Each feature set has a race of its own, on the same images. No choice is made between them: a score "
-    "is measured in the features that it scores, and compares recipes on the same features, not features. Labels of "
-    "some target images would tell.",
+    "labels": "Each label column is a separate task on the same features, with its own recommendation.",
+    "features": "Each feature set has its own race on the same images. There is no recommendation between "
+    "them: a score compares recipes on the same features, not feature sets. A few labelled target images "
+    "would tell which is better.",
 }
 
 
@@ -41,7 +41,7 @@ def name_folders(names: Iterable[str]) -> dict[str, str]:
     """
     folders = {name: re.sub(r"[^\w.+-]+", "_", name).lstrip(".") or "_" for name in names}
     if len(set(folders.values())) < len(folders):
-        raise FtransferError(f"the names {', '.join(names)} are too much alike to be names of folders")
+        raise FtransferError(f"the names {', '.join(names)} are too similar to be used as folder names")
     return folders
 
 

@@ -47,7 +47,8 @@ class Score:
 
 
 class PipelineJudge(Protocol):
-    """What a race asks of a judge: the rows that candidates are fitted on, without any label of the target."""
+    """What a race asks of a judge: the rows that candidates are fitted on, without any label of the "
+    "target."""
 
     X: np.ndarray
     y: np.ndarray
@@ -115,7 +116,8 @@ class Judge:
         labels = self.y[self.source]
         if labels.dtype.kind == "f" and (labels % 1 != 0).any():
             raise FtransferError(
-                f"a score compares classes, and y holds numbers such as {labels[labels % 1 != 0][0]:.4g}: choose the "
+                f"a score compares classes, and y holds numbers such as {labels[labels % 1 != 0][0]:.4g}: "
+                f"choose the "
                 f"model of a regression by an error that is known, such as that on held-out source rows"
             )
         self.X_source, self.X_target = self.X[self.source], self.X[self.target]
@@ -207,7 +209,7 @@ class Evidence:
         self.held_out = held_out
         if not hasattr(pipeline, "predict_source") and _maps_domains(pipeline):
             raise FtransferError(
-                f"{type(pipeline).__name__} would map source rows as if they were target rows; make it an "
+                f"{type(pipeline).__name__} would transform source rows as if they were target rows; use an "
                 f"AdaptationPipeline (ftransfer.make_pipeline)"
             )
 
@@ -241,8 +243,8 @@ class Evidence:
         counts = np.bincount(judge.labels)
         if counts.min() < judge.folds:
             raise FtransferError(
-                f"cross-validation on the source holds out each class in {judge.folds} folds; of class "
-                f"{judge.classes[counts.argmin()]} there are only {counts.min()} source rows"
+                f"cross-validation on the source needs every class in {judge.folds} folds; class "
+                f"{judge.classes[counts.argmin()]} has only {counts.min()} source rows"
             )
         found = np.empty(len(judge.source), dtype=int)
         groups = None if judge.groups is None else judge.groups[judge.source]
@@ -309,6 +311,7 @@ def _maps_domains(pipeline: object) -> bool:
 
 
 def bootstrap_weights(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Draw weights of `n` rows: equal ones, then those of bootstrap samples; (1 + RESAMPLES, n), each sums to one."""
+    """Draw weights of `n` rows: equal ones, then those of bootstrap samples; (1 + RESAMPLES, n), each sums "
+    "to one."""
     samples = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     return np.vstack([np.full(n, 1 / n), samples / n]).astype(np.float32)

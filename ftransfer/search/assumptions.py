@@ -65,7 +65,8 @@ class Assumptions:
         names, said = np.asarray(classes), []
         if not self.enough_rows:
             said.append(
-                f"{self.n_target} target images are too few to choose by; {FEWEST_ROWS} or more are needed"
+                f"{self.n_target} target images are too few to compare recipes; at least {FEWEST_ROWS} are "
+                f"needed"
             )
         elif not self.alike:
             most = np.argsort(-np.abs(self.target - self.source))[:3]
@@ -73,13 +74,13 @@ class Assumptions:
                 f"{names[i]} {self.source[i]:.0%} -> about {self.target[i]:.0%}" for i in most
             )
             said.append(
-                f"the classes seem to have other shares in the target ({changes}): about {self.distance:.0%} of the "
-                f"rows differ{'' if self.filling else '; methods that fill every class are not trusted'}"
+                f"the class proportions seem to differ in the target ({changes}), by about {self.distance:.0%} of the "
+                f"rows in total{'' if self.filling else '; methods that fill every class get no weight'}"
             )
             rare = names[(self.target < MISSING * self.source)]
             if len(rare):
                 more = f" and {len(rare) - NAMED} more" if len(rare) > NAMED else ""
-                said.append(f"perhaps missing in the target: {', '.join(rare[:NAMED].tolist())}{more}")
+                said.append(f"classes that may be missing in the target: {', '.join(rare[:NAMED].tolist())}{more}")
         return said
 
 

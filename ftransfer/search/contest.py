@@ -64,6 +64,8 @@ class Contest:
         loaded, self.notes = _for_rows(
             with_grids(with_baselines(recipes), settings.grids), recipes, self.task
         )
+        if added := _baselines_added(loaded, recipes):
+            self.notes.append(f"baselines that always race: {', '.join(added)}")
         self.steps = {recipe.name: step_of(recipe.pipeline) for recipe in loaded}
         self.recipes = sorted(loaded, key=lambda recipe: STEPS.index(self.steps[recipe.name]))
         self.scorer: Scorer = load_scorer(settings.scorer)
@@ -85,8 +87,8 @@ class Contest:
         settings, task = self.settings, self.task
         if settings.search == "bayesian" and self.scorer.ranks_all:
             raise FtransferError(
-                f"the {self.scorer.name} ranks all candidates and scores none by itself, so it cannot guide a "
-                f"Bayesian search; name another scorer or search"
+                f"the score {self.scorer.name} only ranks a complete set of candidates, so it cannot guide a "
+                f"Bayesian search; choose another --scorer or --search"
             )
         strata = np.c_[task.sample_domain, task.y][task.is_source]
         return make_strategy(
@@ -150,7 +152,8 @@ class Contest:
         return expect_accuracy(self._judge.panel, assumptions, predicted, source_accuracy=accuracy, hits=hits)
 
     def source_accuracy(self, candidates: Sequence[Candidate], finalists: Finalists) -> list[float]:
-        """Count held-out source rows that candidates predict right, weighted by how target-like each row is."""
+        """Count held-out source rows that candidates predict right, weighted by how target-like each row "
+        "is."""
         return [
             float("nan") if each.evidence is None else float(importance_weighted(each.evidence)[0])
             for each in finalists.look_at(candidates)
@@ -172,12 +175,22 @@ class Contest:
 
 
 def _for_rows(loaded: list[Recipe], named: Recipes | None, task: Task) -> tuple[list[Recipe], list[str]]:
-    """Leave out or thin, of what was not named, what takes too long on the rows of a task; and notes that say so."""
-    given = {each.name if isinstance(each, Recipe) else Path(each).stem for each in named or ()}
+    """Leave out or thin, of what was not named, what takes too long on the rows of a task; and notes that "
+    "say so."""
+    given = _names(named)
     n_source = int(task.is_source.sum())
     unnamed = [r for r in loaded if r.name not in given]
     free, notes = fit_to_size(unnamed, len(task.y), n_source, len(task.classes))
     return [r for r in loaded if r.name in given] + free, notes
+
+
+def _names(named: Recipes | None) -> set[str]:
+    return {each.name if isinstance(each, Recipe) else Path(each).stem for each in named or ()}
+
+
+def _baselines_added(loaded: list[Recipe], named: Recipes | None) -> list[str]:
+    """Name the recipes that race beside those that were named; none where all do."""
+    return [recipe.name for recipe in loaded if recipe.name not in _names(named)] if named else []
 
 
 def with_baselines(recipes: Recipes | None) -> list[Recipe]:

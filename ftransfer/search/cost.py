@@ -55,7 +55,8 @@ class Clock:
 
 
 def operations(pipeline: AdaptationPipeline, n_rows: float, n_features: int) -> float:
-    """Guess how many operations fitting a pipeline takes, from its last step; right to an order of magnitude."""
+    """Guess how many operations fitting a pipeline takes, from its last step; right to an order of "
+    "magnitude."""
     last = pipeline.steps[-1][1]
     rounds = ROUNDS if labels_target(last) else 1
     inner = _classifier(last)
@@ -98,12 +99,13 @@ def fit_to_size(
             recipe = replace(recipe, pipeline=_thinned(recipe.pipeline, TREE_ROWS / n_source))
         kept.append(recipe)
     notes = [
-        f"left out, since {reason}: {', '.join(names)}; name them (--pipeline) to have them race"
+        f"not run, because {reason}: {', '.join(names)}; to run them anyway, name them with --pipeline"
         for reason, names in out.items()
     ]
     if thinned:
         notes.append(
-            f"each tree of a forest is grown on {TREE_ROWS:,} source rows, drawn anew: {', '.join(thinned)}"
+            f"each tree of a forest is grown on a random sample of {TREE_ROWS:,} source rows: "
+            f"{', '.join(thinned)}"
         )
     return kept, notes
 

@@ -23,8 +23,8 @@ class Expected:
     basis : {"panel", "source", "labels"}
         What it rests on: the agreement of several methods on the target's rows, held-out source rows, or labels of the
         target.
-    words : str
-        How sure the answer is.
+    words : {"high", "medium", "low"}
+        How much confidence the answer deserves.
     sentence : str
         The same with what it rests on.
     """
@@ -65,33 +65,34 @@ def expect_accuracy(
     """
     if hits is not None and len(hits):
         value, (low, high) = float(np.mean(hits)), wilson(float(np.mean(hits)), len(hits))
-        rests = f"counted on {len(hits)} labelled target images"
+        rests = f"measured on {len(hits)} labelled target images"
         return _said(value, low, high, "labels", rests, holds=True)
     if not assumptions.enough_rows:
         return None
     if source_accuracy is not None and not np.isnan(source_accuracy):
         rests = (
-            "from held-out source images, weighted by how like the target's they are; it assumes that a label means "
-            "the same in both"
+            "estimated on held-out source images, weighted by their similarity to the target; it assumes that the "
+            "classes look the same in both domains"
         )
         value, basis = source_accuracy, "source"
     else:
         value, basis = panel.expected_accuracy(predicted), "panel"
         rests = (
-            f"from the agreement of {len(panel.labels)} methods on the target images ({panel.agreement:.0%}); it "
-            f"assumes that they do not all fail alike"
+            f"estimated from the agreement of {len(panel.labels)} methods on the target images "
+            f"({panel.agreement:.0%}); it assumes that they do not all make the same mistakes"
         )
     low, high = max(0.0, value - REACH), min(1.0, value + REACH)
     return _said(value, low, high, basis, rests, holds=assumptions.alike)
 
 
 def _said(value: float, low: float, high: float, basis: str, rests: str, *, holds: bool) -> Expected:
-    words = "sure" if value >= SURE else "fairly sure" if value >= FAIRLY_SURE else "not sure"
-    if not holds and words == "sure":
-        words = "fairly sure"
-    sentence = f"Expected accuracy on the target: about {value:.0%} ({low:.0%} to {high:.0%}), {rests}."
+    words = "high" if value >= SURE else "medium" if value >= FAIRLY_SURE else "low"
+    if not holds and words == "high":
+        words = "medium"
+    sentence = (
+        f"Expected accuracy on the target: about {value:.0%} (90% interval {low:.0%} to {high:.0%}), {rests}. "
+        f"Confidence: {words}."
+    )
     if not holds:
-        sentence += (
-            " The classes seem to have other shares in the target, which makes all of this less certain."
-        )
+        sentence += " The class proportions seem to differ in the target, so this estimate is less reliable."
     return Expected(value, low, high, basis, words, sentence)

@@ -17,7 +17,7 @@ rank nothing.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike
 from ftransfer.search.assumptions import Assumptions
 from ftransfer.search.explanations import Explanations
 from ftransfer.search.steps import BASELINES, STEPS
+from ftransfer.search.weighed import WeighedStep, describe_steps
 
 TRUSTED = 0.8  # share of held-out source rows that source only must get right to be left as it is
 APART = 0.1  # share of the target's rows on which two answers must differ to be two
@@ -44,8 +45,10 @@ class Recommendation:
         A row of the table.
     sentence : str
         The answer.
-    reason : str
-        What it rests on, and what was not worth it.
+    ground : str
+        What the choice is made by.
+    steps : tuple of WeighedStep
+        Each step that was weighed; empty where nothing was compared.
     source_only : int or None
         The row of the best source-only candidate; None if there is none.
     assumptions : Assumptions or None
@@ -60,11 +63,17 @@ class Recommendation:
 
     chosen: int
     sentence: str
-    reason: str
+    ground: str
+    steps: tuple[WeighedStep, ...] = ()
     source_only: int | None = None
     assumptions: Assumptions | None = None
     rivals: tuple[int, int] | None = None
     decided_by_labels: bool = False
+
+    @property
+    def reason(self) -> str:
+        """The ground and all steps as one text."""
+        return describe_steps(self.ground, self.steps)
 
 
 def recommend(
@@ -99,59 +108,64 @@ def recommend(
     ranked = table[table["score"].notna()]
     first = next(step for step in STEPS if (ranked["step"] == step).any())
     mildest = ranked.index[ranked["step"] == first].tolist()
-    start, story, by_score = mildest[0], [], True
+    start, by_score = mildest[0], True
+    name = score_name.replace("_", " ")
+    ground = (
+        f"Chosen step by step by {name}, a score that needs no target labels: a step is taken if the score rises by "
+        f"more than the standard error (±) of the difference."
+    )
     if assumptions is not None and not assumptions.enough_rows:
         start, by_score = _most_agreed(ranked.loc[mildest]), False
-        story.append(f"{assumptions.n_target} target images are too few to choose by")
+        ground = f"{assumptions.n_target} target images are too few to compare scores."
     elif assumptions is not None and assumptions.overlap and first == BASELINES[0]:
         accuracy = np.nan_to_num(source_accuracy(mildest), nan=-1.0)
         best = int(accuracy.argmax())
         if accuracy[best] >= TRUSTED:
             start, by_score = mildest[best], False
-            story.append(
-                f"The target lies within the source (AUC {assumptions.separation:.2f}), where "
-                f"{table['pipeline'][start]} is right on {accuracy[best]:.0%} of held-out source images, weighted by "
-                f"how like the target's they are"
+            ground = (
+                f"Source and target features overlap (AUC {assumptions.separation:.2f} for telling them apart), and "
+                f"{table['pipeline'][start]} reaches {accuracy[best]:.0%} on held-out source images, weighted by "
+                f"their similarity to the target: without target labels there is no better evidence."
             )
-            if explain and (found := _by_explanation(ranked, start, story, assumptions, explain())):
+            if explain and (found := _by_explanation(ranked, start, ground, assumptions, explain())):
                 return found
-    if by_score:
-        name = score_name.replace("_", " ")
-        story.append(f"The {name} of {first} ({table['pipeline'][start]}) is {table['score'][start]:.3f}")
-    chosen = start
+    chosen, steps = start, [_begin(table.loc[start])]
     for step in STEPS[STEPS.index(first) + 1 :]:
         candidates = ranked.index[ranked["step"] == step]
         if candidates.empty or (not by_score and table["hits"][start] is None):
             continue
         row = int(candidates[0])
-        kept, why = _worth_it(table.loc[row], table.loc[chosen], by_score)
-        story.append(
-            f"{table['adaptation'][row]} ({table['pipeline'][row]}) {why}{'' if kept else ', which is not worth it'}"
+        steps.append(_weigh(table.loc[row], table.loc[chosen], by_score))
+        chosen = row if steps[-1].taken else chosen
+    if len(steps) > 1 and steps[1].labelled:
+        ground += (
+            f" Labelled target images decide a step if the {CONFIDENCE:.0%} interval of the difference in accuracy "
+            f"excludes zero."
         )
-        chosen = row if kept else chosen
     sentence = _sentence(table.loc[chosen], assumptions, by_score)
     plain = start if first == BASELINES[0] else None
-    return Recommendation(int(chosen), sentence, "; ".join(story) + ".", plain, assumptions)
+    weighed = tuple(steps) if by_score or len(steps) > 1 else ()
+    return Recommendation(int(chosen), sentence, ground, weighed, plain, assumptions)
 
 
 def _sentence(chosen: pd.Series, assumptions: Assumptions | None, by_score: bool) -> str:
     name, kind = chosen["pipeline"], chosen["adaptation"]
     if kind == BASELINES[0]:
-        why = "is not clearly beaten by any adaptation"
+        why = "no adaptation is clearly better"
         if assumptions is not None and not by_score:
             why = (
-                "is expected to hold where the target lies within the source"
+                "the target overlaps with the source"
                 if assumptions.enough_rows
-                else f"is safest where {assumptions.n_target} target images are all there is to choose by"
+                else f"with only {assumptions.n_target} target images this is the safest choice"
             )
-        return f"Do not adapt: {name}, trained on the source only, {why}."
+        return f"Do not adapt: {name}, trained on the source only ({why})."
     if kind == BASELINES[1]:
-        return f"Scale each domain by itself and leave it at that: {name}."
+        return f"Only scale each domain separately: {name}."
     return f"Adapt with {kind}: {name}."
 
 
 def _by_explanation(
-    ranked: pd.DataFrame, plain: int, story: list[str], assumptions: Assumptions, told: Explanations
+    ranked: pd.DataFrame, plain: int, ground: str, assumptions: Assumptions, told: Explanations
 ) -> Recommendation | None:
     """Choose by what explains a target that lies within the source; None where nothing does."""
     corrected = ranked.index[ranked["adaptation"] == SHARES]
@@ -162,27 +176,23 @@ def _by_explanation(
     if told.open and np.mean(one["predicted"] != other["predicted"]) < APART:
         return None
     chosen = one if told.shares_win else ranked.loc[plain]
-    story = [
-        *story,
-        f"the log-likelihood of a target image rises by {told.shares:.2f} with other class shares, and by "
-        f"{told.moved:.2f} with classes that moved"
-        + ("" if told.shares_win else ", which is too near to tell them apart"),
-    ]
+    ground += (
+        f" Different class proportions raise the log-likelihood of a target image by {told.shares:.2f}, shifted "
+        f"features by {told.moved:.2f}" + ("." if told.shares_win else ": too close to tell which it is.")
+    )
     decided = False
     if one["hits"] is not None:
         difference, low, high = paired_interval(one["hits"], other["hits"])
         decided = bool(low > 0 or high < 0)
-        story.append(
-            f"on {len(one['hits'])} labelled target images {one['pipeline']} is right more often than "
+        ground += (
+            f" On {len(one['hits'])} labelled target images the accuracy of {one['pipeline']} differs from that of "
             f"{other['pipeline']} by {100 * difference:+.1f} points ({CONFIDENCE:.0%} interval {100 * low:+.1f} to "
-            f"{100 * high:+.1f})"
+            f"{100 * high:+.1f})."
         )
         chosen = one if low > 0 else other if high < 0 else chosen
     rivals = (int(one.name), int(other.name)) if told.open and not decided else None
     sentence = _sentence(chosen, assumptions, by_score=False)
-    return Recommendation(
-        int(chosen.name), sentence, "; ".join(story) + ".", plain, assumptions, rivals, decided
-    )
+    return Recommendation(int(chosen.name), sentence, ground, (), plain, assumptions, rivals, decided)
 
 
 def _most_agreed(rows: pd.DataFrame) -> int:
@@ -191,21 +201,26 @@ def _most_agreed(rows: pd.DataFrame) -> int:
     return int(rows.index[int(np.argmax([np.mean(everyone == each) for each in everyone]))])
 
 
-def _worth_it(new: pd.Series, old: pd.Series, by_score: bool) -> tuple[bool, str]:
-    """Decide whether a step is worth it, and say why."""
-    gain = new["score"] - old["score"]
-    error = float(np.std(new["resampled"] - old["resampled"], ddof=1))
-    enough = bool(by_score and gain > error)
-    why = f"changes it by {gain:+.3f} with a standard error of {error:.3f}" if by_score else "changes"
+def _begin(row: pd.Series) -> WeighedStep:
+    """Begin with the mildest candidate."""
+    return WeighedStep(row["step"], row["pipeline"], row["adaptation"], float(row["score"]))
+
+
+def _weigh(new: pd.Series, old: pd.Series, by_score: bool) -> WeighedStep:
+    """Decide whether a step is worth it."""
+    found = replace(_begin(new), against=old["pipeline"])
+    enough = False
+    if by_score:
+        gain = float(new["score"] - old["score"])
+        error = float(np.std(new["resampled"] - old["resampled"], ddof=1))
+        enough = gain > error
+        found = replace(found, gain=gain, error=error)
     if new["hits"] is None:
-        return enough, why
+        return replace(found, taken=enough)
     difference, low, high = paired_interval(new["hits"], old["hits"])
-    why += (
-        f"{' and' if by_score else ''} the accuracy on {len(new['hits'])} labelled target images by "
-        f"{100 * difference:+.1f} points ({CONFIDENCE:.0%} interval {100 * low:+.1f} to {100 * high:+.1f})"
-    )
     told = low > 0 or high < 0
-    return (low > 0 if told else enough), why
+    found = replace(found, labelled=len(new["hits"]), accuracy_gain=difference, low=low, high=high)
+    return replace(found, taken=bool(low > 0 if told else enough))
 
 
 def paired_interval(

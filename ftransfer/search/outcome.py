@@ -12,6 +12,7 @@ from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.scorer import Scorer
 from ftransfer.search.cv_results import cv_results
 from ftransfer.search.expected import Expected
+from ftransfer.search.weighed import WeighedStep
 from ftransfer.task import Task
 
 
@@ -37,7 +38,11 @@ class Race:
     adapt : bool
         Whether an adaptation beyond per-domain scaling is recommended.
     sentence, reason : str
-        The answer, and why.
+        The answer, and why: `ground` and all `steps` as one text.
+    ground : str
+        What the choice is made by.
+    steps : tuple of WeighedStep
+        Each step from no adaptation to the strongest, with its score and its gain over what was chosen before.
     scorer : Scorer
         The score that ranks.
     target_labels : ndarray of shape (n_target,), int, or None
@@ -69,6 +74,8 @@ class Race:
     source_only_row: int | None = None
     expected: Expected | None = None
     decide: pd.DataFrame | None = None
+    ground: str = ""
+    steps: tuple[WeighedStep, ...] = ()
     resampled: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
     def __repr__(self) -> str:
@@ -78,7 +85,7 @@ class Race:
         shown = ["rank", "pipeline", "adaptation", "params", "score", "low", "high", "source_accuracy"]
         shown += ["target_accuracy"] if self.task.answers else []
         table = self.best_of_each[shown].to_html(index=False, float_format="{:.3f}".format)
-        note = "<p>target_accuracy was counted afterwards; nothing was fitted or chosen by it.</p>"
+        note = "<p>target_accuracy was measured after the choice; it was not used to fit or to choose.</p>"
         return (
             f"<p><strong>{escape(self.sentence)}</strong></p><p>{escape(self.reason)}</p>"
             f"<p>{escape(self.expected.sentence) if self.expected else ''}</p>{table}"

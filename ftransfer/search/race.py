@@ -175,6 +175,8 @@ def sum_up(contest: Contest, trials: Trials, choice: Choice) -> Race:
         adapt=chosen.adaptation not in BASELINES,
         sentence=contest.sentence(answer, chosen),
         reason=answer.reason,
+        ground=answer.ground,
+        steps=answer.steps,
         scorer=contest.scorer,
         target_labels=contest.settings.target_labels,
         source_only=None if plain is None else finalists.pipeline(plain),

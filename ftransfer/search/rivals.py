@@ -40,7 +40,7 @@ def describe_rivals(rivals: Sequence[Candidate], chosen: Candidate) -> str:
     one, other = rivals
     apart = np.not_equal(np.asarray(one.result.predicted), np.asarray(other.result.predicted))
     return (
-        f"two explanations fit the target: other class shares ({one.pipeline}), or classes that moved "
-        f"({other.pipeline}); they disagree on {apart.sum()} of {len(apart)} images, and {chosen.pipeline} is the "
-        f"milder answer. A few labels would decide: fill them in decide.csv, and give it to --target-labels"
+        f"two explanations fit the target: different class proportions ({one.pipeline}) or shifted features "
+        f"({other.pipeline}). They disagree on {apart.sum()} of {len(apart)} images; {chosen.pipeline} is "
+        f"the cautious choice. A few labels would decide: fill in decide.csv and pass it as --target-labels"
     )

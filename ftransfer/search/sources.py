@@ -59,7 +59,7 @@ def learned_from(task: Task, params: dict[str, Any]) -> Task:
         sources=(name,),
         notes=[
             *task.notes,
-            f"of the sources, {name} alone was chosen; left out: {others}",
+            f"only the source {name} was used; not used: {others}",
         ],
     )
 

@@ -5,7 +5,7 @@ from ftransfer.adapt.containers import is_semi_supervised
 from ftransfer.pipeline import AdaptationPipeline
 
 BASELINES = ("source only", "per-domain scaling")
-STEPS = (*BASELINES, "alignment", "labels of its own")  # from the mildest to the strongest adaptation
+STEPS = (*BASELINES, "alignment", "self-labelling")  # from the mildest to the strongest adaptation
 
 
 def adaptation(pipeline: AdaptationPipeline) -> str:

@@ -1,4 +1,5 @@
-"""Which settings of which recipes are tried, in what order and on how many rows: grid, random, halving, Bayesian.
+"""Which settings of which recipes are tried, in what order and on how many rows: grid, random, halving, "
+    "Bayesian.
 
 All recipes share one race. A strategy is asked for rounds of trials until there are none, and told the score of
 each trial in between, higher is better.
@@ -103,8 +104,8 @@ def _grid(recipes: Sequence[Recipe]) -> list[Trial]:
         for key, values in _entries(recipe.grid):
             if hasattr(values, "rvs"):
                 raise FtransferError(
-                    f"the grid of {recipe.name} gives a distribution for {key}: a grid search needs a list of "
-                    f"values; --search random or bayesian take distributions"
+                    f"the grid of {recipe.name} gives a distribution for {key}: a grid search needs a list "
+                    f"of values; distributions need --search random or bayesian"
                 )
     return _in_turns([[Trial(r, params) for params in ParameterGrid(r.grid)] for r in recipes])
 
@@ -188,7 +189,7 @@ class _Bayesian:
             import optuna
         except ImportError as error:
             raise FtransferError(
-                'the Bayesian search runs on Optuna, which is not installed: pip install "ftransfer[bayesian]"'
+                'the Bayesian search needs Optuna, which is not installed: pip install "ftransfer[bayesian]"'
             ) from error
         self.recipes = {recipe.name: recipe for recipe in recipes}
         self.n_trials = max(

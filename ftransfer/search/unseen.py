@@ -1,11 +1,13 @@
-"""Domain generalisation: choose for a target that nothing has seen, by leaving out one source domain after another.
+"""Domain generalisation: choose for a target that nothing has seen, by leaving out one source domain after "
+    "another.
 
 Recipes are fitted on source rows alone. An adapter that is given no target rows takes the sources, all together, for
 the target: each source is aligned to the pool of them, and a new row is taken for one of the pool. What needs rows of
 the target itself, to label them, has nothing to do here and does not race.
 
 A setting is worth the share it reads rightly of a source domain that it was fitted without, averaged over the sources:
-leave-one-domain-out cross-validation (Gulrajani, Lopez-Paz, "In search of lost domain generalization", ICLR 2021,
+leave-one-domain-out cross-validation (Gulrajani, Lopez-Paz, "In search of lost domain "
+    "generalization", ICLR 2021,
 section 3). With one source there is none to leave out: stratified folds then say how well classes can be told apart
 within that source, and nothing about another domain. With two, a fit sees one source, which alignment to the pool
 leaves as it is, so that the score can hardly tell alignments apart.
@@ -75,7 +77,8 @@ class HeldOutJudge:
 
 
 class HeldOutEvidence:
-    """What one pipeline, fitted without a domain, predicts for that domain's rows as if they were the target's."""
+    """What one pipeline, fitted without a domain, predicts for that domain's rows as if they were the "
+    "target's."""
 
     def __init__(self, judge: HeldOutJudge, pipeline: AdaptationPipeline) -> None:
         self.judge, self.pipeline = judge, pipeline
@@ -107,8 +110,8 @@ def held_out_accuracy(evidence: HeldOutEvidence) -> np.ndarray:
 
 SCORER = Scorer(
     "held_out_accuracy",
-    "share of a source domain that is predicted right by the same pipeline fitted on the other sources alone, averaged "
-    "over the sources. No row of the target takes part. With one source: cross-validated within it.",
+    "accuracy on a source domain of the same pipeline fitted on the other sources only, averaged over the "
+    "sources. The target is not used. With a single source: cross-validated within it.",
     {"held_out_accuracy": held_out_accuracy},
 )
 
@@ -120,26 +123,29 @@ class UnseenContest(Contest):
         settings, n = self.settings, len(self.task.sources)
         if settings.scorer != DEFAULT_SCORER or settings.target_labels is not None:
             raise FtransferError(
-                "a target that is left out has no part in the choice: name no score and give no target labels"
+                "with --leave-target-out the target is not used to choose: give no --scorer and no target "
+                "labels"
             )
         self.scorer = SCORER
         allowed = STEPS[:3] if n > 1 else BASELINES[:1]
         out = ", ".join(r.name for r in self.recipes if self.steps[r.name] not in allowed)
         self.recipes = [r for r in self.recipes if self.steps[r.name] in allowed]
         how = (
-            "each source in turn was left out to choose by, and alignments bring each source to all of them"
+            "the choice is by leaving out each source in turn; alignments map each source to the pool of all "
+            "sources"
             if n > 1
-            else "with one source no domain can be left out to choose by: folds within it were, which say nothing "
-            "about another domain"
+            else "with a single source no domain can be left out: the choice is by cross-validation within "
+            "it, which says nothing about another domain"
         )
-        self.notes.append(f"{self.task.target} took no part in fitting, adapting or choosing; {how}")
+        self.notes.append(f"{self.task.target} was not used to fit, adapt or choose; {how}")
         if n == 2:
             self.notes.append(
-                "of two sources one is left to fit on, and alone needs no alignment: three judge better"
+                "with two sources, only one is left to fit on and alignment has no effect; three or more "
+                "give a better comparison"
             )
         if out:
-            why = "labels rows of the target" if n > 1 else "needs a target or a second source"
-            self.notes.append(f"left out, since it {why}: {out}")
+            why = "it predicts labels for target rows" if n > 1 else "it needs a target or a second source"
+            self.notes.append(f"not run, because {why}: {out}")
 
     def judge(self, task: Task) -> "HeldOutJudge":
         """Make the judge of a part of the task, which holds domains out."""
@@ -155,13 +161,13 @@ class UnseenContest(Contest):
     def sentence(self, answer: Recommendation, chosen: Candidate) -> str:
         """Say the answer."""
         if len(self.task.sources) == 1:
-            return f"Train on the source as it is: {chosen.pipeline}."
+            return f"Train on the source without adaptation: {chosen.pipeline}."
         if chosen.adaptation == BASELINES[0]:
             return (
-                f"Do not align the sources: {chosen.pipeline}, trained on all of them as they are, is not clearly "
-                f"beaten."
+                f"Do not align the sources: {chosen.pipeline}, trained on all of them without alignment "
+                f"(nothing is clearly better)."
             )
-        return f"Align each source to all of them with {chosen.adaptation}: {chosen.pipeline}."
+        return f"Align each source to the pool of all sources with {chosen.adaptation}: {chosen.pipeline}."
 
     def count(self, ranked: list[Candidate], chosen: Candidate, finalists: Finalists) -> None:
         """Count the best of each recipe; only now is anything asked of the target's rows."""
