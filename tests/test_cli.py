@@ -42,7 +42,7 @@ def test_from_pictures_to_a_report_in_two_commands(pictures, tmp_path):
     assert second.exit_code == 0, second.output
     lines = second.output.splitlines()
     assert lines[0].split() == ["rank", "pipeline", "adaptation", "score", "source", "target*", "setting"]
-    assert any(line.startswith("* counted with the target's labels") for line in lines)
+    assert any(line.startswith("* target accuracy, measured with the target's labels") for line in lines)
     assert f"report: {out / 'report.html'}" in lines
     assert (out / "model.skops").is_file()
     for folder, word in ((features, "192 numbers an image"), (out, "day to night")):

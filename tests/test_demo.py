@@ -51,7 +51,7 @@ def test_the_demo_goes_the_whole_way_and_ends_with_a_sentence(demo):
         in lines
     )
     assert "report: ftransfer-demo/run/report.html" in lines
-    assert lines[-1].startswith("What it means: ")
+    assert lines[-1].startswith("In short: ")
     assert (out / "run" / "report.html").stat().st_size > 10_000
 
 

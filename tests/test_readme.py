@@ -30,7 +30,7 @@ def test_the_demo_prints_what_the_readme_shows(outputs):
     assert sorted(table.findall("\n".join(shown))) == sorted(table.findall(printed)) == list_recipes()
     for line in shown:
         if line.startswith(
-            ("$ ", "ftransfer-demo/", "  ", "rank", "* counted", "report:", "model:", "labels for")
+            ("$ ", "ftransfer-demo/", "  ", "rank", "* target", "report:", "model:", "predictions:")
         ):
             assert table.match(line) or shape(line) in shape(printed).splitlines(), line
 

@@ -145,7 +145,7 @@ def test_without_target_labels_nothing_is_counted(tmp_path):
     page = (tmp_path / "run" / "report.html").read_text()
     assert "ounted" not in re.sub(r"<style>.*</style>", "", page, flags=re.S)
     assert "not used" not in page
-    assert "Left out: to say whether the model is as often right as it is sure" in page
+    assert "Not available: calibration on the target can only be checked with target labels" in page
 
 
 def test_names_from_strangers_are_escaped(tmp_path):

@@ -193,5 +193,5 @@ def test_the_page_is_complete_without_javascript(browser, page):
         assert browser.run("document.querySelectorAll('th button').length") == 0
     finally:
         browser.ask("Emulation.setScriptExecutionDisabled", value=False)
-    for heading in ("The race", "Confusion matrix", "Calibration", "Grid search", "To get this again"):
+    for heading in ("The race", "Confusion matrix", "Calibration", "Grid search", "Reproduce this run"):
         assert heading in text
