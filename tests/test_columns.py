@@ -113,7 +113,7 @@ def test_two_columns_that_may_be_the_label_are_refused(tmp_path):
             write(table(y=0, label=1), file)
         else:
             np.savez(file, X=X, y=np.zeros(12), label=np.ones(12))
-        with pytest.raises(FtransferError, match="columns 'label' and 'y', .*name one: --label-column"):
+        with pytest.raises(FtransferError, match="columns 'label' and 'y', .*choose one: --label-column"):
             import_features([file], tmp_path / "f")
         features, _ = import_features(
             [file], tmp_path / f"f{file.suffix}", columns={"label": "y"}, ignore="label"
@@ -198,7 +198,7 @@ def test_separators_and_blanks_in_the_header_are_understood(tmp_path):
     np.testing.assert_array_equal(load(features), [[1.5, 2], [2.5, 4]])
     assert [find_separator(line) for line in ("a,b", "a\tb", '"x;y",b', "a|b")] == [",", "\t", ",", "|"]
     (tmp_path / "b.csv").write_text("f0,f0\n1,2\n")
-    with pytest.raises(FtransferError, match="has two columns 'f0'"):
+    with pytest.raises(FtransferError, match="has two columns named 'f0'"):
         import_features([tmp_path / "b.csv"], tmp_path / "g")
 
 

@@ -152,7 +152,7 @@ def test_minus_one_is_no_label(tmp_path, rows):
             {"X": np.zeros((2, 3)), "y": np.array(["a", None])},
             "holds Python objects, which are never unpickled",
         ),
-        ({"X": np.zeros((2, 3)), "path": ["a", ""]}, "rows without a path, the first is row 2"),
+        ({"X": np.zeros((2, 3)), "path": ["a", ""]}, "rows without a path; the first is row 2"),
         (
             {"X": np.eye(2), "sha256": ["a" * 64, "a" * 64]},
             "rows 1 and 2 have the same SHA-256 but different numbers",

@@ -91,7 +91,7 @@ def test_another_fingerprint_into_the_same_folder_is_refused_with_the_difference
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.doc").write_text("x")
-    with pytest.raises(FtransferError, match=r"is not empty \(thesis.doc\)"):
+    with pytest.raises(FtransferError, match=r"is not empty and not a feature set \(thesis.doc\)"):
         FeatureSet.create(tmp_path, FINGERPRINT)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.doc"]
 
@@ -124,7 +124,7 @@ def test_an_empty_or_half_written_or_unreadable_set_says_what_to_do(tmp_path):
         features.complete  # noqa: B018
     table = pd.DataFrame({"path": ["a", "b"], "status": ["ok", "pending"], "domain": "d", "sha256": key(0)})
     features.write_manifest(table)
-    with pytest.raises(FtransferError, match="is half-written: 1 of 2 images are not done"):
+    with pytest.raises(FtransferError, match="is incomplete: 1 of 2 images are not done"):
         features.complete  # noqa: B018
     features.write_manifest(table.assign(status="error", error="no image"))
     with pytest.raises(FtransferError, match="none of the 2 images .* could be read; a: no image"):

@@ -44,7 +44,7 @@ def test_images_that_one_set_lacks_are_left_out_and_noted(pair):
     two.write_manifest(manifest[~manifest["path"].isin(["0.png", "7.png"])])
     joined = JoinedFeatures([one, two])
     assert len(joined.complete) == 103
-    assert load_task(joined, "day", "night").notes == [f"2 images that are not in {two.folder} were left out"]
+    assert load_task(joined, "day", "night").notes == [f"2 images that are not in {two.folder} were dropped"]
 
 
 def test_a_picture_that_changed_is_not_taken_for_the_one_of_its_name(pair):
@@ -64,7 +64,7 @@ def test_imported_embeddings_are_matched_by_domain_and_path(pair, tmp_path):
     np.savez(tmp_path / "texts.npz", X=texts[:100], **names)
     imported, _ = import_features([tmp_path / "texts.npz"], tmp_path / "texts")
     joined = JoinedFeatures([one, imported])
-    assert joined.notes[:1] == [f"5 images that are not in {imported.folder} were left out"]
+    assert joined.notes[:1] == [f"5 images that are not in {imported.folder} were dropped"]
     np.testing.assert_array_equal(joined.load(joined.complete)[:, 8:], texts[:100])
 
 

@@ -37,7 +37,7 @@ PAGES = [
     (b"", "it is empty"),
     (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "it is a Git LFS pointer"),
     (b"\n<!DOCTYPE html><html>404</html>", "it is a web page"),
-    (b"PK\x03\x04 and no more", "it is cut off"),
+    (b"PK\x03\x04 and no more", "it is truncated"),
     (b"no weights at all", "it is truncated, or not a checkpoint"),
 ]
 
@@ -55,7 +55,7 @@ def test_what_is_no_file_of_tensors_is_said(tmp_path, content, message, name):
 def test_a_file_that_is_cut_off_is_said_to_be(tmp_path, state):
     torch.save(state, tmp_path / "w.pth")
     (tmp_path / "half.pth").write_bytes((tmp_path / "w.pth").read_bytes()[:100_000])
-    with pytest.raises(FtransferError, match="half.pth cannot be read .* it is cut off"):
+    with pytest.raises(FtransferError, match="half.pth cannot be read .* it is truncated"):
         Backbone(NAME, tmp_path / "half.pth")
 
 
@@ -69,7 +69,9 @@ def test_settings_in_a_namespace_are_read_over(tmp_path, state):
 
 def test_a_whole_model_and_other_objects_are_named(tmp_path):
     torch.save(models.squeezenet1_1(), tmp_path / "whole.pth")
-    with pytest.raises(FtransferError, match=r"holds torchvision\S+SqueezeNet objects.*model.state_dict\(\)"):
+    with pytest.raises(
+        FtransferError, match=r"holds objects of type torchvision\S+SqueezeNet.*model.state_dict\(\)"
+    ):
         Backbone(NAME, tmp_path / "whole.pth")
     torch.jit.script(nn.Linear(2, 2)).save(str(tmp_path / "program.pt"))
     with pytest.raises(FtransferError, match="it is a program"):
