@@ -165,7 +165,7 @@ def test_ctrl_c_keeps_what_was_finished_and_the_next_run_goes_on(pictures, tmp_p
     kept = int(str(stopped.value).split()[1])
     half = FeatureSet(tmp_path / "f")
     assert 8 <= kept == len(half.done()) < 24
-    with pytest.raises(FtransferError, match=f"half-written: {24 - kept} of 24"):
+    with pytest.raises(FtransferError, match=f"incomplete: {24 - kept} of 24"):
         half.complete  # noqa: B018
     features = extract_features(find_images(pictures), tmp_path / "f", backbone, batch_size=4)
     assert features.summary.computed == 24 - kept

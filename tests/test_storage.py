@@ -315,7 +315,7 @@ def test_a_network_that_fails_leaves_what_was_committed(
     elsewhere(server)
     monkeypatch.setattr(FeatureSet, "write_part", write)
     assert len(FeatureSet(f"{bucket}/features").done()) == 4
-    with pytest.raises(FtransferError, match="is half-written: 8 of 8 images are not done"):
+    with pytest.raises(FtransferError, match="is incomplete: 8 of 8 images are not done"):
         FeatureSet(f"{bucket}/features").complete  # noqa: B018
     again = extract_features(table, f"{bucket}/features", backbone, batch_size=2)
     assert (again.summary.computed, again.summary.reused) == (4, 4)
