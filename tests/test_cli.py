@@ -274,7 +274,7 @@ def test_the_help_names_every_scorer():
 def test_a_scorer_is_named(day_to_night, name):
     results = json.loads(run(*day_to_night, "--scorer", name, "--json").output)
     assert results["score"]["name"] == name
-    assert results["recommendation"]["reason"].startswith(f"The {name} of source only")
+    assert results["recommendation"]["reason"].startswith(f"Chosen step by step by {name}, ")
     assert {row["pipeline"] for row in results["candidates"] if row["source_accuracy"]} == {
         "source_only_svm",
         "scaled_svm",
@@ -377,4 +377,4 @@ def test_trials_that_a_search_does_not_take_are_refused_and_a_failing_setting_is
         "pipeline, grid = make_pipeline(DomainScaler(), SVC()), {'svc__C': [1.0, -1.0]}\n"
     )
     result = run(*pair, "--pipeline", tmp_path / "some.py", "--pipeline", "source_only_svm")
-    assert "note: 1 settings failed; the first: some (C -1.0): InvalidParameterError" in result.output
+    assert "1 of 4 settings failed; the first: some (C -1.0): InvalidParameterError" in result.output

@@ -89,7 +89,7 @@ def test_on_many_rows_what_nobody_named_is_left_out_or_thinned_and_a_note_says_s
     forest = next(r for r in contest.recipes if r.name == "coral_forest").pipeline
     assert forest.named_steps["randomforestclassifier"].max_samples == pytest.approx(30 / 90)
     assert "not run, because support vector machines scale" in contest.notes[0]
-    assert "each tree of a forest is grown on 30 source rows" in contest.notes[1]
+    assert "each tree of a forest is grown on a random sample of 30 source rows" in contest.notes[1]
     named = Contest(task, ["coral_svm", Recipe("own", make_pipeline(SVC()), {})], RaceSettings())
     assert {"coral_svm", "own", "scaled_logistic"} <= {r.name for r in named.recipes}
     assert "scaled_svm" not in {r.name for r in named.recipes}

@@ -28,7 +28,7 @@ def draw_or_tell(draw: Callable[..., str], *args: Any) -> str:
         told = traceback.format_exc()
         warnings.warn(
             "the report page could not be drawn because of a bug in ftransfer; everything else was written, "
-            "and report.html has the details: {told.splitlines()[-1]}",
+            f"and report.html has the details: {told.splitlines()[-1]}",
             RuntimeWarning,
             stacklevel=3,
         )
