@@ -1,5 +1,4 @@
-"""What a cell of a table means, the same wherever one is read: what is missing, how a label or a header is "
-"written."""
+"""What a cell of a table means, the same wherever one is read: what is missing, how a label or a header is written."""
 
 import io
 import re
@@ -45,8 +44,7 @@ def read_text(value: object) -> str | None:
 
 
 def read_label(value: object) -> str | None:
-    """Turn a cell, a folder's name or an argument into a label or domain: composed (NFC), without outer "
-        "blanks.
+    """Turn a cell, a folder's name or an argument into a label or domain: composed (NFC), without outer blanks.
 
     >>> read_label(" cafe\\u0301 ") == "caf\\u00e9"
     True

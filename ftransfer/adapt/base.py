@@ -275,8 +275,7 @@ def is_unlabelled(y: np.ndarray) -> np.ndarray:
 
 
 def content_order(X: np.ndarray) -> np.ndarray:
-    """Order rows by their bytes, so that what is drawn from them does not depend on the order they came "
-    "in."""
+    """Order rows by their bytes, so that what is drawn from them does not depend on the order they came in."""
     return _bytes_of_rows(X).argsort(kind="stable")
 
 

@@ -99,8 +99,7 @@ def holds_adapter(estimator: object) -> bool:
 
 
 def reads_unlabelled(estimator: object) -> bool:
-    """Whether an estimator, or what a container holds, finds the target rows in `y`, so that it is given "
-    "all rows."""
+    """Whether an estimator, or what a container holds, finds the target rows in `y`, so that it is given all rows."""
     return bool(readers_in(estimator))
 
 
@@ -132,8 +131,7 @@ def learns_labels(step: Any) -> bool:
 
 
 def refuse_hidden(step: Any) -> None:
-    """Refuse a step that is fitted on the source only, with an adapter somewhere in it that needs the "
-    "target."""
+    """Refuse a step that is fitted on the source only, with an adapter somewhere in it that needs the target."""
     if reads_unlabelled(step) or not hasattr(step, "get_params"):
         return
     for name, value in step.get_params(deep=True).items():

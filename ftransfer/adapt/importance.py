@@ -168,8 +168,7 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
         return self
 
     def _log_odds(self, X: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Compute each row's log-odds of the target, out of fold; n_source / n_target falls to the mean of "
-        "one."""
+        """Compute each row's log-odds of the target, out of fold; n_source / n_target falls to the mean of one."""
         smaller = min(target.sum(), (~target).sum())
         if smaller < 2:
             raise FtransferError(
@@ -211,8 +210,7 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
 
     @available_if(_estimator_has("decision_function"))
     def decision_function(self, X: ArrayLike) -> np.ndarray:
-        """Compute the estimator's decision function: array of shape (n_samples,) or (n_samples, "
-        "n_classes)."""
+        """Compute the estimator's decision function: array of shape (n_samples,) or (n_samples, n_classes)."""
         return self._ask("decision_function", X)
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:

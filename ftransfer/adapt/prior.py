@@ -66,13 +66,10 @@ class PriorCorrected(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     References
     ----------
-    Saerens, Latinne, Decaestecker, "Adjusting the outputs of a classifier to new a priori probabilities: a "
-        "simple
+    Saerens, Latinne, Decaestecker, "Adjusting the outputs of a classifier to new a priori probabilities: a simple
     procedure", Neural Computation 2002, equation 2.9, with a Dirichlet prior.
-    Alexandari, Kundaje, Shrikumar, "Maximum likelihood with bias-corrected calibration is hard-to-beat at "
-        "label
-    shift adaptation", ICML 2020: bias-corrected temperature scaling, section 3.1; the bias is penalised a "
-        "little.
+    Alexandari, Kundaje, Shrikumar, "Maximum likelihood with bias-corrected calibration is hard-to-beat at label
+    shift adaptation", ICML 2020: bias-corrected temperature scaling, section 3.1; the bias is penalised a little.
 
     Examples
     --------

@@ -74,8 +74,7 @@ class OptimalTransport(OneToOneFeatureMixin, DomainAdapter):
     minimises ``<P, C> + reg sum P log P`` under uniform marginals, and rows move to ``diag(P 1)^-1 P X_target``.
     Courty, Flamary, Tuia, "Domain adaptation with regularized optimal transport", ECML PKDD 2014: the class
     penalty, ``sum_jc (sum_{i in c} P_ij)^(1/2)``.
-    Ferradans, Papadakis, Peyre, Aujol, "Regularized discrete optimal "
-        "transport", SIAM J. Imaging Sciences 2014.
+    Ferradans, Papadakis, Peyre, Aujol, "Regularized discrete optimal transport", SIAM J. Imaging Sciences 2014.
 
     Examples
     --------

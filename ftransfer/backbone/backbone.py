@@ -167,8 +167,7 @@ class Backbone:
         device: str = "auto",
         tier: str = "exact",
     ) -> "Backbone":
-        """Run a Python file of yours, and make a backbone of its names ``model`` and ``transforms``; see "
-            "`from_module`.
+        """Run a Python file of yours, and make a backbone of its names ``model`` and ``transforms``; see `from_module`.
 
         Parameters
         ----------
@@ -262,22 +261,19 @@ class Backbone:
 
     @property
     def image_size(self) -> int:
-        """Side in pixels of the square that the network sees; its height, where a user's transforms give "
-        "none."""
+        """Side in pixels of the square that the network sees; its height, where a user's transforms give none."""
         return self.input_shape[-2]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of an image on its way to the network: (side, side, 3) of a preset, else what the "
-        "transforms give."""
+        """Shape of an image on its way to the network: (side, side, 3) of a preset, else what the transforms give."""
         if isinstance(self.preset, Transforms):
             return self.preset.shape
         return *self.preset.crop_size, *self.preset.crop_size, 3
 
     @property
     def input_type(self) -> type:
-        """Type of its numbers: uint8 of a preset, still to be normalised; float32 where a user's transforms "
-        "do that."""
+        """Type of its numbers: uint8 of a preset, still to be normalised; float32 where a user's transforms do that."""
         return np.float32 if isinstance(self.preset, Transforms) else np.uint8
 
     @property

@@ -28,8 +28,7 @@ class _Moments:
         self.squares: Any = 0.0
 
     def see(self, layer: Any, inputs: Any) -> None:
-        """Join a batch that a layer is given (Chan, Golub, LeVeque, American Statistician 37, 1983, "
-        "equation 2.1)."""
+        """Join a batch that a layer is given (Chan, Golub, LeVeque, American Statistician 37, 1983, equation 2.1)."""
         (x,) = inputs
         over = [d for d in range(x.ndim) if d != 1]
         var, mean = torch.var_mean(x.double(), dim=over, correction=0)

@@ -1,5 +1,4 @@
-"""Checkpoints: files of plain tensors, read without running code, written with what they say of "
-"themselves."""
+"""Checkpoints: files of plain tensors, read without running code, written with what they say of themselves."""
 
 import json
 import re

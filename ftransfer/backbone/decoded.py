@@ -76,8 +76,7 @@ class Pixels:
     def batch(
         self, rows: np.ndarray, change: Callable[[torch.Tensor], torch.Tensor] = lambda images: images
     ) -> torch.Tensor:
-        """Normalise some images, after `change` has augmented them, RGB in [0, 1]: float32 (n, 3, side, "
-        "side)."""
+        """Normalise some images, after `change` has augmented them, RGB in [0, 1]: float32 (n, 3, side, side)."""
         if self._is_ready:
             return self.values[rows]
         images = change(F.convert_image_dtype(self.values[rows], torch.float32))

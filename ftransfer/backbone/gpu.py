@@ -99,8 +99,7 @@ class Gpu:
         return self._local.stream
 
     def _launch(self, network: Any, batch: torch.Tensor, arrived: Any) -> Any:
-        """Queue a batch, and return at once: pinned memory for its features, and the event when they are "
-        "there."""
+        """Queue a batch, and return at once: pinned memory for its features, and the event when they are there."""
         with torch.inference_mode(), self.cuda.stream(self._computing):
             self._computing.wait_event(arrived)
             features = network(batch)
@@ -111,8 +110,7 @@ class Gpu:
         return rows, ready
 
     def record(self, network: Callable, shape: tuple[int, ...], dtype: torch.dtype = torch.uint8) -> Callable:
-        """Record what a network does to batches of one shape, as a CUDA graph; where that fails, give it "
-            "back as it is.
+        """Record what a network does to batches of one shape, as a CUDA graph; where that fails, give it back as it is.
 
         It is then started by one call. Eager mode makes a hundred and more for a batch, each of which may wait until
         other threads let Python go.
@@ -184,8 +182,7 @@ def compiling_pays(images: int, seconds: float) -> bool:
 
 
 def compiled(network: Callable, run: Callable, pixels: np.ndarray) -> Callable:
-    """Compile a network for batches of one shape; where that fails, say so in a line, and give it back as "
-        "it is.
+    """Compile a network for batches of one shape; where that fails, say so in a line, and give it back as it is.
 
     Parameters
     ----------

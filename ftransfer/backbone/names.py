@@ -1,5 +1,4 @@
-"""Find the weights of a network in a state dict as other programs write it: wrapped, renamed, of one "
-"channel."""
+"""Find the weights of a network in a state dict as other programs write it: wrapped, renamed, of one channel."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -118,8 +117,7 @@ def _rank(prefix: str) -> int:
 
 
 def _fit_channels(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor | None:
-    """Spread weights of one input channel over three, or sum those of three to one; None where it is "
-    "neither."""
+    """Spread weights of one input channel over three, or sum those of three to one; None where it is neither."""
     if given.shape[0] != wanted.shape[0] or given.shape[2:] != wanted.shape[2:]:
         return None
     channels = (given.shape[1], wanted.shape[1])

@@ -53,8 +53,7 @@ def copied(module: nn.Module) -> nn.Module:
 
 
 def run_file(file: Path, weights: str = "DEFAULT", layers: Sequence[str] = ()) -> tuple[Built, list[str]]:
-    """Run a user's file and make a backbone of its names ``model``, ``transforms`` and, if it has them, "
-        "others.
+    """Run a user's file and make a backbone of its names ``model``, ``transforms`` and, if it has them, others.
 
     The user has to have named the file: a feature set, a model or a checkpoint that names one is no reason to run it.
 

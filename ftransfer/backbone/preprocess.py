@@ -1,5 +1,4 @@
-"""How an image becomes what a network takes: by a preset that everything here knows, or by a user's own "
-"transforms."""
+"""How an image becomes what a network takes: by a preset that everything here knows, or by a user's own transforms."""
 
 import pickle
 import re
@@ -23,8 +22,7 @@ ROUNDING = 1e-6  # torchvision's first and second release of its transforms norm
 
 
 class Transforms:
-    """A user's preprocessing: an RGB image becomes float32 (channels, height, width), of one shape for all "
-        "images.
+    """A user's preprocessing: an RGB image becomes float32 (channels, height, width), of one shape for all images.
 
     It can be sent to other processes, also where its function is defined in a script.
 
@@ -74,8 +72,7 @@ Preset: TypeAlias = ImageClassification | Transforms
 
 
 def made_picture(size: tuple[int, int] = (320, 240)) -> Image.Image:
-    """Draw the picture that is the same everywhere: gradients, edges and stripes, RGB, of (width, height) "
-    "pixels."""
+    """Draw the picture that is the same everywhere: gradients, edges and stripes, RGB, of (width, height) pixels."""
     x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     red, green = 255 * x // size[0], 255 * y // size[1]
     blue = np.where((x // 16 + y // 24) % 2, 200, (7 * x + 3 * y) % 56)
@@ -151,8 +148,7 @@ def _sides(size: Any) -> tuple[int, ...]:
 
 
 def resized_to(preset: ImageClassification) -> int | tuple[int, int]:
-    """Return the shorter side in pixels that a preset resizes to; or both, where it does not keep the "
-    "proportion."""
+    """Return the shorter side in pixels that a preset resizes to; or both, where it does not keep the proportion."""
     size = preset.resize_size
     return size[0] if len(size) == 1 else (size[0], size[1])
 
@@ -192,8 +188,7 @@ def describe_preset(preset: Preset) -> dict:
 
 
 def describe_code(code: Any) -> str:
-    """Name an object by what it says of itself, without its module and place in memory, which differ by "
-    "process."""
+    """Name an object by what it says of itself, without its module and place in memory, which differ by process."""
     text = re.sub(r"<(?:[\w.<>]+\.)?(\w+) object at 0x[0-9a-f]+>", r"<\1>", repr(code))
     return " ".join(re.sub(r" at 0x[0-9a-f]+", "", text).split())
 

@@ -121,8 +121,7 @@ def _preset(timm: Any, model: Any, image_size: int | None) -> Preset:
 
 
 def _renamed(state: dict, model: nn.Module) -> tuple[dict, list[str]]:
-    """Let timm rename weights of the model's own authors, and fit positions to another size, where they do "
-    "not fit."""
+    """Let timm rename weights of the model's own authors, and fit positions to another size, where they do not fit."""
     state, notes = fit_names(model.state_dict(), state)
     rename = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if rename is None or not misfits(model.state_dict(), state):

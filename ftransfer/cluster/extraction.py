@@ -151,8 +151,7 @@ class _Sent:
 
 
 class _Shards:
-    """Shards on their way; few are handed in at a time, so that the scheduler does not hold the whole "
-    "manifest."""
+    """Shards on their way; few are handed in at a time, so that the scheduler does not hold the whole manifest."""
 
     def __init__(
         self, client: Any, name: str, slots: dict[str, int], resources: dict, warn: Callable[[str], None]

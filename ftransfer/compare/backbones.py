@@ -35,8 +35,7 @@ def logme(X: ArrayLike, y: ArrayLike) -> float:
 
     References
     ----------
-    You, Liu, Wang, Long, "LogME: Practical assessment of pre-trained models for transfer "
-        "learning", ICML 2021,
+    You, Liu, Wang, Long, "LogME: Practical assessment of pre-trained models for transfer learning", ICML 2021,
     equation 2 and algorithm 1. For a given alpha / beta the best beta is known, so that one number is searched
     for, on a grid first, instead of iterating on two.
 
@@ -76,8 +75,7 @@ def logme(X: ArrayLike, y: ArrayLike) -> float:
 
 
 def h_score(X: ArrayLike, y: ArrayLike) -> float:
-    """Measure how much of the features' variance lies between the classes, with a shrunk covariance "
-        "(H-score).
+    """Measure how much of the features' variance lies between the classes, with a shrunk covariance (H-score).
 
     ``tr(C_a^-1 (1 - a) cov(E[x|y]))`` with ``C_a = (1 - a) C + a tr(C)/n_features I`` and Ledoit and Wolf's
     share a: between 0 and the number of classes less one. More is better.
@@ -104,11 +102,9 @@ def h_score(X: ArrayLike, y: ArrayLike) -> float:
 
 
 def nce(y_model: ArrayLike, y: ArrayLike) -> float:
-    """Measure how well the class that a model predicts tells the label: ``-H(y | y_model)``, in nats; at "
-        "most 0.
+    """Measure how well the class that a model predicts tells the label: ``-H(y | y_model)``, in nats; at most 0.
 
-    Tran, Nguyen, Hassner, "Transferability and hardness of supervised classification "
-        "tasks", ICCV 2019 (negative
+    Tran, Nguyen, Hassner, "Transferability and hardness of supervised classification tasks", ICCV 2019 (negative
     conditional entropy).
 
     Parameters

@@ -1,5 +1,4 @@
-"""A domain and its halves: how far these lie apart is the yardstick of all that is measured between "
-"domains."""
+"""A domain and its halves: how far these lie apart is the yardstick of all that is measured between domains."""
 
 from functools import cached_property
 
@@ -75,8 +74,7 @@ class Domain:
 
 
 def make_domain(X: ArrayLike, y: ArrayLike | None, name: str, random_state: int) -> Domain:
-    """Make a domain of rows and their labels; FtransferError where `check_rows` or `check_labels` refuses "
-    "them."""
+    """Make a domain of rows and their labels; FtransferError where `check_rows` or `check_labels` refuses them."""
     checked = check_rows(X, name)
     return Domain(checked, check_labels(y, checked, name), random_state)
 

@@ -49,8 +49,7 @@ class LabelShift:
         return self.distance[1] > CLEAR
 
     def describe(self, names: Sequence[str] | np.ndarray) -> str:
-        """Say what is clearly there, for people; nothing where it is not. `names` are those of the "
-        "classes."""
+        """Say what is clearly there, for people; nothing where it is not. `names` are those of the classes."""
         if not self.clear:
             return ""
         most = np.argsort(-np.abs(self.target - self.source))[:3]

@@ -1,5 +1,4 @@
-"""The extraction engine: read, hash, decode and resize -> forward -> commit, all at once, with bounded "
-    "queues.
+"""The extraction engine: read, hash, decode and resize -> forward -> commit, all at once, with bounded queues.
 
 Threads read and decode ahead; others, the lanes of the runtime, put batches together and embed them; one writes
 parts. The main thread alone hands things on and keeps the books. What waits anywhere is bounded, so that memory does
@@ -64,8 +63,7 @@ def embed_rows(
     *,
     done: set[str] | None = None,
 ) -> None:
-    """Embed the images of some rows of the manifest and commit them as parts; `rows` then say what became "
-        "of each.
+    """Embed the images of some rows of the manifest and commit them as parts; `rows` then say what became of each.
 
     Parameters
     ----------
@@ -245,8 +243,7 @@ class _Run:
                 self._launch()
 
     def _launch(self) -> None:
-        """Give the batch to a lane, as it is; take back those that are ready, or the oldest if too many "
-        "fly."""
+        """Give the batch to a lane, as it is; take back those that are ready, or the oldest if too many fly."""
         if self.filling:
             hashes = [sha256 for sha256, _ in self.filling]
             images = [image for _, views in self.filling for image in views]
@@ -256,8 +253,7 @@ class _Run:
             self._land()
 
     def _embed(self, images: list) -> tuple[np.ndarray, dict[int, str]]:
-        """Put a batch together and embed it, in a lane; also say which images could not be decoded, and "
-        "why."""
+        """Put a batch together and embed it, in a lane; also say which images could not be decoded, and why."""
         pixels, files = self.buffers.get(), {}
         errors: dict[int, str] = {}
         try:
@@ -361,8 +357,7 @@ class _Run:
 
 
 def _columns(manifest: pd.DataFrame) -> dict:
-    """Take the columns of a manifest that a run reads and writes, in little memory: texts that repeat are "
-    "shared."""
+    """Take the columns of a manifest that a run reads and writes, in little memory: texts that repeat are shared."""
     root, folders = pd.factorize(manifest["root"])
     columns = {"root": folders.to_numpy(dtype=object)[root], "path": manifest["path"].array}
     columns["sha256"] = manifest["sha256"].to_numpy(dtype=object, copy=True)

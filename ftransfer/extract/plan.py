@@ -21,8 +21,7 @@ from ftransfer.storage.places import READERS, Unreachable, is_remote, place
 
 
 def count_readers(images: pd.DataFrame, cores: int | None = None) -> int:
-    """Say how many threads read: the cores, all usable ones by default; of images in a store more: they "
-    "mostly wait."""
+    """Say how many threads read: the cores, all usable ones by default; of images in a store more: they mostly wait."""
     remote = any(map(is_remote, images["root"].unique()))
     return max(cores or joblib.cpu_count(), READERS if remote else 1)
 

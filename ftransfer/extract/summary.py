@@ -57,8 +57,7 @@ class Interrupted(KeyboardInterrupt):
 def extraction(
     images: pd.DataFrame, out: str | Place, backbone: Backbone, views: dict | None, replace: bool
 ) -> Iterator[tuple[FeatureSet, pd.DataFrame, Summary]]:
-    """Open the feature set `out` for these images, and put into its manifest what became of its rows "
-        "meanwhile.
+    """Open the feature set `out` for these images, and put into its manifest what became of its rows meanwhile.
 
     Yields
     ------
@@ -94,8 +93,7 @@ def extraction(
 def conclude(
     features: FeatureSet, backbone: Backbone, manifest: pd.DataFrame, summary: Summary, started: float
 ) -> FeatureSet:
-    """Measure how far the fast tier drifts, if it computed, and how long it took; `started` by "
-    "`time.monotonic`."""
+    """Measure how far the fast tier drifts, if it computed, and how long it took; `started` by `time.monotonic`."""
     if backbone.tier == "fast" and summary.computed:
         with suppress(OSError, ValueError):  # an image may have gone since
             summary.drift = compare_tiers(features, backbone, manifest)

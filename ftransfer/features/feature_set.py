@@ -147,8 +147,7 @@ class FeatureSet(Arrays):
 
     @property
     def origin(self) -> str:
-        """Where the backbone's weights came from, for people: no part of the fingerprint, and it may be "
-        "empty."""
+        """Where the backbone's weights came from, for people: no part of the fingerprint, and it may be empty."""
         try:
             return read_text(self.folder / "origin.txt", errors="replace")[:200].strip()
         except OSError:
@@ -166,8 +165,7 @@ class FeatureSet(Arrays):
         return read_training(self.folder / "training.json")
 
     def write_training(self, checkpoint: str | Path) -> None:
-        """Note the training whose curves lie beside a checkpoint of ``ftransfer finetune``, if there are "
-        "any."""
+        """Note the training whose curves lie beside a checkpoint of ``ftransfer finetune``, if there are any."""
         training = read_training(Path(checkpoint).with_suffix(".json"))
         if training:
             with self.lock():
@@ -177,8 +175,7 @@ class FeatureSet(Arrays):
 
     @property
     def manifest(self) -> pd.DataFrame:
-        """One row an image, in the order of `FIELDS`, then further columns of labels; empty before there "
-        "are any."""
+        """One row an image, in the order of `FIELDS`, then further columns of labels; empty before there are any."""
         file = self.folder / "manifest.parquet"
         try:
             if not is_there(file):
@@ -234,8 +231,7 @@ class FeatureSet(Arrays):
         return tuple(found)
 
     def update_rows(self, rows: pd.DataFrame) -> None:
-        """End a run: put in what became of its rows, as far as no later run has listed others in their "
-        "place."""
+        """End a run: put in what became of its rows, as far as no later run has listed others in their place."""
         key = ["root", "path", "domain"]
         rows = rows[rows["status"] != "pending"]
 
@@ -352,8 +348,7 @@ class FeatureSet(Arrays):
         return sorted((self.folder / "parts").glob("*" + SUFFIX))
 
     def _index(self) -> tuple[pa.Array, np.ndarray, list[np.ndarray | Fetched]]:
-        """Return all keys, the number of the first row of each part (and of the end), and their "
-        "embeddings."""
+        """Return all keys, the number of the first row of each part (and of the end), and their embeddings."""
         parts = self.parts()
         keys = pa.concat_arrays([pa.array([], pa.binary(32)), *(keys for _, keys, _ in parts)])
         starts = np.cumsum([0, *(len(keys) for _, keys, _ in parts)])

@@ -13,8 +13,7 @@ def digest_fingerprint(fingerprint: dict) -> str:
 
 
 def feature_width(fingerprint: dict) -> int:
-    """Count the numbers per image that a fingerprint gives; ValueError, KeyError or TypeError if it is "
-    "none."""
+    """Count the numbers per image that a fingerprint gives; ValueError, KeyError or TypeError if it is none."""
     layers = [(layer["name"], layer["width"]) for layer in fingerprint["layers"]]
     if not layers or not all(isinstance(n, str) and type(w) is int and 0 < w < 2**24 for n, w in layers):
         raise ValueError(f"its layers are {str(layers)[:100]}")

@@ -1,5 +1,4 @@
-"""Feature sets from tables: embeddings made elsewhere, whatever they are of, with their labels and "
-"domains."""
+"""Feature sets from tables: embeddings made elsewhere, whatever they are of, with their labels and domains."""
 
 import hashlib
 from collections.abc import Sequence
@@ -169,14 +168,12 @@ def _import(files: Sequence, out: str | Place, how: _How, name: str | None) -> t
 
 
 def _is_nameless(names: list[str]) -> bool:
-    """Whether a place is all that tells a number: of a list or an array, or as `export_features` names "
-    "them."""
+    """Whether a place is all that tells a number: of a list or an array, or as `export_features` names them."""
     return (len(names) == 1 and names[0] in EMBEDDING) or names == [f"e{i}" for i in range(len(names))]
 
 
 def _columns_there(out: str | Place, name: str | None) -> Table | None:
-    """Return a table without rows whose columns are those of the feature set `out`; None if it is not there "
-    "yet."""
+    """Return a table without rows whose columns are those of the feature set `out`; None if it is not there yet."""
     if not name or not (place(out) / "fingerprint.json").is_file():
         return None
     features = FeatureSet(out)

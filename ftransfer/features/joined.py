@@ -138,8 +138,7 @@ class JoinedFeatures(Arrays):
 
 
 def open_alternatives(folders: Iterable[str | Place]) -> dict[str, JoinedFeatures]:
-    """Open several feature sets of the same images as alternatives, by the shortest names that tell them "
-        "apart.
+    """Open several feature sets of the same images as alternatives, by the shortest names that tell them apart.
 
     Raises
     ------

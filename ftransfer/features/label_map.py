@@ -42,8 +42,7 @@ def _label_column(manifest: pd.DataFrame, label: str) -> str:
 
 
 def read_label_map(file: str | Path) -> dict[str, str]:
-    """Read a text table with the columns ``from`` and ``to``: the name of a class as it is, and as it shall "
-        "be.
+    """Read a text table with the columns ``from`` and ``to``: the name of a class as it is, and as it shall be.
 
     Raises
     ------

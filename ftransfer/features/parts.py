@@ -112,8 +112,7 @@ def read_part(file: Place, width: int, fingerprint: str) -> tuple[pa.Array, "np.
 
 
 class Fetched:
-    """The embeddings of a part in a store: copied to this machine's cache when rows are first taken, then "
-    "mapped."""
+    """The embeddings of a part in a store: copied to this machine's cache when rows are first taken, then mapped."""
 
     def __init__(self, file: Remote, width: int, fingerprint: str):
         self.file, self.width, self.fingerprint = file, width, fingerprint
@@ -139,8 +138,7 @@ class Fetched:
 
 
 def fetch(file: Remote, anew: bool = False) -> Path:
-    """Copy a part of a store to this machine's cache; raise `Damaged` if its bytes are not those that were "
-        "written.
+    """Copy a part of a store to this machine's cache; raise `Damaged` if its bytes are not those that were written.
 
     A part never changes under its name, so that a copy never grows old.
     """
@@ -221,8 +219,7 @@ def find_hashes(wanted: pa.Array, keys: pa.Array) -> np.ndarray:
 
 
 def blocks(into: np.ndarray, source: np.ndarray, size: int) -> Iterator[tuple]:
-    """Cut two arrays of row numbers into pairs of blocks; 5, 6, 7, ... become slices, which are not copied "
-    "twice."""
+    """Cut two arrays of row numbers into pairs of blocks; 5, 6, 7, ... become slices, which are not copied twice."""
 
     def cut(numbers: np.ndarray) -> list:
         if len(numbers) and (np.diff(numbers) == 1).all():

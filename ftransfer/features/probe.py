@@ -83,8 +83,7 @@ def _write(features: "FeatureSet", probe: np.ndarray) -> None:
 
 
 def compare_probes(wanted: np.ndarray, given: np.ndarray, what: str) -> None:
-    """Raise an error that begins with `what` where two embeddings of the fixed picture differ by over 0.1 "
-    "%."""
+    """Raise an error that begins with `what` where two embeddings of the fixed picture differ by over 0.1 %."""
     if len(wanted) == len(given):
         norm = max(float(np.linalg.norm(wanted)), float(np.finfo(np.float32).tiny))
         difference = float(np.linalg.norm(wanted - given)) / norm
@@ -107,8 +106,7 @@ def row_lengths(X: np.ndarray) -> np.ndarray:
 
 
 def keep_lengths(features: "FeatureSet", lengths: np.ndarray) -> None:
-    """Write the lengths of the rows of a feature set that is new; compare them with those of one that is "
-    "there."""
+    """Write the lengths of the rows of a feature set that is new; compare them with those of one that is there."""
     there = read_probe(features)
     if there is not None:
         compare_lengths(there, lengths, str(features.folder))

@@ -54,8 +54,7 @@ class Table:
 
 @dataclass
 class _Content:
-    """A file as it is: columns of numbers, columns of lists or arrays, and texts of those that are asked "
-    "for."""
+    """A file as it is: columns of numbers, columns of lists or arrays, and texts of those that are asked for."""
 
     columns: list[Column]
     lists: dict[str, np.ndarray]
@@ -104,10 +103,7 @@ def read_features(
     except UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if reason.startswith("Object arrays"):
-            reason = (
-                "it holds Python objects, which are never unpickled; save strings as np.array(texts, "
-                "dtype=str)"
-            )
+            reason = "it holds Python objects, which are never unpickled; save strings with dtype=str"
         raise FtransferError(f"{file} cannot be read as a table of embeddings: {reason}") from error
     X, chosen, names = _choose(file, content, features)
     for name, values in content.texts.items():
@@ -373,8 +369,7 @@ def _complete(file: Path, table: Table, chosen: list[Column], drop_rows: bool) -
         where += f", column {chosen[at].name}" + (f" ({text[1]!r})" if text and text[0] == row else "")
     raise FtransferError(
         f"{file} has {count} rows with numbers that are missing, NaN or infinite; the first is row "
-        f"{row + 1}{where}; "
-        f"fix them, or drop such rows with --missing drop-rows"
+        f"{row + 1}{where}; fix them, or drop such rows with --missing drop-rows"
     )
 
 

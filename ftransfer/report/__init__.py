@@ -103,8 +103,7 @@ def _write(found: Findings, folder: Path, command: str, progress: Callable[[int]
 
 
 def write_decide(table: pd.DataFrame | None, folder: Path) -> None:
-    """Write the rows whose labels would decide between two answers, unless someone has filled in labels "
-        "there.
+    """Write the rows whose labels would decide between two answers, unless someone has filled in labels there.
 
     Parameters
     ----------

@@ -20,8 +20,7 @@ SCRIPTS = ("page.js", "gallery.js", "map.js")  # one script in the page; each le
 
 
 def draw_or_tell(draw: Callable[..., str], *args: Any) -> str:
-    """Draw a page; of a fault in drawing make a page that tells it, and warn: a run is worth more than its "
-    "page."""
+    """Draw a page; of a fault in drawing make a page that tells it, and warn: a run is worth more than its page."""
     try:
         return draw(*args)
     except Exception:

@@ -47,8 +47,7 @@ class Score:
 
 
 class PipelineJudge(Protocol):
-    """What a race asks of a judge: the rows that candidates are fitted on, without any label of the "
-    "target."""
+    """What a race asks of a judge: the rows that candidates are fitted on, without any label of the target."""
 
     X: np.ndarray
     y: np.ndarray
@@ -311,7 +310,6 @@ def _maps_domains(pipeline: object) -> bool:
 
 
 def bootstrap_weights(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Draw weights of `n` rows: equal ones, then those of bootstrap samples; (1 + RESAMPLES, n), each sums "
-    "to one."""
+    """Draw weights of `n` rows: equal ones, then those of bootstrap samples; (1 + RESAMPLES, n), each sums to one."""
     samples = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     return np.vstack([np.full(n, 1 / n), samples / n]).astype(np.float32)

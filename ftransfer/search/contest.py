@@ -152,8 +152,7 @@ class Contest:
         return expect_accuracy(self._judge.panel, assumptions, predicted, source_accuracy=accuracy, hits=hits)
 
     def source_accuracy(self, candidates: Sequence[Candidate], finalists: Finalists) -> list[float]:
-        """Count held-out source rows that candidates predict right, weighted by how target-like each row "
-        "is."""
+        """Count held-out source rows that candidates predict right, weighted by how target-like each row is."""
         return [
             float("nan") if each.evidence is None else float(importance_weighted(each.evidence)[0])
             for each in finalists.look_at(candidates)
@@ -175,8 +174,7 @@ class Contest:
 
 
 def _for_rows(loaded: list[Recipe], named: Recipes | None, task: Task) -> tuple[list[Recipe], list[str]]:
-    """Leave out or thin, of what was not named, what takes too long on the rows of a task; and notes that "
-    "say so."""
+    """Leave out or thin, of what was not named, what takes too long on the rows of a task; and notes that say so."""
     given = _names(named)
     n_source = int(task.is_source.sum())
     unnamed = [r for r in loaded if r.name not in given]

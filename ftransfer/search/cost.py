@@ -55,8 +55,7 @@ class Clock:
 
 
 def operations(pipeline: AdaptationPipeline, n_rows: float, n_features: int) -> float:
-    """Guess how many operations fitting a pipeline takes, from its last step; right to an order of "
-    "magnitude."""
+    """Guess how many operations fitting a pipeline takes, from its last step; right to an order of magnitude."""
     last = pipeline.steps[-1][1]
     rounds = ROUNDS if labels_target(last) else 1
     inner = _classifier(last)

@@ -1,5 +1,4 @@
-"""Which settings of which recipes are tried, in what order and on how many rows: grid, random, halving, "
-    "Bayesian.
+"""Which settings of which recipes are tried, in what order and on how many rows: grid, random, halving, Bayesian.
 
 All recipes share one race. A strategy is asked for rounds of trials until there are none, and told the score of
 each trial in between, higher is better.

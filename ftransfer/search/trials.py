@@ -137,8 +137,7 @@ class Trials:
         return self._works[key]
 
     def _in_time(self, trials: Sequence[Trial]) -> Iterator[Trial]:
-        """Yield those for which there is time: the cheapest of each step of the guard, then all others by "
-        "cost."""
+        """Yield those for which there is time: the cheapest of each step of the guard, then all others by cost."""
         cheap = sorted(trials, key=self.clock.guess)
         first = {self.steps[trial.recipe.name]: trial for trial in reversed(cheap)}
         for trial in [*first.values(), *(each for each in cheap if first[self.step(each)] is not each)]:
@@ -155,8 +154,7 @@ class Trials:
         return self.steps[trial.recipe.name]
 
     def _ends_in_time(self, trial: Trial) -> bool:
-        """Whether a trial, and what the guard fits after the last one, are expected to end within the "
-        "budget."""
+        """Whether a trial, and what the guard fits after the last one, are expected to end within the budget."""
         if self.deadline == math.inf:
             return True
         at_once = self.jobs or cpu_count()
@@ -164,8 +162,7 @@ class Trials:
         return time.monotonic() + self.clock.expect(trial) + after <= self.deadline
 
     def _learn(self, trial: Trial, result: TrialResult) -> None:
-        """Take what came of a trial: write it down, keep the best pipelines, and know how long such trials "
-        "take."""
+        """Take what came of a trial: write it down, keep the best pipelines, and know how long such trials take."""
         self.journal.add(trial, result)
         self._keep_best(trial, result)
         self.clock.took(trial, result.seconds)

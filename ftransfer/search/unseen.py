@@ -1,13 +1,11 @@
-"""Domain generalisation: choose for a target that nothing has seen, by leaving out one source domain after "
-    "another.
+"""Domain generalisation: choose for a target that nothing has seen, by leaving out one source domain after another.
 
 Recipes are fitted on source rows alone. An adapter that is given no target rows takes the sources, all together, for
 the target: each source is aligned to the pool of them, and a new row is taken for one of the pool. What needs rows of
 the target itself, to label them, has nothing to do here and does not race.
 
 A setting is worth the share it reads rightly of a source domain that it was fitted without, averaged over the sources:
-leave-one-domain-out cross-validation (Gulrajani, Lopez-Paz, "In search of lost domain "
-    "generalization", ICLR 2021,
+leave-one-domain-out cross-validation (Gulrajani, Lopez-Paz, "In search of lost domain generalization", ICLR 2021,
 section 3). With one source there is none to leave out: stratified folds then say how well classes can be told apart
 within that source, and nothing about another domain. With two, a fit sees one source, which alignment to the pool
 leaves as it is, so that the score can hardly tell alignments apart.
@@ -77,8 +75,7 @@ class HeldOutJudge:
 
 
 class HeldOutEvidence:
-    """What one pipeline, fitted without a domain, predicts for that domain's rows as if they were the "
-    "target's."""
+    """What one pipeline, fitted without a domain, predicts for that domain's rows as if they were the target's."""
 
     def __init__(self, judge: HeldOutJudge, pipeline: AdaptationPipeline) -> None:
         self.judge, self.pipeline = judge, pipeline
