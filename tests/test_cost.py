@@ -107,9 +107,9 @@ def test_with_many_classes_neither_pairs_of_classes_nor_their_shares_in_every_no
     kept, notes = fit_to_size(recipes, 6000, 3000, 1000)
     assert [recipe.name for recipe in kept] == ["source_only_logistic"]
     assert notes == [
-        "left out, since a support vector machine decides between all pairs of the 1,000 classes, for each row: "
-        "prior_svm, pseudo_svm; name them (--pipeline) to have them race",
-        "left out, since each node of a forest holds the shares of all 1,000 classes, up to 10 GB: coral_forest; name "
-        "them (--pipeline) to have them race",
+        "not run, because a support vector machine compares all pairs of the 1,000 classes for each row: "
+        "prior_svm, pseudo_svm; to run them anyway, name them with --pipeline",
+        "not run, because each node of a forest stores the proportions of all 1,000 classes, up to 10 GB: "
+        "coral_forest; to run them anyway, name them with --pipeline",
     ]
     assert fit_to_size(recipes, 8000, 4000, 65) == (recipes, [])

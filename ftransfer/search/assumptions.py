@@ -80,7 +80,9 @@ class Assumptions:
             rare = names[(self.target < MISSING * self.source)]
             if len(rare):
                 more = f" and {len(rare) - NAMED} more" if len(rare) > NAMED else ""
-                said.append(f"classes that may be missing in the target: {', '.join(rare[:NAMED].tolist())}{more}")
+                said.append(
+                    f"classes that may be missing in the target: {', '.join(rare[:NAMED].tolist())}{more}"
+                )
         return said
 
 

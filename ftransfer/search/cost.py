@@ -113,18 +113,15 @@ def _too_much(classifier: Any, n_rows: int, n_source: int, n_classes: int) -> st
     """Say why a classifier cannot be fitted in reasonable time and memory; nothing if it can."""
     if isinstance(classifier, SVC):
         if n_rows > KERNEL_ROWS:
-            return (
-                f"the time of a support vector machine grows with the square of the rows, of which there are "
-                f"{n_rows:,}"
-            )
+            return f"support vector machines scale with the square of the number of rows ({n_rows:,})"
         # each support vector has a coefficient against every other class
         if n_classes * n_source * (n_rows - n_source) > VOTES:
-            return f"a support vector machine decides between all pairs of the {n_classes:,} classes, for each row"
+            return f"a support vector machine compares all pairs of the {n_classes:,} classes for each row"
     if isinstance(classifier, RandomForestClassifier):
         nodes = 2 * min(n_source, TREE_ROWS) * classifier.n_estimators
         if 8 * n_classes * nodes > FOREST_BYTES:
             return (
-                f"each node of a forest holds the shares of all {n_classes:,} classes, "
+                f"each node of a forest stores the proportions of all {n_classes:,} classes, "
                 f"up to {8e-9 * n_classes * nodes:.0f} GB"
             )
     return ""
