@@ -14,20 +14,25 @@ HERE = Path(__file__).resolve().parent
 project = "ftransfer"
 author = copyright = "The ftransfer authors"
 release = version = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_title = f"ftransfer {__version__}"
 html_theme_options = {"top_of_page_buttons": []}
 html_copy_source = html_show_sourcelink = False
 html_show_copyright = False
-exclude_patterns = ["_build", "package-index.md"]  # the latter is what a package index shows
+exclude_patterns = ["_build", "templates", "package-index.md"]  # the latter is what a package index shows
 myst_heading_anchors = 3
 myst_enable_extensions = ["deflist"]
 smartquotes = False  # they make one dash of the two before an option
 default_role = "code"  # a single backtick in a docstring
 autodoc_default_options = {"members": True, "inherited-members": False}
 autodoc_preserve_defaults = True
-autodoc_typehints = "none"
+autodoc_typehints = "both"  # in the signature, and for parameters whose docstring has no type
+autodoc_typehints_format = "short"
+autodoc_typehints_description_target = "documented_params"
+autosummary_generate = True  # a page for each public name, in docs/reference
+maximum_signature_line_length = 90
+templates_path = ["templates"]
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True  # attributes as a list
