@@ -340,12 +340,19 @@ def read_target_labels(task: Task, file: str | Path) -> tuple[Task, np.ndarray]:
     Raises
     ------
     FtransferError
-        If the file cannot be read, or names an image that the target has not.
+        If the file cannot be read, names an image that the target has not, or no class of the source.
     """
     at, names = read_label_file(file, task.rows[~task.is_source], task.target)
     codes = pd.Index(task.classes).get_indexer(names)
     labels = np.full(len(task.answers.codes), -1)
     labels[at] = np.where(codes < 0, -2, codes)
+    if (codes < 0).any():
+        other = sorted({str(name) for name in np.asarray(names)[codes < 0]})
+        if (codes < 0).all():
+            raise unknown("class", other[0], task.classes, plural="classes of the source")
+        named = f"{', '.join(map(repr, other[:3]))}{' ...' if len(other) > 3 else ''}"
+        note = f"{int((codes < 0).sum())} labels of {file} name classes that no source has ({named}): they are wrong"
+        task = replace(task, notes=[*task.notes, note])
     return _set_aside(task, labels), labels
 
 

@@ -268,6 +268,9 @@ def test_labels_are_read_from_a_table(task, tmp_path):
     assert labels[0] == -2, "a class that no source has is right for no candidate"
     assert (labels == -1).sum() == 43
     assert (counted.answers.codes == -1).sum() == 2
+    assert (
+        f"1 labels of {file} name classes that no source has ('beech'): they are wrong" in counted.notes
+    )
 
 
 @pytest.mark.parametrize(
@@ -281,6 +284,7 @@ def test_labels_are_read_from_a_table(task, tmp_path):
         ),
         ("path,label\n60.png,elm\n60.png,oak\n", "gives 60.png two labels"),
         ("path,label\n", "holds no label"),
+        ("path,label\n60.png,Elm\n", r"no class 'Elm'; did you mean 'elm'\? \(classes of the source found: "),
         ("", "cannot be read"),
     ],
 )
