@@ -268,9 +268,7 @@ def test_labels_are_read_from_a_table(task, tmp_path):
     assert labels[0] == -2, "a class that no source has is right for no candidate"
     assert (labels == -1).sum() == 43
     assert (counted.answers.codes == -1).sum() == 2
-    assert (
-        f"1 labels of {file} name classes that no source has ('beech'): they are wrong" in counted.notes
-    )
+    assert f"1 labels of {file} name classes that no source has ('beech'): they are wrong" in counted.notes
 
 
 @pytest.mark.parametrize(

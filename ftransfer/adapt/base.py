@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
 
 from ftransfer.adapt.containers import domain_known, refuse_surroundings
@@ -231,6 +232,40 @@ def read_domain(
     if not (domain > 0).any():
         raise FtransferError("sample_domain has no source rows: a positive number marks a source row")
     return y, domain
+
+
+def read_rows(
+    estimator: BaseEstimator, X: ArrayLike, y: ArrayLike, sample_domain: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Check the rows that a classifier is fitted on which learns from the target's, too.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Notes the number of features.
+    X : array of shape (n_samples, n_features)
+    y : array of shape (n_samples,)
+    sample_domain : array of shape (n_samples,), int, optional
+        Checked, but not used.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_features), float32 or float64
+    y : ndarray of shape (n_samples,)
+    unlabelled : bool ndarray of shape (n_samples,)
+    codes : ndarray of shape (n_labelled,), int
+        Class of each labelled row, the classes in order.
+
+    Raises
+    ------
+    FtransferError
+        As `read_domain`.
+    """
+    X = validate_data(estimator, X, dtype=(np.float64, np.float32))
+    y, _ = read_domain(y, sample_domain, len(X))
+    unlabelled = is_unlabelled(y)
+    check_classification_targets(y[~unlabelled])
+    return X, y, unlabelled, np.unique(y[~unlabelled], return_inverse=True)[1]
 
 
 def check_labels(y: ArrayLike | None) -> np.ndarray:

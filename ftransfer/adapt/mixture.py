@@ -11,10 +11,9 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ftransfer.adapt.base import is_unlabelled, read_domain, warn_of_no_target
+from ftransfer.adapt.base import read_rows, warn_of_no_target
 
 
 class TargetMixture(ClassifierMixin, BaseEstimator):
@@ -117,11 +116,8 @@ class TargetMixture(ClassifierMixin, BaseEstimator):
             If no row is labelled, labels are strings, -1 was meant as a class, or `sample_domain` is of another form.
         """
         self._validate_params()
-        X = validate_data(self, X, dtype=(np.float64, np.float32))
-        y, _ = read_domain(y, sample_domain, len(X))
-        unlabelled = is_unlabelled(y)
-        check_classification_targets(y[~unlabelled])
-        self.classes_, codes = np.unique(y[~unlabelled], return_inverse=True)
+        X, y, unlabelled, codes = read_rows(self, X, y, sample_domain)
+        self.classes_ = np.unique(y[~unlabelled])
         labelled = X[~unlabelled].astype(np.float64)
         means = np.stack([labelled[codes == k].mean(axis=0) for k in range(len(self.classes_))])
         whiten = self._whitener(labelled - means[codes])

@@ -14,10 +14,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ftransfer.adapt.base import content_order, is_unlabelled, read_domain, warn_of_no_target
+from ftransfer.adapt.base import content_order, read_rows, warn_of_no_target
 from ftransfer.errors import FtransferError
 
 FOLDS = 3
@@ -127,11 +126,8 @@ class PriorCorrected(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             the classifier gives neither probabilities nor a decision function.
         """
         self._validate_params()
-        X = validate_data(self, X, dtype=(np.float64, np.float32))
-        y, _ = read_domain(y, sample_domain, len(X))
-        unlabelled = is_unlabelled(y)
-        check_classification_targets(y[~unlabelled])
-        self.classes_, codes = np.unique(y[~unlabelled], return_inverse=True)
+        X, y, unlabelled, codes = read_rows(self, X, y, sample_domain)
+        self.classes_ = np.unique(y[~unlabelled])
         labelled, template = X[~unlabelled], plain_classifier() if self.estimator is None else self.estimator
         self.estimator_ = clone(template).fit(labelled, y[~unlabelled])
         self.source_shares_ = np.bincount(codes) / len(codes)

@@ -12,10 +12,9 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ftransfer.adapt.base import is_unlabelled, read_domain, warn_of_no_target
+from ftransfer.adapt.base import read_rows, warn_of_no_target
 from ftransfer.adapt.prior import PriorCorrected
 
 SHARPNESS = 4.0  # of the clusters' probabilities: distances between unit vectors are at most 2
@@ -125,11 +124,8 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             another form.
         """
         self._validate_params()
-        X = validate_data(self, X, dtype=(np.float64, np.float32))
-        y, _ = read_domain(y, sample_domain, len(X))
-        unlabelled = is_unlabelled(y)
-        check_classification_targets(y[~unlabelled])
-        self.classes_, codes = np.unique(y[~unlabelled], return_inverse=True)
+        X, y, unlabelled, codes = read_rows(self, X, y, sample_domain)
+        self.classes_ = np.unique(y[~unlabelled])
         X_labelled, X_target = X[~unlabelled], X[unlabelled]
         self.cluster_centers_: np.ndarray | None = None
         self.target_shares_: np.ndarray | None = None
