@@ -554,6 +554,10 @@ def test_the_command_line_adapts_batch_norm(pictures, tmp_path):
     done = CliRunner().invoke(main, [str(c) for c in [*command, "day", "--adapt-bn", "night"]])
     assert done.exit_code == 0, done.output
     assert "24 images, 192 numbers each (24 computed" in done.output
+    both = FeatureSet(tmp_path / "f")
+    every = [*command[:3], tmp_path / "all", *command[4:]]
+    assert CliRunner().invoke(main, [str(c) for c in every]).exit_code == 0
+    np.testing.assert_array_equal(FeatureSet(tmp_path / "all").to_numpy(), both.to_numpy())
     assert "did you mean 'night'" in CliRunner().invoke(main, [str(c) for c in [*command, "nigth"]]).output
 
 

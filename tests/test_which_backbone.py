@@ -82,7 +82,7 @@ def test_embeddings_of_texts_go_from_start_to_prediction(tmp_path):
         X = rng.normal(size=(60, 8)) + 6 * np.eye(8)[topics] + shift
         table = pd.DataFrame(X.round(4), columns=[f"e{i}" for i in range(8)])
         table["path"], table["topic"] = (
-            (f"{site}-{i:03}" for i in range(60)),
+            [f"{site}-{i:03}" for i in range(60)],
             np.array(["a", "b", "c"])[topics],
         )
         tables.append(tmp_path / f"{site}.csv")

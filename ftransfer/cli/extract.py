@@ -14,6 +14,8 @@ from ftransfer.cli.progress import progress_bar
 from ftransfer.cli.text import one_line, say, say_warning, visible
 from ftransfer.errors import FtransferError
 
+ALL_DOMAINS = "*"  # what --adapt-bn stands for without a value
+
 
 class BatchSize(click.ParamType):
     """A number of images, or auto."""
@@ -65,8 +67,10 @@ class BatchSize(click.ParamType):
     "--adapt-bn",
     shell_complete=complete.domains,
     multiple=True,
-    metavar="DOMAIN",
-    help="Embed this domain by batch-norm statistics of its own images; may be repeated.",
+    is_flag=False,
+    flag_value=ALL_DOMAINS,
+    metavar="[DOMAIN]",
+    help="Embed each domain, or this one alone (may be repeated), by batch-norm statistics of its own images.",
 )
 @options.device("; several with commas: a process each.")
 @click.option(
@@ -161,7 +165,7 @@ def extract(
     if adapt_bn:
         from ftransfer.extract.adapted import extract_adapted
 
-        extract_features = partial(extract_adapted, domains=adapt_bn)
+        extract_features = partial(extract_adapted, domains=None if ALL_DOMAINS in adapt_bn else adapt_bn)
     if cluster:
         wait_for_workers()
         extract_features = partial(extract_on_cluster, cluster=cluster, device=device, warn=say_warning)

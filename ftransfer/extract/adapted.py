@@ -19,7 +19,7 @@ def extract_adapted(
     images: pd.DataFrame,
     out: str | Path,
     backbone: Backbone,
-    domains: Iterable[str],
+    domains: Iterable[str] | None = None,
     *,
     views: dict | None = None,
     **options: Unpack[Options],
@@ -36,8 +36,8 @@ def extract_adapted(
         From `find_images`: all domains of the feature set.
     out : str or path
     backbone : Backbone
-    domains : sequence of str
-        Those that are adapted; the others keep the statistics that the backbone came with.
+    domains : sequence of str, optional
+        Those that are adapted; the others keep the statistics that the backbone came with. Default: all.
     views, **options
         As `extract_features` takes them.
 
@@ -50,7 +50,7 @@ def extract_adapted(
     FtransferError
         As `adapt_batch_norm` and `extract_features`; if a domain is not there, or two domains hold the same picture.
     """
-    domains = list(domains)
+    domains = list(images["domain"].unique() if domains is None else domains)
     for domain in domains:
         if domain not in set(images["domain"]):
             raise unknown("domain", domain, images["domain"].unique())
