@@ -119,8 +119,8 @@ def compare_lengths(wanted: np.ndarray, given: np.ndarray, what: str) -> None:
 
     >>> compare_lengths(np.array([0.99, 1, 1]), np.array([11, 12, 13]), "new.npz")
     Traceback (most recent call last):
-    ftransfer.errors.FtransferError: new.npz: rows of length 12 (median), and 1 in what it continues; these are \
-embeddings of another model or another normalisation, so give them another name
+    ftransfer.errors.FtransferError: new.npz: rows of length 12 (median), and 1 in the feature set; these \
+embeddings come from another model or normalisation, so give them another name
     """
     unit = [bool(np.abs(lengths - 1).max() <= UNIT) for lengths in (wanted, given)]
     ratio = float(given[1]) / max(float(wanted[1]), float(np.finfo(np.float32).tiny))
