@@ -379,12 +379,15 @@ def test_the_ticks_of_an_axis_are_apart_and_within_it(low, span, most):
     assert all(low - 1e-3 * span <= value <= high + 1e-3 * span for value, _ in found)
 
 
-@pytest.mark.parametrize("values", [[1.0, 1.0 + 2**-52], [1.0, 1.0], [-3.0, -3.0], [5.0], [0.0], [1e9, 1e9]])
+@pytest.mark.parametrize(
+    "values", [[1.0, 1.0 + 2**-52], [0.999, 1.0 + 2**-23], [1.0, 1.0], [-3.0, -3.0], [5.0], [0.0], [1e9, 1e9]]
+)
 def test_a_score_that_is_the_same_everywhere_has_an_axis(values):
     low, high = scale(values)
     assert low < high
     assert len({text for _, text in ticks(low, high)}) >= 2
-    assert low <= min(values) <= max(values) <= high + 1e-9
+    assert low <= min(values) <= max(values) <= high + 1e-6
+    assert (high == 1.0) == (0 <= min(values) < 2 > max(values))
 
 
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=30, unique=True), st.integers(12, 24))

@@ -50,12 +50,12 @@ def fraction(value: float, low: float, high: float) -> str:
 def scale(values: Iterable[float]) -> tuple[float, float]:
     """Choose the ends of a scale, never one value: 0 and 1 where all lie between, else a little beyond them.
 
-    >>> scale([1.0, 1.0000000000000002]), scale([-2.0, -2.0])
+    >>> scale([1.0, 1.0000001]), scale([-2.0, -2.0])
     ((0.0, 1.0), (-2.1, -1.9))
     """
     values = [v for v in values if v is not None]
     low, high = min(values), max(values)
-    least = 1e-9 * max(1.0, abs(low), abs(high))  # less than this is the rounding of the machine
+    least = 1e-6 * max(1.0, abs(low), abs(high))  # less than this is the rounding of float32
     if low >= -least and high <= 1 + least:
         return 0.0, 1.0
     room = 0.05 * (high - low if high - low > least else max(abs(low), abs(high)))
@@ -309,7 +309,9 @@ def draw_points(
     places = fit(points)
     hues = {code: i for i, code in enumerate(shown)}
     texts = dict(zip(shown, shorten(list(shown.values()), 18), strict=True))
-    parts, names = [], []
+    parts: list[str] = []
+    names: list[str] = []
+    boxes: list[tuple[float, float, float]] = []
     for code in [None, *shown]:
         of_class = ~np.isin(labels, list(shown)) if code is None else labels == code
         kind = "c-grey" if code is None else f"c{hues[code]}"
@@ -326,14 +328,30 @@ def draw_points(
             # the name stands at the row nearest to the middle of the class: a mean may lie between two clusters
             inside = places[of_class]
             x, y = inside[np.abs(inside - np.median(inside, axis=0)).sum(axis=1).argmin()]
-            name = texts[code]
-            half = min(SIDE / 2, 6 + 4.2 * len(name))  # about half its width, which the picture has to hold
+            half = min(
+                SIDE / 2, 6 + 4.2 * len(texts[code])
+            )  # about half its width, which the picture has to hold
             x = min(max(x, half), SIDE - half)
-            names.append(fill('<text class="{}" x="{:g}" y="{:g}">{}</text>', kind, x, y + 4, name))
+            y = _free_height(x, y, half, boxes)
+            boxes.append((x, y, half))
+            names.append(fill('<text class="{}" x="{:g}" y="{:g}">{}</text>', kind, x, y, texts[code]))
     return fill(
         '<svg class="points" viewBox="0 0 {0} {0}" role="img" aria-label="{1}">\n{2}\n<g class="names">{3}</g></svg>',
         SIDE, said, join(parts), join(names),
     )  # fmt: skip
+
+
+def _free_height(x: float, y: float, half: float, boxes: list[tuple[float, float, float]]) -> float:
+    """Move a name up or down until it covers no other: `boxes` are middles and half widths of those that stand."""
+    line = 16
+    tried = [y - 6 + step * line for n in range(SIDE // line) for step in (n, -n)]
+    for at in tried:
+        free = all(
+            abs(at - other) >= line or abs(x - middle) >= half + width for middle, other, width in boxes
+        )
+        if free and line <= at <= SIDE - 4:
+            return at
+    return y
 
 
 TRIANGLE = "M{:g} {:g}m0-4.2l3.8 6.6h-7.6z"

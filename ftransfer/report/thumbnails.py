@@ -19,8 +19,8 @@ from ftransfer.storage.places import is_remote
 EACH = 12
 SIDE = 96  # pixels
 QUALITY = 80
-SMALL_SIDE = 64  # pixels, of the many behind the map and the matrix
-SMALL_QUALITY = 60
+SMALL_SIDE = 96  # pixels, of the many behind the map and the matrix
+SMALL_QUALITY = 65
 MOST_BYTES = 2_500_000  # of all of them in base64, so that the page stays under 5 MB
 READERS = 4  # threads; Pillow decodes without the interpreter's lock
 
@@ -31,7 +31,7 @@ class Look(NamedTuple):
     Attributes
     ----------
     small : str
-        A WebP of at most 64 x 64 pixels, in base64.
+        A WebP of at most 96 x 96 pixels, in base64.
     size : tuple of int
         Width and height of the file in pixels.
     colour : ndarray of shape (6,)
