@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from browser import Browser, find_browser
 from conftest import blobs, draw, write_feature_set
-from made_pages import make_page
+from made_pages import KINDS, make_page
 from test_report import SURE
 
 from ftransfer import load_task, race, write_report
@@ -40,6 +40,18 @@ def page(tmp_path_factory):
         rows.loc[i, "sha256"] = hashlib.sha256((folder / rows["path"][i]).read_bytes()).hexdigest()
     write_report(found, features, folder / "run", command="ftransfer fit 'a <b>'")
     return folder / "run" / "report.html"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"many-rows"}))  # its race takes minutes
+def test_a_page_of_any_kind_is_under_five_megabytes_and_fits_on_a_desktop_and_a_phone(
+    browser, short_reports, tmp_path, kind
+):
+    file = make_page(kind, tmp_path)
+    assert file.stat().st_size < 5e6
+    for width in (1280, 400):
+        assert watch(browser, file, width)[0] == []
+        assert browser.run("document.documentElement.scrollWidth") == width
 
 
 @pytest.mark.parametrize("width", [1100, 390])

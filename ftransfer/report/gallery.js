@@ -164,7 +164,7 @@ if (images) {
   for (const mark of document.querySelectorAll("[data-bin]")) {
     const [low, high, total] = mark.dataset.bin.split(" ").map(Number);
     const action = () => openBin(low, high, total);
-    if (mark.tagName === "TR") asButton(mark.cells[0], action, `Show images of probability ${low} to ${high}`);
+    if (mark.tagName === "TR") asButton(mark.cells[0], action);
     else mark.addEventListener("click", action);
   }
 }
