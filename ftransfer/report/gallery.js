@@ -54,11 +54,14 @@ function openGallery(title, groups) {
     const where = "; predictions.csv beside this page lists every image of the target";
     const text = total === null ? `${all} of the page's sample.` : `${all}${sampled ? `: ${sample}${where}` : ""}.`;
     dialog.append(element("p", { class: "soft" }, text));
-    if (shown.some((i) => !images.picture[i])) {
-      dialog.append(element("p", { class: "soft" }, "Without a picture: files that are no longer there, and those beyond the page's size."));
+    const bare = shown.filter((i) => !images.picture[i]).length;
+    if (bare) {
+      const why = "the file is no longer there, has changed, or was beyond the page's size";
+      dialog.append(element("p", { class: "soft" }, `Without a picture: ${count(bare)}; ${why}.`));
     }
     const list = element("ul", { class: "found" });
-    for (const i of shown) list.append(element("li", {}, ...describe(i)));
+    const order = (i) => (images.picture[i] ? 0 : 2) - (images.sure[i] ?? 0); // the surest first, those without a picture last
+    for (const i of [...shown].sort((a, b) => order(a) - order(b))) list.append(element("li", {}, ...describe(i)));
     dialog.append(list);
   }
   dialog.showModal();

@@ -11,7 +11,7 @@ from ftransfer.task import Task
 
 OF_A_CELL = 24  # images behind one cell of the confusion matrix, one class, one bar
 MOST_BEHIND = 600  # target images behind all of them
-MOST_LOOKED_AT = 900  # small pictures; of the other images the page shows the path
+MOST_LOOKED_AT = 1200  # small pictures; of the other images the page shows the path
 
 
 class Shown:
