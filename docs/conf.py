@@ -2,14 +2,17 @@
 
 import inspect
 import re
+import sys
 from pathlib import Path
 
 import click
+from myst_parser.parsers.sphinx_ import MystParser
 
 from ftransfer import __version__, list_scorers, load_scorer
 from ftransfer.cli import COMMANDS, main
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))  # for run_notebooks
 
 project = "ftransfer"
 author = copyright = "The ftransfer authors"
@@ -86,6 +89,17 @@ def escape_underscores(app, what, name, obj, options, lines):
             lines[i] = "`".join(parts)
 
 
+class NotebookParser(MystParser):
+    """Reads a notebook as the page that it is."""
+
+    supported = ("ipynb",)
+
+    def parse(self, inputstring, document):
+        from run_notebooks import as_page
+
+        super().parse(as_page(inputstring, Path(document["source"]).name), document)
+
+
 def leave_out(app, what, name, obj, skip, options):
     """Leave out what scikit-learn adds to every estimator."""
     return True if name.endswith("_request") else None
@@ -93,6 +107,8 @@ def leave_out(app, what, name, obj, skip, options):
 
 def setup(app):
     """Called by Sphinx."""
+    app.add_source_suffix(".ipynb", "ipynb")
+    app.add_source_parser(NotebookParser)
     app.connect("env-before-read-docs", read_again)
     app.connect("source-read", write_what_is_known)
     app.connect("autodoc-process-docstring", escape_underscores, priority=900)  # after napoleon

@@ -1,5 +1,6 @@
 """The documentation: its code and its commands are run, and nothing that a user has lacks its place."""
 
+import json
 import re
 import runpy
 import shlex
@@ -73,6 +74,19 @@ def test_the_code_of_a_page_prints_what_it_shows_of_the_demo(name, newcomer):
         assert numbers(printed) == pytest.approx(numbers(page.output), rel=0.05)
 
 
+@pytest.mark.parametrize(
+    "name", ["scikit-learn", pytest.param("whole-way", marks=pytest.mark.slow)]
+)  # the latter embeds images
+def test_a_notebook_runs_and_prints_what_it_shows(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = runpy.run_path(str(ROOT / "docs" / "run_notebooks.py"))["run"]
+    notebook = json.loads((ROOT / "docs" / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
+    for cell, printed in run(notebook):
+        shown = "".join("".join(each["text"]) for each in cell["outputs"])
+        assert shape(printed) == shape(shown), cell["source"]
+        assert numbers(printed) == pytest.approx(numbers(shown), rel=0.05, abs=0.05)
+
+
 @pytest.mark.parametrize("name", [name for name in DOCS if "$ ftransfer " in Page(name).text])
 def test_the_commands_of_a_page_are_ones_that_there_are(name):
     for command in Page(name).commands:
@@ -127,9 +141,7 @@ def test_every_method_has_its_page_with_picture_and_reference(name):
 
 def test_every_public_name_is_in_the_reference():
     shown = Page("docs/api.md").text
-    missing = [
-        name for name in ftransfer.__all__ if name not in METHODS and f"\n   {name}\n" not in shown
-    ]
+    missing = [name for name in ftransfer.__all__ if name not in METHODS and f"\n   {name}\n" not in shown]
     assert not missing, "put them into docs/api.md"
 
 

@@ -32,7 +32,9 @@ def in_threads(
     """
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.showwarning = _say_nothing  # a forest in one thread empties the filters that all threads share
+        warnings.showwarning = (
+            _say_nothing  # a forest in one thread empties the filters that all threads share
+        )
         if local or _computes_here():
             yield from _in_daemons(work, arguments, jobs or cpu_count())
         else:
