@@ -95,10 +95,12 @@ class Untraced:
 
     def __init__(self, extractor: Pooled) -> None:
         self.extractor, self.module = extractor, extractor.module
-        parents = {name for name, each in self.module.named_modules() if any(True for _ in each.children())}
-        owners = ((key, key.rpartition(".")[0]) for key in extractor.weights())
-        # what a module with others in it holds itself, a class token, goes by its own name
-        self.modules = list(dict.fromkeys(key if owner in parents else owner for key, owner in owners))
+        owners = {key: key.rpartition(".")[0] for key in extractor.weights()}
+        self.parents = {outer for owner in set(owners.values()) for outer in _outer(owner)}
+        # what a module with others of weights in it holds itself, a class token, goes by its own name
+        self.modules = list(
+            dict.fromkeys(key if owner in self.parents else owner for key, owner in owners.items())
+        )
 
     def freeze(self, still: Collection[str]) -> None:
         """Note what is frozen."""
@@ -110,9 +112,7 @@ class Untraced:
         moving = [name for name in self.modules if name not in self.still]
         for name, each in self.module.named_modules():
             beside = name if name in self.modules else name.rpartition(".")[0]
-            if not any(True for _ in each.children()) and any(
-                owned(m, [beside]) or not beside for m in moving
-            ):
+            if name not in self.parents and any(owned(m, [beside]) or not beside for m in moving):
                 each.train(training)
 
     def outputs(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -127,6 +127,12 @@ class Untraced:
 def make_parts(extractor: nn.Module) -> Parts:
     """Divide a network by its graph if it has one."""
     return Untraced(extractor) if isinstance(extractor, Pooled) else Traced(extractor)
+
+
+def _outer(module: str) -> list[str]:
+    """Name the modules around one, the whole network among them."""
+    parts = module.split(".")
+    return [".".join(parts[:i]) for i in range(len(parts))] if module else []
 
 
 def owned(key: str, modules: Iterable[str]) -> bool:
