@@ -90,7 +90,7 @@ def adapt_batch_norm(
     Recognition 80, 2018.
     """
     network = backbone.network
-    layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    layers: list[Any] = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not layers:
         raise FtransferError(
             f"{backbone.name} has no batch-norm layers, so there are no statistics to adapt; resnet50 and "
