@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from ftransfer.report.pictures import fill, fraction, join
 
-SIDE, LEFT, BOTTOM = 360, 56, 40  # of a scatter: side of the field, room for the ticks
+SIDE, LEFT, BOTTOM = 360, 70, 40  # of a scatter: side of the field, room for the ticks
 MOST_POINTS = 1000
 
 
@@ -34,12 +34,12 @@ def draw_scatter(truth: np.ndarray, predicted: np.ndarray, ends: tuple[float, fl
     ]
     for x, y in zip(place(truth[rows]), place(predicted[rows]), strict=True):
         parts.append(fill('<circle cx="{:.1f}" cy="{:.1f}" r="2.5"/>', LEFT + x, SIDE - y))
-    for tick in np.linspace(*ends, 5):
+    for tick in round_ticks(*ends):
         at = float(place(tick))
         parts.append(
             fill(
-                '<text class="soft" x="{:.1f}" y="{}" text-anchor="middle">{:.3g}</text>'
-                '<text class="soft" x="{}" y="{:.1f}" text-anchor="end">{:.3g}</text>',
+                '<text class="soft" x="{:.1f}" y="{}" text-anchor="middle">{:.4g}</text>'
+                '<text class="soft" x="{}" y="{:.1f}" text-anchor="end">{:.4g}</text>',
                 LEFT + at, SIDE + 17, tick, LEFT - 6, SIDE - at + 4, tick,
             )
         )  # fmt: skip
@@ -77,10 +77,10 @@ def draw_boxes(groups: Mapping[str, np.ndarray], *, zero: bool) -> Markup:
     step, top = 44, 4
     bottom = top + step * len(spans)
     parts = []
-    for tick in np.linspace(low + room, high - room, 5):
+    for tick in round_ticks(low, high):
         x = fraction(tick, low, high)
         line = '<line class="grid" x1="{x}" x2="{x}" y1="{}" y2="{}"/>'
-        line += '<text class="soft" x="{x}" y="{}" text-anchor="middle">{:.3g}</text>'
+        line += '<text class="soft" x="{x}" y="{}" text-anchor="middle">{:.4g}</text>'
         parts.append(fill(line, top, bottom, bottom + 16, tick, x=x))
     if zero:
         parts.append(
@@ -120,3 +120,16 @@ def ends_of(*values: np.ndarray) -> tuple[float, float]:
     low, high = float(everything.min()), float(everything.max())
     room = 0.05 * (high - low) or 1.0
     return low - room, high + room
+
+
+def round_ticks(low: float, high: float) -> list[float]:
+    """Choose some round numbers between two ends.
+
+    >>> round_ticks(-8.8, 8.1), round_ticks(0.0, 0.47)
+    ([-8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0], [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45])
+    """
+    rough = (high - low) / 5
+    unit = 10 ** np.floor(np.log10(rough))
+    step = float(unit * next(each for each in (1, 2, 5, 10) if each * unit >= 0.5 * rough))
+    first, last = int(np.ceil(low / step)), int(np.floor(high / step))
+    return [round(i * step, 12) for i in range(first, last + 1)]

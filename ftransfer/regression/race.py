@@ -23,6 +23,8 @@ from ftransfer.search.grids import with_grids
 from ftransfer.search.steps import BASELINES, adaptation, step_of
 from ftransfer.search.threads import in_threads
 
+LABELS_DECIDE = " Labels of target images decided each step where their errors could tell the recipes apart."
+
 
 @dataclass(frozen=True)
 class RegressionRace:
@@ -166,7 +168,7 @@ def race_regression(
         pipeline=best.make().fit(task.X, task.y, sample_domain=task.sample_domain),
         chosen=ranked.index(best),
         sentence=say_answer(kind, best.pipeline, ground),
-        reason=ground.describe(),
+        reason=ground.describe() + (LABELS_DECIDE if losses is not None else ""),
         steps=steps,
         ground=ground,
         score_name=ground.score_name,

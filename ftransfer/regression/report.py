@@ -219,6 +219,7 @@ def _template(name: str) -> jinja2.Template:
     environment.filters |= {
         "number": lambda v: "" if v is None else f"{v:.3f}",
         "figure": lambda v: "" if v is None else f"{v:.4g}",
+        "gain": lambda v: "" if v is None else f"{v:+.3f}",
         "setting": setting,
         "interval": lambda e: "" if e["low"] is None else f"{e['low']:.4g} to {e['high']:.4g}",
     }
