@@ -116,12 +116,15 @@ def measure(name: str, task: RegressionTask, seed: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", help="the one task to race on")
     parser.add_argument("--cache", type=Path, help="folder to keep results in")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     rows = []
     for seed in range(given.seeds):
         for name, task in (*made_tasks(seed), *bundled_tasks(seed)):
+            if given.only not in (None, name):
+                continue
             file = given.cache and given.cache / f"{seed} {name}.pkl"
             row = pickle.loads(file.read_bytes()) if file and file.is_file() else measure(name, task, seed)
             if file:

@@ -388,3 +388,12 @@ def test_transfer_modes_names_the_domain_that_is_not_there(pictures):
     result = run("transfer_modes.py", pictures, "--source", "day", "--target", "nihgt")
     assert result.returncode == 1
     assert result.stderr == "no domain nihgt; domains found: day, night\n"
+
+
+def test_the_benchmark_of_regression_tells_what_choosing_was_worth():
+    done = run("regression.py", "--seeds", "1", "--only", "diabetes, other units")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("diabetes, other units")]
+    source_only, _, _, chosen, _, best = map(float, line.split()[-6:])
+    assert source_only + 0.1 < chosen <= best
+    assert "1 races: against source only better by more than 0.02 in 1" in done.stdout

@@ -284,6 +284,11 @@ def test_options_that_only_classes_have_are_refused(run):
     assert "a regression does not take --scorer, --leave-target-out" in said
 
 
+def test_a_regression_is_not_put_beside_other_runs(run):
+    said = call(run[0], "compare-runs", "run", "run", code=1).stderr
+    assert "run is a regression; compare-runs takes runs whose labels are classes" in said
+
+
 def test_target_labels_from_a_file_decide_and_are_not_measured_on(run):
     folder = run[0]
     pd.read_csv(folder / "table.csv").query("domain == 'field'").head(20)[["path", "weight"]].rename(

@@ -126,6 +126,10 @@ def _read(folder: Path) -> list[tuple[Path, dict]]:
         results = json.loads(read_text(file))
         if "runs" in results:
             return [each for run in results["runs"].values() for each in _read(folder / run["folder"])]
+        if results.get("kind") == "regression":
+            raise FtransferError(
+                f"{folder} is a regression; compare-runs takes runs whose labels are classes"
+            )
         _row(results), _facts(results)
         return [(folder, results)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
