@@ -1,4 +1,4 @@
-"""Per-domain scaling, rows of unit length, then the target as a mixture of the classes, all of which are there."""
+"""Per-domain scaling, unit-length rows, then a class mixture that expects all classes."""
 
 from sklearn.preprocessing import Normalizer
 

@@ -1,4 +1,4 @@
-"""Scaling with the target's class shares, rows of unit length, then the target as a mixture of the classes."""
+"""Share-weighted scaling, unit-length rows, then a class mixture."""
 
 from sklearn.preprocessing import Normalizer
 

@@ -1,4 +1,4 @@
-"""No change of the features: a support vector machine corrected for the target's class shares."""
+"""Unchanged features, then a support vector machine corrected for the target's class proportions."""
 
 from sklearn.pipeline import make_pipeline as make_plain_pipeline
 from sklearn.preprocessing import StandardScaler

@@ -1,4 +1,4 @@
-"""Per-domain scaling, rows of unit length, then logistic regression that takes in target rows over rounds."""
+"""Per-domain scaling, unit-length rows, then pseudo-labelling with logistic regression."""
 
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import Normalizer

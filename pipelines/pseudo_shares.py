@@ -1,4 +1,4 @@
-"""Scaling with the target's class shares, rows of unit length, then logistic regression over rounds, no clusters."""
+"""Share-weighted scaling, unit-length rows, then pseudo-labelling with logistic regression, without clusters."""
 
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import Normalizer

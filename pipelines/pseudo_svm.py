@@ -1,4 +1,4 @@
-"""Per-domain scaling, rows of unit length, then a support vector machine that takes in target rows over rounds."""
+"""Per-domain scaling, unit-length rows, then pseudo-labelling with a support vector machine."""
 
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC

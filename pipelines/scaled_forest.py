@@ -1,4 +1,4 @@
-"""Each domain standardised by itself, then a random forest."""
+"""Each domain standardised separately, then a random forest."""
 
 from sklearn.ensemble import RandomForestClassifier
 

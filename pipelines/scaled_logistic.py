@@ -1,4 +1,4 @@
-"""Each domain standardised by itself, then logistic regression."""
+"""Each domain standardised separately, then logistic regression."""
 
 from sklearn.linear_model import LogisticRegression
 

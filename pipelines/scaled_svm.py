@@ -1,4 +1,4 @@
-"""Each domain standardised by itself, rows of unit length, then a support vector machine."""
+"""Each domain standardised separately, unit-length rows, then a support vector machine."""
 
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC

@@ -1,4 +1,4 @@
-"""No adaptation: rows of unit length, then a support vector machine on the source."""
+"""No adaptation: unit-length rows, then a support vector machine on the source."""
 
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer

@@ -1,4 +1,4 @@
-"""Subspace alignment after per-domain scaling, rows of unit length, then a support vector machine."""
+"""Subspace alignment after per-domain scaling, unit-length rows, then a support vector machine."""
 
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC
