@@ -125,10 +125,10 @@ class Answers:
         if self.copies is None or not self.describes_copies:
             return []
         count = int((self.copies != -1).sum())
-        rest = f"; {self.accuracy(predicted):.1%} of the others, which count" if self else ""
+        rest = f"; {self.accuracy(predicted):.1%} of the others, as reported" if self else ""
         return [
-            f"copies of source images among the target's: {_accuracy(self.copies, predicted):.1%} of {count} are "
-            f"right{rest}"
+            f"copies of source images among the target's: {_accuracy(self.copies, predicted):.1%} correct of "
+            f"{count}{rest}"
         ]
 
 
@@ -185,12 +185,12 @@ def load_task(
     rows = name_labels(manifest[manifest["domain"].isin([*sources, target])], label, label_map)
     unreadable = rows["status"] != "ok"
     if unreadable.any():
-        notes.append(f"{int(unreadable.sum())} images that could not be read were left out")
+        notes.append(f"{int(unreadable.sum())} unreadable images were skipped")
         rows = rows[~unreadable]
     is_target = rows["domain"] == target
     bare = ~is_target & rows["label"].isna()
     if bare.any():
-        notes.append(f"{int(bare.sum())} source images without a label were left out")
+        notes.append(f"{int(bare.sum())} source images without a label were skipped")
     source_rows, target_rows = rows[~is_target & ~bare], rows[is_target]
     for side, part in (("source", source_rows), ("target", target_rows)):
         if part.empty:
@@ -203,7 +203,9 @@ def load_task(
     if classes != "all":
         other = target_rows["label"].notna() & ~target_rows["label"].isin(chosen)
         if other.any():
-            notes.append(f"{int(other.sum())} target images of other classes were left out, by their labels")
+            notes.append(
+                f"{int(other.sum())} target images of other classes were skipped, according to their labels"
+            )
             target_rows = target_rows[~other]
     if target_rows.empty:
         raise FtransferError(f"no image of target '{target}' has one of the classes {', '.join(chosen)}")
@@ -212,7 +214,7 @@ def load_task(
     n_source = views * len(source_rows)
     if views > 1:  # one image's views stay together, whatever is held out
         rows["group"] = rows["group"].fillna(rows["sha256"])
-        notes.append(f"{views} views of each source image, the target's images as they are")
+        notes.append(f"{views} views of each source image; target images unchanged")
     codes = pd.Index(chosen).get_indexer(rows["label"].astype(object))
     answers = codes[n_source:].copy()
     answers[(answers == -1) & target_rows["label"].notna().to_numpy()] = -2
@@ -221,7 +223,9 @@ def load_task(
     copies = np.where(is_copy, answers, -1)
     answers[is_copy] = -1
     if n_copies := int(is_copy.sum()):
-        notes.append(f"{n_copies} images of '{target}' are in a source as well, and are not counted")
+        notes.append(
+            f"{n_copies} images of '{target}' are also in a source, and are excluded from the accuracy"
+        )
     return Task(
         X=load_rows(features, source_rows, rows[n_source:]),
         y=codes,
@@ -258,13 +262,13 @@ def _refuse_seen(features: Features, target: str, classes: str | Sequence[str]) 
     """Refuse to call a domain never seen if its images or labels have a say."""
     if target in features.fingerprint.get("batch_norm", {}):
         raise FtransferError(
-            f"'{target}' was embedded by batch-norm statistics of its own images, so it has been seen; leave it out of "
-            f"--adapt-bn, too"
+            f"'{target}' was embedded with batch-norm statistics of its own images, so it is not unseen; do not "
+            f"use --adapt-bn for it"
         )
     if classes == "shared":
         raise FtransferError(
-            "which classes are shared would be read from the labels of a target that is left out; name them, "
-            "--classes mug,bike, or take --classes all"
+            "--classes shared would use the labels of the target, which is left out; name the classes (--classes "
+            "mug,bike) or use --classes all"
         )
 
 
@@ -277,11 +281,12 @@ def _choose_classes(
         if classes == "strict" and of_target and (only_source or only_target):
             sides = [("source", only_source), ("target", only_target)]
             pair = guess_pair(only_source, only_target)
-            hint = f". {pair[0]!r} may be {pair[1]!r}: name them alike by --label-map FILE" if pair else ""
+            hint = f". {pair[0]!r} may be {pair[1]!r}: rename one with --label-map FILE" if pair else ""
             found = "; ".join(f"only the {side} has {_some(names)}" for side, names in sides if names)
             raise FtransferError(
                 f"source and target should have the same classes, but {found}. --classes shared keeps what both "
-                f"have, --classes all keeps everything (the target's own classes can then never be right)"
+                f"have, --classes all keeps everything (classes that are only in the target can then never be "
+                f"predicted)"
                 f"{hint}"
             )
         chosen = of_source & of_target if classes == "shared" and of_target else of_source
@@ -292,7 +297,7 @@ def _choose_classes(
                 raise unknown("class", str(name), sorted(of_source), plural="classes")
         chosen = of_source & set(classes)
     if len(chosen) < 2:
-        raise FtransferError(f"at least two classes are needed; left: {_some(chosen) or 'none'}")
+        raise FtransferError(f"at least two classes are needed; there are: {_some(chosen) or 'none'}")
     return sorted(chosen)
 
 
@@ -324,7 +329,8 @@ def draw_target_labels(task: Task, n: int, *, random_state: int = 0) -> tuple[Ta
     known = np.flatnonzero(task.answers.codes != -1)
     if not 1 <= n <= len(known):
         raise FtransferError(
-            f"labels of {n} images of '{task.target}' are asked for, and {len(known)} have one in the feature set"
+            f"{n} labelled images of '{task.target}' were requested, but only {len(known)} have a label in the "
+            f"feature set"
         )
     rows = np.random.default_rng(random_state).choice(known, n, replace=False)
     labels = np.full(len(task.answers.codes), -1)
@@ -361,6 +367,6 @@ def _set_aside(task: Task, labels: np.ndarray) -> Task:
     used = labels != -1
     contents = task.rows.loc[~task.is_source, "sha256"].to_numpy()
     codes = np.where(np.isin(contents, contents[used]), -1, task.answers.codes)
-    note = f"labels of {int(used.sum())} target images were used by the guard; these images are not counted"
+    note = f"{int(used.sum())} target labels were used to choose; these images are excluded from the reported accuracy"
     copies = task.answers.copies
     return replace(task, answers=Answers(codes, copies), notes=[*task.notes, note])

@@ -113,7 +113,7 @@ def test_a_table_with_names_of_its_own_trains_and_is_labelled_and_counted(home, 
 
 def test_a_checkpoint_that_names_no_classes_is_no_model(home, tmp_path):
     save_backbone(Backbone("small_cnn"), tmp_path / "plain.safetensors")
-    with pytest.raises(FtransferError, match="does not say what its classes are; ftransfer finetune writes"):
+    with pytest.raises(FtransferError, match="has no class names, so it cannot label images"):
         models_of_checkpoint(tmp_path / "plain.safetensors")
     models = models_of_checkpoint(home / "tuned.safetensors")
     assert models[""].classes.tolist() == ["ash", "elm", "oak"]

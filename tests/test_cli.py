@@ -34,7 +34,7 @@ def test_from_pictures_to_a_report_in_two_commands(pictures, tmp_path):
     features, out = tmp_path / "features", tmp_path / "run"
     first = run("extract", pictures, "--out", features, *SMALL)
     assert first.exit_code == 0, first.output
-    assert "24 images, 192 numbers each (24 computed, 0 cached or duplicate" in first.output
+    assert "24 images, 192 features each (24 computed, 0 cached or duplicate" in first.output
     assert "day: 12 images, 3 classes" in first.output
     second = run(
         "fit", features, "--source", "day", "--target", "night", "--pipeline", "scaled_svm", "--out", out
@@ -45,7 +45,7 @@ def test_from_pictures_to_a_report_in_two_commands(pictures, tmp_path):
     assert any(line.startswith("* target accuracy, measured with the target's labels") for line in lines)
     assert f"report: {out / 'report.html'}" in lines
     assert (out / "model.skops").is_file()
-    for folder, word in ((features, "192 numbers an image"), (out, "day to night")):
+    for folder, word in ((features, "192 features per image"), (out, "day to night")):
         about = run("info", folder)
         assert about.exit_code == 0, about.output
         assert word in about.output
@@ -89,7 +89,7 @@ def test_unreadable_pictures_are_listed_and_do_not_stop(pictures, tmp_path):
     (pictures / "day" / "ash" / "0.png").write_bytes(b"junk")
     result = run("extract", pictures, "--out", tmp_path / "f", *SMALL)
     assert result.exit_code == 0
-    assert "1 could not be read and are marked so in the manifest:" in result.output
+    assert "1 could not be read (status error in the manifest):" in result.output
     assert f"{pictures / 'day' / 'ash' / '0.png'}: not an image that Pillow can read" in result.output
     assert "not an image" in run("info", tmp_path / "f").output
 
@@ -180,7 +180,7 @@ def test_ctrl_c_during_a_race_says_what_is_there(monkeypatch, feature_set, tmp_p
     monkeypatch.setattr(ftransfer.search.race, "race", interrupt)
     result = run("fit", feature_set.folder, "--source", "day", "--target", "night", "--out", tmp_path / "r")
     assert result.exit_code == 130
-    assert f"what was found so far is kept in {tmp_path / 'r'}" in result.output
+    assert f"results so far are kept in {tmp_path / 'r'}" in result.output
     assert "was stopped" in run("info", tmp_path / "r").output
 
 
@@ -188,7 +188,7 @@ def test_a_stopped_fit_is_told_from_a_finished_one(tmp_path):
     from ftransfer.report import start_run
 
     start_run(tmp_path / "run")
-    assert "is a run that has not ended, or was stopped" in run("info", tmp_path / "run").output
+    assert "holds an unfinished run" in run("info", tmp_path / "run").output
 
 
 def test_backbones_are_listed_with_their_weights():
@@ -238,7 +238,7 @@ def test_feature_sets_are_ranked_from_the_command_line(feature_set):
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert lines[0].split() == ["rank", "features", "backbone", "layer", "width", "LogME", "H-score"]
-    assert lines[-1].startswith("By 60 labelled images of day; more is better")
+    assert lines[-1].startswith("By 60 labelled images of day; higher is better")
     found = json.loads(run(*command, "--json").output)
     assert [row["rank"] for row in found["ranked"]] == [1, 2]
     assert found["ranked"][0]["leep"] is None
@@ -301,7 +301,7 @@ def test_labels_given_to_the_guard_are_recorded_and_not_counted(day_to_night, fe
         assert pd.read_csv(tmp_path / "run" / "predictions.csv")["used_by_guard"].sum() == 20
     both = run(*day_to_night, "--use-target-labels", 20, *option)
     assert both.exit_code == 2
-    assert "two ways to give the guard labels" in both.output
+    assert "--use-target-labels cannot be combined" in both.output
 
 
 EVIL = "a\x1b]0;title\x07\x1b[2J\x9b31m\u202eb\nforged: line"
@@ -327,7 +327,7 @@ def test_no_name_from_a_stranger_reaches_the_terminal_as_a_command(tmp_path):
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", result.output), result.output
         assert not re.search("^forged", result.output, re.M)
     assert sum("\\x1b" in result.output for result in told) > 3, [result.output for result in told]
-    assert "the label =cmd|calc begins as a formula" in told[3].output
+    assert "the label =cmd|calc looks like a formula to a spreadsheet" in told[3].output
     assert "=cmd|calc" in (tmp_path / "run" / "predictions.csv").read_text()
 
 

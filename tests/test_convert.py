@@ -214,7 +214,7 @@ def test_the_command_line_imports_and_exports(tmp_path, rows):
     file, run = write(tmp_path / "a.csv", *rows), CliRunner()
     result = run.invoke(main, ["import", str(file), "--out", str(tmp_path / "f")])
     assert result.output.splitlines()[:2] == [
-        f"{tmp_path / 'f'}: 105 rows, 8 numbers each (105 new)",
+        f"{tmp_path / 'f'}: 105 rows, 8 features each (105 new)",
         "  day: 60 rows, 60 with a label, 3 classes",
     ]
     result = run.invoke(main, ["import", str(file), "--out", str(tmp_path / "f"), "--json"])

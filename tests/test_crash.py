@@ -217,7 +217,7 @@ def test_an_extraction_ends_well_beside_one_that_was_stopped_and_says_so(place, 
     assert code == -9
     ((code, text),) = nursery(extraction(place, "beside", kind="--tier=exact"))
     assert code == 0, text
-    assert re.search(r"(?m)^\d+ images of another extraction into .* are still to come$", text), text
+    assert re.search(r"(?m)^\d+ images of another extraction into .* are still pending$", text), text
 
 
 def test_one_of_two_extractions_at_once_is_killed_and_the_other_ends_well(place, nursery):

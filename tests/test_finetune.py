@@ -243,9 +243,9 @@ def test_a_training_that_is_killed_and_goes_on_ends_with_the_same_bytes(table, t
     with pytest.raises(Killed):
         fine_tune(table, parts, Training(**settings), progress=stop)
     assert not parts.exists()
-    with pytest.raises(FtransferError, match="stopped, with other settings .*epochs 4, not 5"):
+    with pytest.raises(FtransferError, match="interrupted training with other settings .*epochs 4, not 5"):
         fine_tune(table, parts, Training(**settings | {"epochs": 5}))
-    with pytest.raises(FtransferError, match=r"other settings \(images\); give the same"):
+    with pytest.raises(FtransferError, match=r"other settings \(images\); use the same settings"):
         fine_tune(table.iloc[:-1], parts, Training(**settings))
     results = fine_tune(table, parts, Training(**settings), progress=lambda what, *_: steps.append(what))
     assert steps.count("epoch 1 of 4") < 2 * steps.count("epoch 4 of 4")
@@ -408,7 +408,7 @@ def test_no_rule_is_learned_where_the_images_as_they_are_do_as_well():
     assert [row["rules"] for row in tried] == [[], ["flip"], ["crop"], ["colour"], ["channels"]]
     assert tried[1]["gain"] < 0  # the classes are left and right
     assert describe_search(rules, tried).startswith("none of flip")
-    with pytest.raises(FtransferError, match="needs two classes with two images each"):
+    with pytest.raises(FtransferError, match="needs at least two classes with two labelled images each"):
         learn_rules(seen, seen, np.arange(3), np.array([0, 0, 1]), domains[:3])
 
 
@@ -438,7 +438,9 @@ def test_a_search_for_rules_sees_no_row_but_those_that_train(table, tmp_path):
     assert results["images"]["train"] == 9
     assert all(round(9 * row["accuracy"], 6) % 1 == 0 for row in results["rules_tried"])
     if not results["training"]["rules"]:
-        with pytest.raises(FtransferError, match="trained without rules, so there are none to pass on"):
+        with pytest.raises(
+            FtransferError, match="trained without augmentations, so there is nothing to reuse"
+        ):
             read_rules(tmp_path / "a.safetensors")
 
 
@@ -553,7 +555,7 @@ def test_the_command_line_adapts_batch_norm(pictures, tmp_path):
     command = ["extract", pictures, "--out", tmp_path / "f", "--backbone", "small_cnn", "--adapt-bn"]
     done = CliRunner().invoke(main, [str(c) for c in [*command, "day", "--adapt-bn", "night"]])
     assert done.exit_code == 0, done.output
-    assert "24 images, 192 numbers each (24 computed" in done.output
+    assert "24 images, 192 features each (24 computed" in done.output
     both = FeatureSet(tmp_path / "f")
     every = [*command[:3], tmp_path / "all", *command[4:]]
     assert CliRunner().invoke(main, [str(c) for c in every]).exit_code == 0
@@ -577,9 +579,9 @@ def test_a_backbone_without_batch_norm_says_so(table):
         ({"domains": ("dya",)}, "no domain 'dya'; did you mean 'day'"),
         ({"labels": ("colour",)}, "no label column 'colour'"),
         ({"rules": ("flips",)}, "no rule 'flips'; did you mean 'flip'"),
-        ({"rules": ("flip", "auto")}, "auto learns which rules to take, so it stands alone"),
+        ({"rules": ("flip", "auto")}, "auto chooses the augmentations itself and cannot be combined"),
         ({"optimizer": "adam"}, "no optimizer 'adam'; did you mean 'adamw'"),
-        ({"validation": 1.5}, "validation is a share from 0 to below 1, not 1.5"),
+        ({"validation": 1.5}, "validation must be at least 0 and below 1, not 1.5"),
         ({"teacher": "resnet18", "teacher_weights": "random"}, "sees 224 pixels a side, the student 32"),
     ],
 )
@@ -589,7 +591,7 @@ def test_mistakes_are_named(table, tmp_path, settings, message):
 
 
 def test_unlabelled_images_cannot_train(table, tmp_path):
-    with pytest.raises(FtransferError, match="no labelled images to train on in day, night"):
+    with pytest.raises(FtransferError, match="no labelled training images in day, night"):
         train(table.assign(label=None), tmp_path / "a.safetensors")
 
 
@@ -625,7 +627,7 @@ def test_the_command_trains_and_extract_takes_what_it_wrote(pictures, tmp_path):
     assert result.exit_code == 0, result.output
     assert "small_cnn from DEFAULT, " in result.output
     assert "  frozen: stem, block1\n  head: new, 3 classes of label\n" in result.output
-    assert "of 12 that trained nothing" in result.output
+    assert "of 12 not used for training" in result.output
     assert "1 images could not be read" in result.output
     command = [
         "extract",

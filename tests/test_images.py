@@ -107,7 +107,7 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path):
 def test_a_wrong_path_suggests_the_near_one(pictures):
     with pytest.raises(FtransferError, match="did you mean 'pictures'"):
         find_images(str(pictures).replace("pictures", "picture"))
-    with pytest.raises(FtransferError, match="is one file"):
+    with pytest.raises(FtransferError, match="is a single file"):
         find_images(pictures / "day" / "ash" / "0.png")
 
 
@@ -130,7 +130,7 @@ def test_a_table_names_paths_labels_and_domains(pictures, kind):
 @pytest.mark.parametrize("path", ["../outside.png", "/etc/passwd", "day/../../x.png"])
 def test_a_table_cannot_lead_out_of_its_folder_unless_asked(pictures, path):
     (pictures / "list.csv").write_text(f"path,domain\n{path},a\n")
-    with pytest.raises(FtransferError, match="which lies outside .*--allow-outside"):
+    with pytest.raises(FtransferError, match="which is outside .*--allow-outside"):
         find_images(pictures / "list.csv")
     assert len(find_images(pictures / "list.csv", allow_outside=True)) == 1
 
@@ -146,7 +146,7 @@ def test_a_table_cannot_lead_out_of_its_folder_unless_asked(pictures, path):
         ("path,y,domain\na,1,b\nc,-1,b\n", "labels -1 and 1, but -1 marks a row without a label"),
         ("path\nday/ash/0.png\n", "has no column 'domain'"),
         ("path,domain\nday/ash/0.png,\n", "has rows without a domain"),
-        ("path,domain\n,a\n", "rows without a path, the first is row 1"),
+        ("path,domain\n,a\n", "rows without a path; the first is row 1"),
         ("path,domain\n", "has no rows"),
         ("", "cannot be read as a table"),
     ],
@@ -276,7 +276,8 @@ def test_files_of_another_checksum_are_not_called_missing(tmp_path):
     url, datasets.CIFAR10.url = datasets.CIFAR10.url, "http://127.0.0.1:9/cifar.tar.gz"
     try:
         with pytest.raises(
-            FtransferError, match="files in .*cifar-10-batches-py are incomplete, or not of the checksum"
+            FtransferError,
+            match="files in .*cifar-10-batches-py are incomplete or do not match torchvision's checksum",
         ):
             find_images(f"torchvision:CIFAR10:train:{tmp_path}")
     finally:
@@ -410,8 +411,8 @@ def test_a_damaged_image_gives_pixels_or_a_reason(name, data):
 
 FLOAT, WHOLE = (Image.fromarray(np.ones((2, 2), kind)) for kind in (np.float32, np.int32))
 REFUSED = {
-    "floating-point numbers of no known range": encode(FLOAT, "TIFF"),
-    "32-bit whole numbers of no known range": encode(WHOLE, "TIFF"),
+    "floating-point numbers without a known range": encode(FLOAT, "TIFF"),
+    "32-bit whole numbers without a known range": encode(WHOLE, "TIFF"),
     "not an image that Pillow can read": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
     "9000 x 1 pixels: over 500 times as long as wide": encode(Image.new("RGB", (9000, 1)), "PNG"),
     "too many pixels": encode(Image.new("1", (30000, 30000)), "PNG"),

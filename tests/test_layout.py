@@ -46,7 +46,7 @@ def test_folders_that_are_neither_domain_nor_class_are_seen_through(tmp_path, pa
 
 def test_what_was_seen_through_is_said(tmp_path):
     table = find_images(make(tmp_path / "root", "amazon/images/mug/0.png"))
-    assert table.attrs["notes"] == ["folders called images were not taken for domains or classes"]
+    assert table.attrs["notes"] == ["folders called images were not treated as domains or classes"]
     one = find_images(tmp_path / "root" / "amazon", domain="amazon")
     assert found(one) == [("amazon", "mug")]
 
@@ -55,7 +55,7 @@ def test_folders_two_deep_that_may_be_either_are_refused_until_the_layout_is_sai
     root = make(
         tmp_path / "root", "a/left/cat/0.png", "a/left/dog/0.png", "a/right/cat/0.png", "a/right/dog/0.png"
     )
-    with pytest.raises(FtransferError, match=r"are the classes left, right, or cat, dog\? Say --layout"):
+    with pytest.raises(FtransferError, match=r"are the classes left, right, or cat, dog\? Use --layout"):
         find_images(root)
     assert found(find_images(root, layout="domain/*/class")) == [("a", "cat"), ("a", "dog")]
     assert found(find_images(root, layout="domain/class/*")) == [("a", "left"), ("a", "right")]
@@ -63,16 +63,16 @@ def test_folders_two_deep_that_may_be_either_are_refused_until_the_layout_is_sai
     assert found(find_images(root / "a", layout="*/class", domain="d")) == [("d", "cat"), ("d", "dog")]
     swapped = find_images(root / "a", layout="<class>/<domain>")
     assert found(swapped) == [("cat", "left"), ("cat", "right"), ("dog", "left"), ("dog", "right")]
-    for layout, message in (("domain/klass", "names each level"), ("class", "names no level 'domain'")):
+    for layout, message in (("domain/klass", "gives each folder level"), ("class", "has no level 'domain'")):
         with pytest.raises(FtransferError, match=message):
             find_images(root, layout=layout)
-    with pytest.raises(FtransferError, match="4 images in .* lie less deep than the domain"):
+    with pytest.raises(FtransferError, match="4 images in .* are above the domain level"):
         find_images(root, layout="*/*/*/domain")
 
 
 def test_splits_beside_classes_are_refused(tmp_path):
     root = make(tmp_path / "root", "a/train/cat/0.png", "a/dog/0.png")
-    with pytest.raises(FtransferError, match=r"a/train holds folders, and lies beside dog.*--layout"):
+    with pytest.raises(FtransferError, match=r"a/train holds folders, unlike its neighbour dog.*--layout"):
         find_images(root)
 
 
@@ -118,8 +118,8 @@ def test_what_looks_like_a_picture_and_is_not_read_is_counted_by_kind(tmp_path):
     dry = CliRunner().invoke(main, [*command, "--dry-run", "--json"])
     assert json.loads(dry.stdout)["passed_over"] == expected
     said = CliRunner().invoke(main, command)
-    assert "2 .cr2" in next(line for line in said.output.splitlines() if line.startswith("passed over: "))
-    with pytest.raises(FtransferError, match=r"is one file; .*passed over: 1 \.cr2"):
+    assert "2 .cr2" in next(line for line in said.output.splitlines() if line.startswith("skipped: "))
+    with pytest.raises(FtransferError, match=r"is a single file; .*skipped: 1 \.cr2"):
         find_images(folder / "0.CR2")
 
 

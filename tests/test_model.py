@@ -44,10 +44,10 @@ def test_what_is_no_model_file_is_one_line(tmp_path):
     with pytest.raises(FtransferError, match="no model file .*nothing.skops"):
         Model.load(tmp_path / "nothing.skops")
     (tmp_path / "junk.skops").write_bytes(b"junk")
-    with pytest.raises(FtransferError, match=r"junk.skops is no model file, or damaged: BadZipFile"):
+    with pytest.raises(FtransferError, match=r"junk.skops is not a model file, or is damaged: BadZipFile"):
         Model.load(tmp_path / "junk.skops")
     skops.io.dump([1, 2], tmp_path / "list.skops")
-    with pytest.raises(FtransferError, match=r"list.skops is no model file, or damaged: TypeError"):
+    with pytest.raises(FtransferError, match=r"list.skops is not a model file, or is damaged: TypeError"):
         Model.load(tmp_path / "list.skops")
 
 
@@ -184,7 +184,7 @@ def test_at_most_two_thousand_rows_go_into_the_file():
         (np.zeros(8), r"given float64 \(8,\)"),
         ([["a"] * 8], r"given <U1"),
         ([], r"given float64 \(0,\)"),
-        (np.full((2, 8), np.nan), "the features of row 0 are not finite"),
+        (np.full((2, 8), np.nan), "row 0 holds NaN or infinity"),
     ],
 )
 def test_features_of_another_shape_are_refused(X, message):

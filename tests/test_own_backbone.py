@@ -154,7 +154,7 @@ def test_changed_code_is_found_out_by_its_probe_and_changed_weights_by_their_has
     command = ("extract", pictures, "--out", tmp_path / "f", "--backbone", lab, "--device", "cpu")
     first = run(*command)
     assert first.exit_code == 0, first.output
-    assert "24 images, 4 numbers each" in first.output
+    assert "24 images, 4 features each" in first.output
     assert run(*command, "--json").exit_code == 0
     lab.write_text(FILE.replace("SCALE = 2.0", "SCALE = 2.5"))
     changed = run(*command)
@@ -231,7 +231,7 @@ def test_a_model_labels_by_the_file_that_is_named_again_and_runs_none_by_itself(
     lab.write_text(FILE + f"\nopen({str(tmp_path / 'ran')!r}, 'w')\n")
     alone = run(*command)
     assert alone.exit_code == 1
-    assert "name it yourself, --backbone FILE.py" in alone.output
+    assert "give it as --backbone FILE.py" in alone.output
     assert not (tmp_path / "ran").exists()
     named = run(*command, "--backbone", lab)
     assert named.exit_code == 0, named.output
@@ -247,7 +247,11 @@ def test_a_model_labels_by_the_file_that_is_named_again_and_runs_none_by_itself(
 def test_a_file_of_changed_code_or_other_weights_labels_nothing(lab, lab_run, pictures, tmp_path):
     command = ("predict", lab_run, pictures / "night", "--out", tmp_path / "p.csv", "--backbone", lab)
     for old, new, message in (
-        ("SCALE = 2.0", "SCALE = 2.5", "the code of module:Lab is not what made the model's features"),
+        (
+            "SCALE = 2.0",
+            "SCALE = 2.5",
+            "the code of module:Lab has changed since the model's features were made",
+        ),
         ("manual_seed(0)", "manual_seed(1)", "weights is sha256:"),
         (
             "class Lab",

@@ -67,7 +67,7 @@ def test_every_new_image_gets_a_label_and_an_unreadable_one_its_reason(trained, 
     result = run("predict", trained, tmp_path / "new", "--out", tmp_path / "p.csv")
     assert result.exit_code == 0, result.output
     assert f"{tmp_path / 'p.csv'}: 6 images labelled" in result.output
-    assert "1 could not be read and have no label" in result.output
+    assert "1 could not be read (column error)" in result.output
     table = pd.read_csv(tmp_path / "p.csv")
     assert list(table) == ["root", "path", "label", "probability", "distance", "far", "error"]
     assert (
@@ -131,7 +131,7 @@ def test_features_of_another_fingerprint_are_refused_with_the_difference(trained
     extract_features(find_images(pictures), tmp_path / "g", Backbone("small_cnn", "random", ["block2"]))
     result = run("predict", trained, tmp_path / "g", "--out", tmp_path / "p.csv")
     assert result.exit_code == 1
-    assert "is of another fingerprint than the model: " in result.output
+    assert "was computed with other settings than the model's features: " in result.output
     assert "layers is block2 there, flatten in the model" in result.output
     assert not (tmp_path / "p.csv").exists()
 
@@ -144,7 +144,7 @@ def test_another_decoder_is_only_noted(home, trained, tmp_path):
     other.write_manifest(ours.manifest)
     result = run("predict", trained, tmp_path / "f", "--out", tmp_path / "p.csv")
     assert result.exit_code == 0
-    assert "note: these images were decoded by pillow 1.0, the model's by pillow" in result.output
+    assert "note: these images were decoded by pillow 1.0, those of the model by pillow" in result.output
 
 
 def test_weights_are_found_by_their_hash_and_asked_for_by_name(trained, tmp_path):
@@ -180,8 +180,8 @@ def test_published_weights_are_looked_for_in_the_cache(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (["{tmp}/nowhere", "{pictures}"], "no model file {tmp}/nowhere"),
-        (["{tmp}", "{pictures}"], "no model file {tmp}/model.skops; ftransfer fit writes one"),
-        (["{pictures}/day/ash/0.png", "{pictures}"], "is no model file, or damaged: BadZipFile"),
+        (["{tmp}", "{pictures}"], "{tmp}/model.skops does not exist; ftransfer fit writes model.skops"),
+        (["{pictures}/day/ash/0.png", "{pictures}"], "is not a model file, or is damaged: BadZipFile"),
         (["{run}", "{pictures}/dya"], "no folder or table 'dya'; did you mean 'day'"),
         (["{run}", "{set}", "--domain", "nigth"], "no domain 'nigth'; did you mean 'night'"),
         (["{run}", "{set}", "--out", "/proc/x/p.csv"], "cannot write to /proc/x/p.csv"),
@@ -269,7 +269,7 @@ def test_rows_unlike_any_in_training_are_flagged_and_held_out_ones_are_not(tmp_p
     assert model.describe(elsewhere)["far"].mean() >= 0.9
     write_feature_set(tmp_path / "g", elsewhere.astype(np.float32), [None] * 50, ["d"] * 50)
     result = run("predict", tmp_path / "run", tmp_path / "g", "--out", tmp_path / "p.csv")
-    assert "of them lie far from what the model was fitted on (column far)" in result.output
+    assert "of them are far from the training data (column far)" in result.output
 
 
 @pytest.mark.slow
@@ -370,6 +370,6 @@ def test_statistics_that_are_not_there_or_damaged_are_said_in_one_line(adapted, 
 
 def test_a_target_that_was_adapted_to_is_not_one_never_seen(adapted):
     features = FeatureSet(adapted / "f")
-    with pytest.raises(FtransferError, match="so it has been seen; leave it out of --adapt-bn"):
+    with pytest.raises(FtransferError, match="so it is not unseen; do not use --adapt-bn for it"):
         load_task(features, "day", "night", leave_target_out=True)
     assert load_task(features, "night", "day", leave_target_out=True).unseen

@@ -90,7 +90,7 @@ def test_ctrl_c_ends_a_race_whatever_a_fit_is_at(feature_set, tmp_path, jobs):
             assert process.stdout.readline() == "fitting\n"
             os.kill(process.pid, signal.SIGINT)
             assert process.wait(60) == 130  # not the 300 s of the fit
-            assert "what was found so far is kept in" in process.stderr.read()
+            assert "results so far are kept in" in process.stderr.read()
         finally:
             process.kill()
 

@@ -70,7 +70,7 @@ def test_a_feature_set_keeps_a_column_of_labels_for_each_task(two_tasks):
 def test_each_column_of_labels_has_its_own_race_report_and_model(fitted, two_tasks):
     folder, output = fitted
     assert "colour: " in output
-    assert "note: shape: 1 source images without a label were left out" in output
+    assert "note: shape: 1 source images without a label were skipped" in output
     results = json.loads((folder / "results.json").read_text())
     assert list(results["runs"]) == ["colour", "shape"]
     predictions = pd.read_csv(folder / "predictions.csv")
@@ -109,7 +109,7 @@ def test_a_run_that_is_stopped_at_the_second_column_keeps_what_the_first_one_fou
     monkeypatch.setattr(ftransfer.search.journal.Journal, "add", lambda self, trial, row: again.append(trial))
     assert run("fit", two_tasks / "f", *DAY, *columns, *QUICK).exit_code == 0
     assert len(again) == len(first.splitlines()) - 1  # those of shape alone
-    with pytest.raises(FtransferError, match=r"holds several models; name one: .*colour, .*shape"):
+    with pytest.raises(FtransferError, match=r"holds several models; choose one: .*colour, .*shape"):
         Model.load(tmp_path / "run")
 
 
@@ -205,7 +205,7 @@ def test_alternatives_race_side_by_side_on_the_same_images_and_none_is_chosen(pa
     assert one.width == 5
     refused = run("predict", tmp_path / "run", pair[0], "--out", tmp_path / "p.csv")
     assert refused.exit_code == 1
-    assert "holds a run for each of several feature sets; name one of them" in refused.output
+    assert "holds several runs; choose one of them" in refused.output
 
 
 def test_alternatives_of_one_name_get_their_whole_paths_and_one_alone_is_refused(pair, tmp_path):

@@ -70,9 +70,7 @@ def test_a_folder_of_tar_files_is_read_in_place(shards, pictures):
         )
     one = find_images(shards / "night" / "000.tar")  # its own domains
     assert set(one["domain"]) == {"night"}
-    with pytest.raises(
-        FtransferError, match="does not say of each image which domain it is of.*--domain NAME"
-    ):
+    with pytest.raises(FtransferError, match="does not give the domain of every image.*--domain NAME"):
         find_images(shards / "day" / "000.tar")
     assert set(find_images(shards / "day" / "000.tar", domain="x")["domain"]) == {"x"}
 

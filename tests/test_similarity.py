@@ -197,7 +197,7 @@ def test_class_shares_need_two_rows_a_class_and_two_classes():
 def test_class_shares_are_doubted_where_the_domains_differ_otherwise(few_trees):
     X_source, y_source, X_target, *_ = label_shift(0)
     pure = compare_domains(X_source, X_target, y_source).set_index("measure")
-    assert "if the rows of a class are alike" in pure.loc["label shift", "meaning"]
+    assert "if each class looks the same" in pure.loc["label shift", "meaning"]
     assert pure.loc["share of 0", "yardstick"] == np.mean(y_source == 0)
     shifted = compare_domains(X_source, X_target + 6, y_source).set_index("measure")
     assert "do not rely on it" in shifted.loc["label shift", "meaning"]
@@ -290,7 +290,7 @@ def test_the_same_seed_gives_the_same_table(domains):
 def test_large_domains_are_sampled_and_it_is_said(domains):
     A, B, y_a, _ = domains
     table = compare_domains(A, B, y_a, max_rows=50)
-    assert table.attrs["notes"] == ["at most 50 rows a domain were compared, drawn at random of up to 90"]
+    assert table.attrs["notes"] == ["at most 50 rows per domain were used, drawn at random from up to 90"]
     assert not compare_domains(A, B, y_a).attrs["notes"]
 
 

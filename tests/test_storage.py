@@ -255,7 +255,7 @@ def test_a_table_names_images_below_it_by_path_or_url(pictures, bucket, backbone
 def test_a_table_in_a_store_cannot_lead_out(memory, path, allowed):
     fs, inside = fsspec.url_to_fs(memory)
     fs.pipe(f"{inside}/photos/list.csv", f"path,domain\na.png,x\n{path},x\n".encode())
-    with pytest.raises(FtransferError, match="which lies outside memory://test-.*/photos; put the table"):
+    with pytest.raises(FtransferError, match="which is outside memory://test-.*/photos; move the table"):
         find_images(f"{memory}/photos/list.csv", allow_outside=allowed)
 
 
@@ -333,8 +333,8 @@ def test_a_network_that_fails_leaves_what_was_committed(
         ("hf://datasets/a/b", "hf:// needs a package that is not installed: pip install huggingface_hub"),
         ("s3://key:word@bucket/photos", "s3://bucket/photos was given with a password or signature"),
         ("https://host/list.csv?X-Amz-Signature=word", "https://host/list.csv?... was given with a password"),
-        ("zip://a.zip::s3://bucket/b", "is no place of a store; give one URL such as s3://bucket/photos"),
-        ("s3://", "is no place of a store"),
+        ("zip://a.zip::s3://bucket/b", "is not the URL of a store; give one such as s3://bucket/photos"),
+        ("s3://", "is not the URL of a store"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_one_line(server, tmp_path, monkeypatch, url, message):
@@ -470,7 +470,7 @@ def test_who_is_never_fast_enough_is_told_so(memory, monkeypatch):
     features = write_feature_set(f"{memory}/f", np.eye(3, 4), None, "old")
     monkeypatch.setattr("ftransfer.storage.writing.TRIES", 3)
     monkeypatch.setattr(Remote, "write_if", lambda *args: False)
-    with pytest.raises(FtransferError, match="manifest.parquet was changed by others 3 times"):
+    with pytest.raises(FtransferError, match="manifest.parquet was changed by other processes 3 times"):
         features.write_manifest(EMPTY)
 
 
@@ -579,12 +579,12 @@ def test_commands_take_feature_sets_from_stores(tmp_path, memory, feature_set):
     assert result.output == f"{memory}/all.parquet: 105 rows\n"
     (tmp_path / "all.parquet").write_bytes(place(f"{memory}/all.parquet").read_bytes())
     result = run("import", tmp_path / "all.parquet", "--out", f"{memory}/g")
-    assert "105 rows, 8 numbers each (105 new)" in result.output
+    assert "105 rows, 8 features each (105 new)" in result.output
     np.testing.assert_array_equal(*(f.load(f.complete) for f in (feature_set, FeatureSet(f"{memory}/g"))))
     result = run("fit", f"{memory}/f", "--source", "day", "--target", "night", "--out", f"{memory}/run")
-    assert result.output == f"error: a run folder lies on disk, not at {memory}/run; name a local path\n"
+    assert result.output == f"error: a run folder must be on disk, not at {memory}/run; give a local path\n"
     result = run("predict", f"{memory}/run", f"{memory}/f", "--out", tmp_path / "p.csv")
-    assert "a model lies on disk" in result.output
+    assert "a model must be on disk" in result.output
     result = run("import", f"{memory}/all.parquet", "--out", tmp_path / "h")
     assert "a table to import lies on disk" in result.output
 

@@ -92,7 +92,7 @@ def test_shared_all_and_named_classes(open_set):
     shared = load_task(open_set, "day", "night", classes="shared")
     assert shared.classes.tolist() == ["elm", "oak"]
     assert (shared.is_source.sum(), (~shared.is_source).sum()) == (40, 30)
-    assert shared.notes == ["15 target images of other classes were left out, by their labels"]
+    assert shared.notes == ["15 target images of other classes were skipped, according to their labels"]
     everything = load_task(open_set, "day", "night", classes="all")
     assert everything.classes.tolist() == ["ash", "elm", "oak"]
     assert sorted(set(everything.answers.codes)) == [-2, 1, 2]
@@ -101,7 +101,7 @@ def test_shared_all_and_named_classes(open_set):
     assert named.classes.tolist() == ["elm", "oak"]
     with pytest.raises(FtransferError, match="no class 'aok'; did you mean 'oak'"):
         load_task(open_set, "day", "night", classes=["aok", "elm"])
-    with pytest.raises(FtransferError, match="at least two classes are needed; left: elm"):
+    with pytest.raises(FtransferError, match="at least two classes are needed; there are: elm"):
         load_task(open_set, "day", "night", classes=["elm"])
 
 
@@ -115,8 +115,8 @@ def test_unlabelled_source_and_unreadable_rows_are_left_out_and_noted(tmp_path):
     task = load_task(features, "day", "night")
     assert len(task.X) == 101
     assert task.notes == [
-        "1 images that could not be read were left out",
-        "3 source images without a label were left out",
+        "1 unreadable images were skipped",
+        "3 source images without a label were skipped",
     ]
 
 
@@ -148,7 +148,7 @@ def digits(tmp_path):
 
 def test_classes_that_are_called_differently_are_said_and_may_be_named_alike(digits):
     features, folder = digits
-    with pytest.raises(FtransferError, match=r"'0 - zero' may be '0': name them alike by --label-map FILE"):
+    with pytest.raises(FtransferError, match=r"'0 - zero' may be '0': rename one with --label-map FILE"):
         load_task(features, "mnist", "usps")
     (folder / "map.csv").write_text("from,to\n0 - zero,0\n1 - one,1\n2 - two,2\n")
     task = load_task(features, "mnist", "usps", label_map=folder / "map.csv")
@@ -175,12 +175,12 @@ def test_copies_of_source_images_are_counted_apart(tmp_path):
     manifest.loc[60:79, "sha256"] = manifest.loc[:19, "sha256"].to_numpy()
     features.write_manifest(manifest)
     task = load_task(features, "day", "night")
-    assert task.notes == ["20 images of 'night' are in a source as well, and are not counted"]
+    assert task.notes == ["20 images of 'night' are also in a source, and are excluded from the accuracy"]
     right = labels[60:].copy()
     right[30:] = (right[30:] + 1) % 3
     assert task.answers.accuracy(right) == pytest.approx(10 / 25)
     assert task.answers.describe_copies(right) == [
-        "copies of source images among the target's: 100.0% of 20 are right; 40.0% of the others, which count"
+        "copies of source images among the target's: 100.0% correct of 20; 40.0% of the others, as reported"
     ]
     assert (
         load_task(

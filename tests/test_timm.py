@@ -153,7 +153,8 @@ def test_weights_that_cannot_be_downloaded_are_named_with_their_place(monkeypatc
 
     monkeypatch.setattr(timm, "create_model", refuse)
     with pytest.raises(
-        FtransferError, match=r"cannot download the weights of timm:convnext_atto \(no network\); fetch https"
+        FtransferError,
+        match=r"cannot download the weights of timm:convnext_atto \(no network\); download https",
     ):
         Backbone("timm:convnext_atto", device="cpu")
 

@@ -117,14 +117,14 @@ def test_an_image_that_is_in_a_source_as_well_is_not_counted(tmp_path):
     features.write_manifest(table)
     task = hold_out(features)
     assert (task.answers.codes == -1).sum() == 5
-    assert "5 images of 'v' are in a source as well, and are not counted" in task.notes
+    assert "5 images of 'v' are also in a source, and are excluded from the accuracy" in task.notes
 
 
 def test_a_score_or_labels_of_the_target_are_refused(tmp_path):
     task = hold_out(write(tmp_path / "f", *shifted()))
     with pytest.raises(FtransferError, match="with --leave-target-out the target is not used to choose"):
         race(task, QUICK, scorer="entropy")
-    with pytest.raises(FtransferError, match="which classes are shared would be read from the labels"):
+    with pytest.raises(FtransferError, match="--classes shared would use the labels"):
         load_task(FeatureSet(tmp_path / "f"), "s", "v", classes="shared", leave_target_out=True)
     with pytest.raises(FtransferError, match="with --leave-target-out the target is not used to choose"):
         race(task, QUICK, target_labels=np.zeros(45, dtype=int))

@@ -138,8 +138,7 @@ def refuse_hidden(step: Any) -> None:
         if hasattr(value, "transform_source") and not isinstance(value, type):
             raise FtransferError(
                 f"{type(step).__name__} is fitted on the labelled rows, and {type(value).__name__} in it "
-                f"({name}) would see no target rows; make it a step of the pipeline, and put what searches "
-                f"or "
+                f"({name}) would see no target rows; make it a step of the pipeline, and put what searches or "
                 f"selects around the pipeline"
             )
 

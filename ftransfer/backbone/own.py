@@ -81,8 +81,7 @@ def run_file(file: Path, weights: str = "DEFAULT", layers: Sequence[str] = ()) -
     missing = [name for name in ("model", "transforms") if name not in found]
     if missing:
         raise FtransferError(
-            f"{file} makes no {' and no '.join(missing)}; a backbone file makes model, a torch.nn.Module, "
-            f"and "
+            f"{file} makes no {' and no '.join(missing)}; a backbone file makes model, a torch.nn.Module, and "
             f"transforms, from a PIL image to a tensor"
         )
     built = build_module(found["model"], found["transforms"], found.get("name"), file.name)

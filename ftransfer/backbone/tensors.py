@@ -33,8 +33,7 @@ def read_tensors(file: Path) -> object:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever it meets in a file that is none of its own
         raise FtransferError(
-            f"{file} cannot be read as a checkpoint of plain tensors (.pth, .pt or .safetensors): "
-            f"{_reason(error)}"
+            f"{file} cannot be read as a checkpoint of plain tensors (.pth, .pt or .safetensors): {_reason(error)}"
         ) from error
 
 

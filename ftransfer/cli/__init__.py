@@ -14,18 +14,18 @@ from ftransfer.cli.text import one_line, say
 from ftransfer.errors import FtransferError, unknown
 
 COMMANDS = {
-    "extract": "Turn images into a feature set with a frozen CNN.",
-    "fit": "Race adaptation pipelines from source to target; write report and model.",
-    "compare": "Say how far apart domains are, before any transfer.",
-    "compare-runs": "Put the results of several runs side by side.",
+    "extract": "Compute features of images with a frozen network.",
+    "fit": "Compare adaptation pipelines, choose one, write report and model.",
+    "compare": "Measure how far apart domains are.",
+    "compare-runs": "Compare the results of several runs.",
     "predict": "Label new images with the model of a run.",
-    "demo": "Go the whole way offline on the embedded digits.",
-    "info": "Say what is in a feature set or a run folder.",
+    "demo": "Run the complete workflow on built-in digits, offline.",
+    "info": "Show what is in a feature set, run folder or model file.",
     "export": "Write a feature set as Parquet, npz or CSV.",
-    "import": "Make a feature set of embeddings that were made elsewhere.",
+    "import": "Make a feature set from existing embeddings.",
     "finetune": "Train a backbone further on labelled images; write a checkpoint for extract.",
     "backbones": "List the backbones that extract can run.",
-    "completion": "Print the script that completes commands by TAB in bash, zsh or fish.",
+    "completion": "Print the TAB completion script for bash, zsh or fish.",
 }
 
 
@@ -89,17 +89,17 @@ def split_names(text: str) -> list[str]:
     try:
         rows = list(csv.reader([text], skipinitialspace=True))
     except csv.Error:
-        raise FtransferError(f"a name with a line break has to stand in quotes: '{text}'") from None
+        raise FtransferError(f"a name with a line break must be quoted: '{text}'") from None
     return [name.strip() for row in rows for name in row if name.strip()]
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ftransfer")
 def main() -> None:
-    """Carry labels from one image collection to another.
+    """Transfer labels from one image collection to another.
 
-    Two commands: `ftransfer extract IMAGES --out FEATURES` turns images into features, once;
-    `ftransfer fit FEATURES --source A --target B` carries A's labels over to B and writes a report.
+    Two commands: `ftransfer extract IMAGES --out FEATURES` computes features, once;
+    `ftransfer fit FEATURES --source A --target B` transfers the labels of A to B and writes a report.
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold what a terminal cannot show

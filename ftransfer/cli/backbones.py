@@ -15,11 +15,11 @@ from ftransfer.errors import FtransferError
 @click.argument(
     "patterns_or_features", shell_complete=complete.folders, nargs=-1, metavar="[PATTERN...] or FEATURES..."
 )
-@click.option("--rank", is_flag=True, help="Rank FEATURES, feature sets of the same images.")
+@click.option("--rank", is_flag=True, help="Rank FEATURES: feature sets of the same images.")
 @click.option(
     "--source",
     shell_complete=complete.domains,
-    help="With --rank: the domain whose labels count.  [default: the only one with labels]",
+    help="With --rank: the labelled domain.  [default: the only one with labels]",
 )
 @click.option("--json", "as_json", is_flag=True, help="With --rank: print the table as JSON.")
 def backbones(patterns_or_features: tuple[str, ...], rank: bool, source: str | None, as_json: bool) -> None:
@@ -29,11 +29,11 @@ def backbones(patterns_or_features: tuple[str, ...], rank: bool, source: str | N
 
     With --rank, the backbones and layers of FEATURES are ranked by how well they explain the source's labels (LogME,
     the H-score with a shrunk covariance). LEEP and NCE need logits: a layer named fc, classifier or head, which
-    `ftransfer extract --layer` gives. No label of a target is looked at.
+    `ftransfer extract --layer` gives. Target labels are not used.
     """
     if (rank and not patterns_or_features) or (not rank and (source or as_json)):
         raise click.UsageError(
-            "to rank feature sets: ftransfer backbones --rank FEATURES... [--source DOMAIN]; nothing else is taken"
+            "to rank feature sets: ftransfer backbones --rank FEATURES... [--source DOMAIN], without other options"
         )
     if rank:
         say(_rank(patterns_or_features, source, as_json))
@@ -57,13 +57,13 @@ def _list(patterns: tuple[str, ...]) -> str:
         lines += list_timm(pattern) if pattern.startswith(PREFIX) else []
     if not lines:
         raise FtransferError(
-            f"no backbone matches {' or '.join(patterns)}; those of timm match '{PREFIX}*'; feature sets are ranked by "
-            f"--rank"
+            f"no backbone matches {' or '.join(patterns)}; those of timm match '{PREFIX}*'; feature sets are "
+            f"ranked by --rank"
         )
     if not patterns:
         say(f"note: {PHOTO_HINT}", err=True)
-        lines += [f"{PREFIX}NAME            any model of timm: ftransfer backbones '{PREFIX}*dinov2*'"]
-        lines += ["FILE.py              any network of yours: a file that makes model and transforms"]
+        lines += [f"{PREFIX}NAME            any timm model: ftransfer backbones '{PREFIX}*dinov2*'"]
+        lines += ["FILE.py              your own network: a file that defines model and transforms"]
     return "\n".join(lines)
 
 
@@ -84,7 +84,7 @@ def _rank(folders: tuple[str, ...], source: str | None, as_json: bool) -> str:
     lines = [shown.drop(columns=unknown).to_string(index=False, float_format="{:.3f}".format, na_rep="")]
     lines += [f"note: {note}" for note in ranked.attrs["notes"]]
     lines.append(
-        f"By {ranked.attrs['rows']} labelled images of {ranked.attrs['source']}; more is better in every column. "
-        "The H-score grows with the width by itself."
+        f"By {ranked.attrs['rows']} labelled images of {ranked.attrs['source']}; higher is better in every "
+        f"column. The H-score increases with the number of features."
     )
     return "\n".join(lines)

@@ -21,15 +21,17 @@ SHOWN = 15  # pairs
 
 @click.command()
 @click.argument("features", shell_complete=complete.folders)
-@click.option("--source", shell_complete=complete.domains, help="Domain that the labels come from.")
-@click.option("--target", shell_complete=complete.domains, help="Domain that they are carried to.")
+@click.option("--source", shell_complete=complete.domains, help="Labelled domain.")
+@click.option("--target", shell_complete=complete.domains, help="Unlabelled domain.")
 @click.option(
-    "--max-rows", type=click.IntRange(8), help="Images of a domain, at random.  [1000; of many domains 100]"
+    "--max-rows",
+    type=click.IntRange(8),
+    help="Images per domain, drawn at random.  [1000; of many domains 100]",
 )
 @click.option(
     "--all-measures", is_flag=True, help=f"Of more than {MANY} domains, too: about a second a pair."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print every pair's table as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the tables of all pairs as JSON.")
 def compare(
     features: Any,
     source: str | None,
@@ -38,9 +40,9 @@ def compare(
     all_measures: bool,
     as_json: bool,
 ) -> None:
-    """Say how far apart the domains of FEATURES are, before any transfer.
+    """Measure how far apart the domains of FEATURES are.
 
-    Two domains give a table, each number beside its yardstick: the same between random halves of one domain. More
+    Two domains give a table; the baseline of each measure is its value between random halves of one domain. More
     than two give a matrix of all pairs, and more than 20 the nearest and farthest pairs by two quick measures. --source
     and --target choose a pair; one of them alone, the pairs from or to that domain.
     """
@@ -145,7 +147,7 @@ MATRICES = {
 
 def _table(table: Any) -> Iterator[str]:
     wide = max(28, *(len(measure) + 2 for measure in table["measure"]))
-    yield f"{'measure':<{wide}}{'value':>10}  {'95 % interval':^20}{'yardstick':>10}"
+    yield f"{'measure':<{wide}}{'value':>10}  {'95 % interval':^20}{'baseline':>10}"
     for row in table.assign(measure=table["measure"].map(visible)).itertuples():
         interval = "" if row.low != row.low else f"{_short(row.low)} .. {_short(row.high)}"
         line = f"{row.measure:<{wide}}{_short(row.value):>10}  {interval:^20}{_short(row.yardstick):>10}".rstrip()

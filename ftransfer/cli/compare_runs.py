@@ -25,7 +25,7 @@ LONGEST = 60  # characters of a value that is printed
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the table and the differences as JSON.")
 def compare_runs(runs: tuple[str, ...], out: str | None, as_json: bool) -> None:
-    """Put run folders side by side: what differs in data and settings, and the scores.
+    """Compare run folders: differences in data and settings, and the scores.
 
     A RUN is a folder that ftransfer fit wrote. A score compares recipes on the same features and target; where these
     differ between runs, compare the accuracies on labelled target images.

@@ -9,7 +9,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print the script that completes ftransfer's commands by TAB in SHELL.
+    """Print the TAB completion script for SHELL.
 
     bash: ftransfer completion bash > ~/.local/share/bash-completion/completions/ftransfer
 
@@ -17,7 +17,7 @@ def completion(shell: str) -> None:
 
     fish: ftransfer completion fish > ~/.config/fish/completions/ftransfer.fish
 
-    Make the folder first (mkdir -p), and open a new shell after. In bash and zsh, for the shell that is open alone:
+    Create the folder first (mkdir -p), and open a new shell afterwards. For the current shell only (bash, zsh):
     eval "$(ftransfer completion bash)".
     """
     from ftransfer.cli import main

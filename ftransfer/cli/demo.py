@@ -20,7 +20,7 @@ from ftransfer.cli.text import say
     help="Folder for images, features and run.",
 )
 def demo(out: Any) -> None:
-    """Go the whole way offline, in under a minute: printed digits to handwritten ones.
+    """Run the complete workflow offline, in about a minute: printed digits to handwritten ones.
 
     The source is digits rendered from free fonts, the target real handwriting, and the backbone a small
     CNN that never saw a digit. All three ship with the package.
@@ -40,7 +40,8 @@ def demo(out: Any) -> None:
     with writing(out), zipfile.ZipFile(shipped_folder("data") / "digits.zip") as digits:
         digits.extractall(images)
     say(
-        "Source: printed digits in free fonts, labelled. Target: handwritten digits. The backbone never saw a digit.\n"
+        "Source: printed digits in free fonts, labelled. Target: handwritten digits. The backbone never saw a "
+        "digit.\n"
     )
     say(f"$ ftransfer extract {images} --out {features} --backbone small_cnn")
     table = find_images(images)

@@ -20,9 +20,9 @@ FORMATS = ("parquet", "npz", "csv", "tsv")
     "--out", shell_complete=complete.paths, help="File; replaced if it is there.  [default: FEATURES.FORMAT]"
 )
 def export(features: Any, kind: str | None, out: Any) -> None:
-    """Write FEATURES as one table of paths, labels, domains and embeddings; several are joined.
+    """Write FEATURES as one table with paths, labels, domains and embeddings; several are joined.
 
-    Every tool reads it, and ftransfer import reads it back.
+    ftransfer import reads it back.
     """
     from ftransfer.features.exports import export_features
     from ftransfer.features.joined import open_features
@@ -30,7 +30,8 @@ def export(features: Any, kind: str | None, out: Any) -> None:
     suffix = place(out).suffix[1:].lower() if out else "parquet"
     if kind is None and suffix not in FORMATS:
         raise FtransferError(
-            f"{out} tells no format that can be written; end it in {', '.join('.' + f for f in FORMATS)}, or name one: "
+            f"{out} tells no format that can be written; end it in {', '.join('.' + f for f in FORMATS)}, or name "
+            f"one: "
             f"--format"
         )
     kind = kind or suffix

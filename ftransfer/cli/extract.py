@@ -35,9 +35,9 @@ class BatchSize(click.ParamType):
     "--out",
     shell_complete=complete.folders,
     required=True,
-    help="Folder of the feature set; extended if it is there.",
+    help="Folder of the feature set; extended if it exists.",
 )
-@click.option("--domain", help="Name of the domain, where all of IMAGES are one.")
+@click.option("--domain", help="Name of the domain, if all IMAGES belong to one.")
 @click.option(
     "--labels/--no-labels", default=True, help="Whether folder names are labels.  [default: labels]"
 )
@@ -45,14 +45,14 @@ class BatchSize(click.ParamType):
     "--label-column",
     "label_columns",
     multiple=True,
-    help="Column of a table with labels, for a task each; may be repeated.  [default: label]",
+    help="Label column of a table; repeat it for several tasks.  [default: label]",
 )
 @options.domain_column
 @options.path_column
 @click.option(
     "--layout",
     metavar="LEVELS",
-    help="What each level of folders is: domain/*/class, class/domain ...  [default: domain/class]",
+    help="Meaning of each folder level: domain/*/class, class/domain ...  [default: domain/class]",
 )
 @options.backbone
 @options.weights("DEFAULT, a name (IMAGENET1K_V1), a file, or random.")
@@ -70,44 +70,46 @@ class BatchSize(click.ParamType):
     is_flag=False,
     flag_value=ALL_DOMAINS,
     metavar="[DOMAIN]",
-    help="Embed each domain, or this one alone (may be repeated), by batch-norm statistics of its own images.",
+    help="Use batch-norm statistics of each domain's own images, or only for this domain (may be repeated).",
 )
-@options.device("; several with commas: a process each.")
+@options.device("; several separated by commas, one process each.")
 @click.option(
     "--tier",
     type=click.Choice(["exact", "fast"]),
     default="exact",
     show_default=True,
-    help="fast: bfloat16 and cheaper resizing; says how far it drifts.",
+    help="fast: bfloat16 and faster resizing; prints the difference to exact.",
 )
 @click.option(
     "--batch-size",
     type=BatchSize(),
     default="auto",
     show_default=True,
-    help="Images in a forward pass.",
+    help="Images per forward pass.",
 )
-@click.option("--workers", type=click.IntRange(1), help="Threads that decode.  [default: usable cores]")
-@click.option("--views", type=click.IntRange(1), default=1, show_default=True, help="Views of each image.")
+@click.option("--workers", type=click.IntRange(1), help="Decoding threads.  [default: usable cores]")
+@click.option(
+    "--views", type=click.IntRange(1), default=1, show_default=True, help="Augmented views per image."
+)
 @click.option(
     "--augment",
     default="flip,crop,colour",
     show_default=True,
-    help="What makes them: flip,crop,shift,colour,channels,grey,invert,erase.",
+    help="Augmentations of the views: flip,crop,shift,colour,channels,grey,invert,erase.",
 )
 @click.option(
     "--rules-from",
     shell_complete=complete.paths,
     metavar="CHECKPOINT",
-    help="Make them by the rules that this checkpoint of ftransfer finetune was trained with.",
+    help="Use the augmentations that this checkpoint of ftransfer finetune was trained with.",
 )
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @options.allow_outside
 @options.cluster
 @click.option(
-    "--replace", is_flag=True, help="Take out what OUT holds of the same domains.  [default: add to it]"
+    "--replace", is_flag=True, help="Remove what OUT holds of the same domains first.  [default: add to it]"
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def extract(
     images: Any,
@@ -137,11 +139,13 @@ def extract(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Turn IMAGES into the feature set OUT with a frozen network.
+    """Compute the features of IMAGES with a frozen network, into the feature set OUT.
 
     IMAGES is a folder <root>/<domain>/<class>/*, a folder <root>/<class>/* with --domain, a .csv, .tsv or
     .parquet table with the columns path, label, domain, a .txt list of paths and labels, or a data set of torchvision
-    such as torchvision:CIFAR10 or torchvision:CIFAR100:test. Stopped and started again, it goes on where it was.
+    such as torchvision:CIFAR10 or torchvision:CIFAR100:test.
+
+    After an interruption, run the same command again to resume.
     """
     if adapt_bn:
         refuse_beside_adapting(dry_run, cluster)
@@ -212,11 +216,12 @@ def refuse_beside_adapting(dry_run: bool, cluster: str | None) -> None:
     """Refuse what does not go with --adapt-bn."""
     if dry_run:
         raise click.UsageError(
-            "--dry-run cannot say what --adapt-bn would do: the fingerprint names what it finds"
+            "--dry-run cannot be combined with --adapt-bn, whose statistics are part of the fingerprint"
         )
     if cluster:
         raise click.UsageError(
-            "--adapt-bn does not run on a cluster; give --weights what ftransfer finetune --adapt-bn wrote"
+            "--adapt-bn does not run on a cluster; use ftransfer finetune --adapt-bn and pass its checkpoint "
+            "as --weights"
         )
 
 
@@ -226,7 +231,7 @@ def choose_views(count: int, augment: str, rules_from: str | None) -> dict | Non
     from ftransfer.images.views import describe_views
 
     if rules_from and count == 1:
-        raise click.UsageError("--rules-from makes views of each image: say how many, --views 4")
+        raise click.UsageError("--rules-from needs the number of views per image, such as --views 4")
     return describe_views(count, ",".join(read_rules(rules_from)) if rules_from else augment)
 
 
@@ -236,7 +241,7 @@ def choose_devices(device: str, n_images: int, adapts: bool) -> list[str]:
 
     devices = name_devices(device, n_images)
     if adapts and len(devices) > 1 and device != "auto":
-        raise click.UsageError("--adapt-bn takes one device")
+        raise click.UsageError("--adapt-bn needs a single device")
     return devices[:1] if adapts else devices
 
 
@@ -279,30 +284,30 @@ def describe(features: Any, out: Any) -> str:
     did = features.summary
     rate = f", {did.computed / did.seconds:.0f} images/s" if did.computed and did.seconds > 1 else ""
     lines = [
-        f"{out}: {did.images} images, {features.width} numbers each "
-        f"({did.computed} computed, {did.reused} cached or duplicate{rate})"
+        f"{out}: {did.images} images, {features.width} features each ({did.computed} computed, {did.reused} "
+        f"cached or duplicate{rate})"
     ]
     if did.drift:
         lines.append(
             f"fast against exact on {did.drift['images']} images: centred cosine {did.drift['centred_cosine']:.4f}, "
-            f"{did.drift['neighbour_overlap']:.0%} of the nearest neighbours the same"
+            f"{did.drift['neighbour_overlap']:.0%} of the nearest neighbours identical"
         )
     if did.replaced:
         lines.append(f"{did.replaced} images of the same domains in another folder were replaced by these")
     if did.kept:
         lines.append(
-            f"added to {did.kept} images of the same domains from elsewhere; --replace takes those out"
+            f"added to {did.kept} images of the same domains from elsewhere; --replace removes those"
         )
     if passed := describe_passed_over(did.passed_over):
         lines.append(passed)
     lines += features.set_aside
     if did.failed:
-        lines.append(f"{len(did.failed)} could not be read and are marked so in the manifest:")
+        lines.append(f"{len(did.failed)} could not be read (status error in the manifest):")
         lines += [f"  {visible(path)}: {visible(reason)}" for path, reason in did.failed[:10]]
         lines += [f"  and {len(did.failed) - 10} more"] if len(did.failed) > 10 else []
     manifest = features.manifest
     if pending := int((manifest["status"] == "pending").sum()):
-        lines.append(f"{pending} images of another extraction into {out} are still to come")
+        lines.append(f"{pending} images of another extraction into {out} are still pending")
     for domain, rows in manifest.query("status == 'ok'").groupby("domain"):
         labelled = rows["label"].notna().sum()
         classes = f"{rows['label'].nunique()} classes" if labelled else "no labels"

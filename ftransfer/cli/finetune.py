@@ -30,42 +30,44 @@ class Names(click.ParamType):
     "--out",
     required=True,
     shell_complete=complete.paths,
-    help="The checkpoint, .safetensors; .json and .html are written beside it.",
+    help="Checkpoint, .safetensors; .json and .html are written next to it.",
 )
 @click.option(
     "--domain",
     "domains",
     multiple=True,
     shell_complete=complete.domains,
-    help="Domain that trains; may be repeated.  [default: all]",
+    help="Domain to train on; may be repeated.  [default: all]",
 )
 @options.backbone
-@options.weights(
-    "What to start from: DEFAULT, a name (IMAGENET1K_V1), a file, or random, which is from nothing."
-)
+@options.weights("Initial weights: DEFAULT, a name (IMAGENET1K_V1), a file, or random.")
 @click.option(
-    "--take", type=Names(), default="", help="Layers to take from them: layer1,layer2.  [default: all]"
+    "--take", type=Names(), default="", help="Layers to load from the weights: layer1,layer2.  [default: all]"
 )
-@click.option("--freeze-until", metavar="LAYER", help="Leave all layers up to this one as they are.")
+@click.option("--freeze-until", metavar="LAYER", help="Freeze all layers up to this one.")
 @click.option(
     "--unfreeze-every",
     type=click.IntRange(0),
     default=0,
     metavar="N",
-    help="Train the head alone first, and one block more after every N epochs.",
+    help="Train only the head first, and unfreeze one block after every N epochs.",
 )
 @click.option(
-    "--validation", type=float, default=0.2, show_default=True, help="Share that stops the training."
+    "--validation",
+    type=float,
+    default=0.2,
+    show_default=True,
+    help="Share of the images for validation and early stopping.",
 )
 @click.option(
-    "--test", type=float, default=0.0, show_default=True, help="Share of each domain that only counts."
+    "--test", type=float, default=0.0, show_default=True, help="Share of each domain held out as test set."
 )
-@click.option("--labels-per-class", type=click.IntRange(1), help="Take so many images of each class.")
+@click.option("--labels-per-class", type=click.IntRange(1), help="Images to use per class.")
 @click.option(
     "--label-column",
     "labels",
     multiple=True,
-    help="Column of a table with labels; several give several heads.",
+    help="Label column of a table; several give several heads.",
 )
 @options.domain_column
 @options.path_column
@@ -73,18 +75,19 @@ class Names(click.ParamType):
     "--rules",
     type=Names(),
     default="",
-    help="Vary training images: flip,crop,shift,colour,channels,grey,invert,erase; auto: learn which.",
+    help="Augmentations: flip,crop,shift,colour,channels,grey,invert,erase; auto: choose them on held-out "
+    "images.",
 )
 @click.option(
     "--rules-from",
     shell_complete=complete.paths,
     metavar="CHECKPOINT",
-    help="The rules that this checkpoint was trained with.",
+    help="Augmentations of this checkpoint.",
 )
 @click.option(
     "--teacher",
     shell_complete=complete.backbones,
-    help="Backbone whose embedding is learned as well: distillation.",
+    help="Backbone to distil: its embedding is learned as well.",
 )
 @options.weights("As --weights.", "--teacher-weights")
 @click.option(
@@ -98,7 +101,7 @@ class Names(click.ParamType):
     type=click.IntRange(0),
     default=5,
     show_default=True,
-    help="Epochs without progress.",
+    help="Epochs without improvement before stopping.",
 )
 @click.option("--batch-size", type=click.IntRange(2), default=32, show_default=True)
 @click.option(
@@ -108,9 +111,13 @@ class Names(click.ParamType):
     show_default=True,
     help="adamw or sgd.",
 )
-@click.option("--learning-rate", type=float, help="Of the head and fresh layers.  [default: 0.001, sgd 0.03]")
+@click.option("--learning-rate", type=float, help="For the head and new layers.  [default: 0.001, sgd 0.03]")
 @click.option(
-    "--taken-rate", type=float, default=0.1, show_default=True, help="Of taken layers, as a part of that."
+    "--taken-rate",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="For loaded layers, as a fraction of that.",
 )
 @click.option(
     "--class-weights",
@@ -124,7 +131,7 @@ class Names(click.ParamType):
     shell_complete=complete.words("float32", "bfloat16"),
     default="float32",
     show_default=True,
-    help="float32, or bfloat16 where it is faster.",
+    help="float32, or bfloat16 if it is faster.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @options.device()
@@ -146,9 +153,9 @@ def finetune(
 ) -> None:
     """Train a backbone further on the labelled images IMAGES; write a checkpoint that extract takes.
 
-    IMAGES is what extract takes; several folders, tables or splits are taken together. A checkpoint of ftransfer
-    finetune can be the start of another: its head goes on if the classes are the same, else a new one is trained.
-    Stopped and started again, it goes on where it was.
+    IMAGES is as for extract; several folders, tables or splits are combined. A checkpoint of ftransfer
+    finetune can be the start of another: its head is kept if the classes are the same, otherwise a new one is trained.
+    After an interruption, run the same command again to resume.
     """
     from ftransfer.backbone.backbone import Backbone
     from ftransfer.backbone.batch_norm import adapt_batch_norm
@@ -177,7 +184,7 @@ def finetune(
             results = fine_tune(table, out, training, device=device, progress=_show(bar))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"interrupted: each epoch that was finished is kept beside {out}; the same command goes on from there"
+            f"interrupted: finished epochs are kept next to {out}; run the same command again to resume"
         ) from None
     say(json.dumps(results) if as_json else describe(results, out))
 
@@ -242,9 +249,9 @@ def describe(results: dict, out: Any) -> str:
     for domain, tasks in results["accuracy"].items():
         for task, counted in tasks.items():
             what = f"{domain}, {task}" if len(results["classes"]) > 1 else domain
-            lines.append(f"  {what}: {counted['accuracy']:.1%} of {counted['of']} that trained nothing")
+            lines.append(f"  {what}: {counted['accuracy']:.1%} of {counted['of']} not used for training")
     if results["unreadable"]:
-        lines.append(f"{len(results['unreadable'])} images could not be read and were left out:")
+        lines.append(f"{len(results['unreadable'])} images could not be read and were skipped:")
         lines += [f"  {path}: {reason}" for path, reason in results["unreadable"][:10]]
     lines.append(f"curves: {out.with_suffix('.html')}")
     command = f"ftransfer extract IMAGES --backbone {training['backbone']} --weights {out} --out FEATURES"

@@ -35,7 +35,7 @@ class Duration(click.ParamType):
         except (ValueError, KeyError):
             seconds = math.nan
         if not 0 < seconds < math.inf:
-            self.fail(f"'{value}' is no time; write 90s, 5m or 2h", param, ctx)
+            self.fail(f"'{value}' is not a time; write 90s, 5m or 2h", param, ctx)
         return seconds
 
 
@@ -45,22 +45,22 @@ class Duration(click.ParamType):
     "--source",
     shell_complete=complete.domains,
     required=True,
-    help="Domain with labels; several with commas: photo,cartoon.",
+    help="Labelled domain; several separated by commas: photo,cartoon.",
 )
 @click.option(
-    "--target", shell_complete=complete.domains, required=True, help="Domain that the labels are carried to."
+    "--target", shell_complete=complete.domains, required=True, help="Domain to transfer the labels to."
 )
 @click.option(
     "--all-sources",
     is_flag=True,
-    help="Learn from several sources together; do not let each alone race, too.",
+    help="With several sources: only fit on all together, not on each alone.",
 )
 @click.option(
     "--pipeline",
     "pipelines",
     multiple=True,
     shell_complete=complete.recipes,
-    help="Recipe, by name or path; may be repeated.  [default: all]",
+    help="Recipe, by name or path; may be repeated. Baselines always race too.  [default: all]",
 )
 @click.option(
     "--grid",
@@ -81,18 +81,18 @@ class Duration(click.ParamType):
     shell_complete=complete.words("strict", "shared", "all"),
     default="strict",
     show_default=True,
-    help="strict: both domains have the same; shared: those that both have; all; or some by name: mug,bike.",
+    help="strict: both domains must have the same; shared: those in both; all; or by name: mug,bike.",
 )
 @click.option(
     "--label-map",
     shell_complete=complete.paths,
     metavar="FILE",
-    help="CSV with the columns from and to: other names of classes, where the domains call them differently.",
+    help="CSV with the columns from and to, which renames classes that the domains call differently.",
 )
 @click.option(
     "--balance/--no-balance",
     default=True,
-    help="Whether each row of each of several feature sets is scaled to one length.  [default: balance]",
+    help="With several feature sets: scale the rows of each to unit length.  [default: balance]",
 )
 @click.option(
     "--scorer",
@@ -105,44 +105,45 @@ class Duration(click.ParamType):
     "--target-labels",
     shell_complete=complete.paths,
     metavar="FILE",
-    help="CSV with path and label of a few target images, for the guard alone; they are not counted.",
+    help="CSV with path and label of a few target images, to decide between recipes; not used to fit, and "
+    "excluded from the reported accuracy.",
 )
 @click.option(
     "--use-target-labels",
     type=click.IntRange(1),
     metavar="N",
-    help="Let the guard use N of the target's labels in FEATURES, drawn at random; they are not counted.",
+    help="The same with N of the target labels in FEATURES, drawn at random.",
 )
 @click.option(
     "--leave-target-out",
     is_flag=True,
-    help="Take the target for a domain never seen: it is counted on, and nothing else.",
+    help="Treat the target as unseen: use it only to measure the accuracy.",
 )
 @click.option(
     "--search",
     shell_complete=complete.words(*SEARCHES),
     default="grid",
     show_default=True,
-    help="grid: every setting; random: some of them; halving: all on few rows, the better ones on more; bayesian: "
-    "those that Optuna proposes.",
+    help="grid: all settings; random: some; halving: all on few images, the best on more; bayesian: proposed "
+    "by Optuna.",
 )
 @click.option(
     "--trials",
     type=click.IntRange(1),
     metavar="N",
-    help="Settings that a random or bayesian search tries.  [default: as many as the grid has]",
+    help="Number of settings for a random or bayesian search.  [default: as many as the grid has]",
 )
-@click.option("--budget", type=Duration(), help="Time in which the race should end: 90s, 5m, 2h.")
+@click.option("--budget", type=Duration(), help="Time limit: 90s, 5m, 2h.")
 @click.option(
     "--label-column",
     "label_columns",
     multiple=True,
-    help="Column of labels in FEATURES; several are a task and a race each.  [default: label]",
+    help="Label column in FEATURES; repeat it for several tasks.  [default: label]",
 )
 @click.option(
     "--alternatives",
     is_flag=True,
-    help="Race on each of several feature sets by itself, side by side, instead of joining them.",
+    help="Compare recipes on each feature set separately instead of joining them.",
 )
 @click.option(
     "--regression/--classification",
@@ -155,7 +156,8 @@ class Duration(click.ParamType):
 @click.option(
     "--mlflow",
     metavar="EXPERIMENT",
-    help="Log the run to MLflow, too, under this experiment; MLFLOW_TRACKING_URI names the server (extra [mlflow]).",
+    help="Log the run to MLflow, too, under this experiment; MLFLOW_TRACKING_URI names the server (extra "
+    "[mlflow]).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def fit(
@@ -165,13 +167,13 @@ def fit(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Race adaptation pipelines on FEATURES from SOURCE to TARGET; write report and model.
+    """Compare adaptation pipelines on FEATURES from SOURCE to TARGET, choose one, write report and model.
 
-    Several feature sets of the same images are joined: what several backbones know, side by side; with --alternatives
-    each has a race of its own.
+    Several feature sets of the same images (of several backbones) are joined; with --alternatives recipes are compared
+    on each separately.
 
-    Labels of the target are never used to fit or to choose, but for a few that the guard is given. Where the feature
-    set has others, they are counted at the end and shown beside.
+    Target labels are never used to fit or to choose, except for those given with --target-labels or
+    --use-target-labels. If the feature set has others, the accuracy on them is measured at the end and shown.
     """
     settings = FitSettings(**options)
     labels = list(dict.fromkeys(label_columns))

@@ -39,7 +39,7 @@ def _ranked(results: dict[str, Any]) -> Iterator[str]:
         rows.append([str(row["rank"]), row["pipeline"], row["adaptation"], *numbers, note])
     yield from in_columns([header, *rows], right={0, *range(3, len(header) - 1)})
     if len(candidates) > len(rows):
-        yield f"rank: among all {len(candidates)} settings, which results.csv lists; here the best one of each recipe"
+        yield f"rank: among all {len(candidates)} settings (in results.csv); here, the best setting of each recipe"
     yield "source: cross-validated accuracy on the source, only for the best recipe of each step"
     if counted:
         yield f"* target accuracy, {NOT_USED}"

@@ -128,7 +128,7 @@ def describe_regressions(results: dict[str, Any], folder: Path) -> str:
         lines += [f"{visible(name)}: {visible(run['recommendation']['sentence'])}"]
         lines += [f"  {visible(run['counted']['sentence'])}"] if run["counted"] else []
     models = ", ".join(str(folder / run["folder"] / "model.skops") for run in results["runs"].values())
-    lines += ["", f"report: {folder / 'report.html'}", f"labels for the target: {folder / 'predictions.csv'}"]
+    lines += ["", f"report: {folder / 'report.html'}", f"predictions: {folder / 'predictions.csv'}"]
     return "\n".join([*lines, f"models: {models}"])
 
 
@@ -170,10 +170,11 @@ def _describe(results: dict[str, Any], folder: Path) -> str:
     if results["expected"]:
         rmse = results["expected"]["rmse"]
         lines.append(
-            f"Expected RMSE on the target: {rmse['value']:.4g} (95% interval {rmse['low']:.4g} to {rmse['high']:.4g})."
+            f"Expected RMSE on the target: {rmse['value']:.4g} (95% interval {rmse['low']:.4g} to "
+            f"{rmse['high']:.4g})."
         )
     lines += [] if wrong else said
-    lines += ["", f"report: {folder / 'report.html'}", f"labels for the target: {folder / 'predictions.csv'}"]
+    lines += ["", f"report: {folder / 'report.html'}", f"predictions: {folder / 'predictions.csv'}"]
     return "\n".join([*lines, f"model: {folder / 'model.skops'}"])
 
 

@@ -33,7 +33,7 @@ def run_several(
     from ftransfer.report import PARTS, name_folders, start_run, write_report, write_several
 
     if alternatives and len(label_columns) > 1:
-        raise click.UsageError("--alternatives compares feature sets for one column of labels; name one")
+        raise click.UsageError("--alternatives compares feature sets for a single label column; give one")
     settings.check()
     label = next(iter(label_columns), None)
     members: dict[str, tuple[Features, str | None]]

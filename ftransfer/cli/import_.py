@@ -16,38 +16,38 @@ from ftransfer.cli.text import say, visible
 @click.option(
     "--name",
     metavar="NAME",
-    help="What embedded the rows, such as minilm-l6: more rows of it go on with OUT, and a model labels them.",
+    help="Name of the embedding model, such as minilm-l6; needed to add rows later and to label new rows.",
 )
 @click.option("--domain", help="Domain of all rows.  [default: column domain, else each file's name]")
 @click.option(
     "--labels",
     shell_complete=complete.paths,
     multiple=True,
-    help="File with a label a line, or .npy; one a table.",
+    help="File with one label per line, or .npy; one per table.",
 )
 @click.option(
     "--label-column",
     "label_columns",
     multiple=True,
-    help="Name of the column of labels; several are a task each.  [default: label]",
+    help="Label column; repeat it for several tasks.  [default: label]",
 )
-@click.option("--domain-column", help="Name of the column of domains.  [default: domain]")
-@click.option("--path-column", help="Name of the column of paths, or other names of rows.  [default: path]")
+@click.option("--domain-column", help="Domain column.  [default: domain]")
+@click.option("--path-column", help="Column of paths or other row names.  [default: path]")
 @click.option(
     "--features",
     "--embedding-columns",
     "features",
     multiple=True,
     metavar="NAMES",
-    help="Columns that are features: names or patterns, 'f*', with commas.  [default: all of numbers]",
+    help="Feature columns: names or patterns, 'f*', separated by commas.  [default: all of numbers]",
 )
-@click.option("--ignore", multiple=True, metavar="NAMES", help="Columns to leave out, as for --features.")
+@click.option("--ignore", multiple=True, metavar="NAMES", help="Columns to exclude, as for --features.")
 @click.option(
     "--missing",
     type=click.Choice(["refuse", "drop-rows"]),
     default="refuse",
     show_default=True,
-    help="What to do about rows in which a number is missing.",
+    help="What to do with rows that have missing numbers.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def import_(
@@ -64,11 +64,11 @@ def import_(
     missing: str,
     as_json: bool,
 ) -> None:
-    """Make the feature set OUT of embeddings that were made elsewhere: of images, texts, tables.
+    """Make the feature set OUT from existing embeddings: of images, texts or tables.
 
     TABLE is .npy; .npz with the keys X, y, domain, path, of which X alone is needed; or .parquet, .csv or .tsv with a
-    column of lists or a column a number. Columns are matched by name. A column of numbers that may be a row number, a
-    key or a label is refused until --features, --ignore or --label-column says what it is.
+    column of lists or one column per feature. Columns are matched by name. A column of numbers that may be a row
+    number, a key or a label is refused until --features, --ignore or --label-column says what it is.
     """
     from ftransfer.features.imports import import_features, import_named_features
     from ftransfer.features.manifest import LABELS
@@ -91,7 +91,7 @@ def import_(
         found = {"out": str(out), "rows": len(rows), "new": new, "width": feature_set.width, "notes": notes}
         say(json.dumps(found))
         return
-    say(f"{out}: {len(rows)} rows, {feature_set.width} numbers each ({new} new)")
+    say(f"{out}: {len(rows)} rows, {feature_set.width} features each ({new} new)")
     for name, some in rows.groupby("domain"):
         labelled = int(some["label"].notna().sum())
         say(

@@ -16,15 +16,15 @@ from ftransfer.storage.reading import read_text
 @click.command()
 @click.argument("folder", shell_complete=complete.folders)
 @click.option(
-    "--verify", is_flag=True, help="Read every byte of a feature set; exit with 1 if anything is wrong."
+    "--verify", is_flag=True, help="Check every byte of a feature set; exit with 1 if anything is wrong."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.pass_context
 def info(ctx: click.Context, folder: Any, verify: bool, as_json: bool) -> None:
-    """Say what is in FOLDER: a feature set, a run, or a model file.
+    """Show what is in FOLDER: a feature set, a run folder, or a model file.
 
-    --verify checks each part's bytes against the checksum that is its name, and that each image of the manifest
-    has a sound embedding. The images themselves are not read.
+    --verify checks the bytes of each part against its checksum, and that each image of the manifest has a valid
+    embedding. The images themselves are not read.
     """
     folder = place(folder)
     if verify:
@@ -36,7 +36,7 @@ def info(ctx: click.Context, folder: Any, verify: bool, as_json: bool) -> None:
     if (folder / "results.json").is_file():
         about, lines = _of_run(folder)
     elif (folder / "running").is_file():
-        raise FtransferError(f"{folder} is a run that has not ended, or was stopped: run ftransfer fit again")
+        raise FtransferError(f"{folder} holds an unfinished run: run the same ftransfer fit again to resume")
     elif folder.suffix.lower() == ".skops" and folder.is_file():
         about, lines = _of_model(folder)
     else:
@@ -125,7 +125,7 @@ def _of_feature_set(folder: Any) -> tuple[dict, dict[str, str]]:
     lines = {
         "backbone": f"{about['backbone']}, layer {'+'.join(about['layers'])}",
         "weights": about["weights"],
-        "width": f"{about['width']} numbers an image, {about['dtype']}{views}",
+        "width": f"{about['width']} features per image, {about['dtype']}{views}",
         "parts": f"{about['parts']} with {about['embeddings']} embeddings",
         "images": str(about["images"]),
     }

@@ -46,9 +46,7 @@ def leaving_on_interrupt() -> Iterator[None]:
             while signal.SIGINT not in ours.recv(64):
                 pass
         if not ended.is_set():
-            _leave(
-                "interrupted before all was ended: what was finished is kept; the same command goes on from there"
-            )
+            _leave("interrupted: finished work is kept; run the same command again to resume")
 
     threading.Thread(target=watch, daemon=True).start()
     before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)

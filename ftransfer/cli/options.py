@@ -11,16 +11,16 @@ backbone = click.option(
     shell_complete=complete.backbones,
     default="resnet50",
     show_default=True,
-    help="A name, timm:NAME or FILE.py, see ftransfer backbones.",
+    help="A name, timm:NAME or FILE.py; see ftransfer backbones.",
 )
 image_size = click.option(
     "--image-size",
     type=click.IntRange(8),
     metavar="PIXELS",
-    help="Side that the network sees.  [default: what its weights were trained for]",
+    help="Input size of the network.  [default: what its weights were trained for]",
 )
 allow_outside = click.option(
-    "--allow-outside", is_flag=True, help="Let a table name images outside its folder."
+    "--allow-outside", is_flag=True, help="Allow a table to list images outside its folder."
 )
 path_column = click.option("--path-column", help="Column of a table with paths.  [default: path]")
 domain_column = click.option("--domain-column", help="Column of a table with domains.  [default: domain]")

@@ -19,41 +19,41 @@ from ftransfer.storage.places import place
     "--out",
     shell_complete=complete.paths,
     required=True,
-    help="The table of labels to write: .csv, .tsv or .parquet.",
+    help="Table of labels to write: .csv, .tsv or .parquet.",
 )
 @click.option(
     "--weights",
     shell_complete=complete.paths,
-    help="The backbone's checkpoint, where it is not in torchvision's cache.",
+    help="Checkpoint of the backbone, if it is not in torchvision's cache.",
 )
 @click.option(
     "--features",
     shell_complete=complete.folders,
-    help="Folder to keep the images' features in.  [default: beside --out]",
+    help="Folder for the features of the images.  [default: beside --out]",
 )
 @click.option(
     "--domain",
     shell_complete=complete.domains,
-    help="Of a feature set with several domains, label this one only.",
+    help="Label only this domain of a feature set.",
 )
 @click.option(
     "--backbone",
     shell_complete=complete.paths,
     metavar="FILE.py",
-    help="The file again that the features were made by, where they were made by one.",
+    help="The backbone file that made the features, if there was one.",
 )
 @click.option(
     "--accuracy",
     "count",
     is_flag=True,
-    help="IMAGES_OR_FEATURES has labels, as for extract: say how many of those written are right.",
+    help="IMAGES_OR_FEATURES has labels, as for extract: print the accuracy.",
 )
 @click.option("--label-column", help="With --accuracy: column of a table with labels.  [default: label]")
 @options.domain_column
 @options.path_column
 @options.device()
 @options.allow_outside
-@click.option("--trust", multiple=True, metavar="TYPE", help="A type that the model file may hold besides.")
+@click.option("--trust", multiple=True, metavar="TYPE", help="Additional type to trust in the model file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def predict(
     run: str,
@@ -74,11 +74,11 @@ def predict(
 ) -> None:
     """Label IMAGES_OR_FEATURES with the model of RUN.
 
-    RUN is a run folder of ftransfer fit, or its model.skops, or a checkpoint of ftransfer finetune, whose own head
-    labels; of several columns of labels, all are written. IMAGES_OR_FEATURES is what extract takes (a folder of images
-    however deep, a table, a data set of torchvision) or one image; or a feature set; or a table of embeddings, where
-    RUN is of some that were imported by name. It should be like those of the run's target. Stopped and started again,
-    it goes on where it was.
+    RUN is a run folder of ftransfer fit, its model.skops, or a checkpoint of ftransfer finetune with a classifier head;
+    for several tasks all labels are written. IMAGES_OR_FEATURES is as for extract (a folder of images of any depth, a
+    table, a torchvision data set), a single image, a feature set, or a table of embeddings if RUN was fitted on
+    embeddings imported with a name. The images should resemble the target of the run. After an interruption, run the
+    same command again to resume.
     """
     from ftransfer.model.checkpoint import is_checkpoint, models_of_checkpoint
     from ftransfer.model.model import load_models
@@ -117,8 +117,8 @@ def predict(
             did = write_predictions(models, feature_set, out, domain=domain, count=count, progress=bar.update)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"interrupted: {out} is as it was, and the features are in {feature_set.folder}; "
-            f"the same command goes on from there"
+            f"interrupted: {out} is unchanged, and the features are kept in {feature_set.folder}; run the "
+            f"same command again to resume"
         ) from None
     if as_json:
         say(json.dumps({"out": str(out), "features": str(feature_set.folder), **asdict(did), **passed}))
@@ -180,10 +180,8 @@ def describe(did: Any, out: Any) -> str:
         said = f"  {visible(name) + ': ' if name else ''}from {found['min']:.4g} to {found['max']:.4g}"
         lines.append(f"{said}, mean {found['mean']:.4g}")
     if did.far:
-        lines.append(
-            f"{did.far} of them lie far from what the model was fitted on (column far): look at these"
-        )
+        lines.append(f"{did.far} of them are far from the training data (column far): check these")
     if did.failed:
-        lines.append(f"{did.failed} could not be read and have no label (column error)")
+        lines.append(f"{did.failed} could not be read (column error)")
     lines += [f"note: {note}" for note in spreadsheet_notes(did.labels)]
     return "\n".join(lines)

@@ -94,20 +94,18 @@ class FitSettings:
     def check(self) -> None:
         """Refuse options that exclude each other and names that are wrong, before anything is read."""
         if self.cluster and self.jobs:
-            raise click.UsageError(
-                "--jobs is for this machine; on a cluster, the threads of the workers decide"
-            )
+            raise click.UsageError("--jobs is for this machine; a cluster uses all threads of its workers")
         if self.cluster is not None:
             from ftransfer.cluster import check_address
 
             check_address(self.cluster)
         if self.target_labels and self.use_target_labels:
             raise click.UsageError(
-                "--target-labels and --use-target-labels are two ways to give the guard labels"
+                "--target-labels and --use-target-labels cannot be combined; give one of them"
             )
         if self.leave_target_out and (self.target_labels or self.use_target_labels):
             raise click.UsageError(
-                "--leave-target-out lets no label of the target choose; leave out the labels"
+                "--leave-target-out does not use target labels to choose; drop --target-labels or --use-target-labels"
             )
         if self.scorer not in SCORERS:
             raise unknown("scorer", self.scorer, SCORERS)
@@ -167,7 +165,7 @@ def run_race(features: Features, settings: FitSettings, *, name: str = "") -> tu
     except KeyboardInterrupt:
         release(folder)
         raise KeyboardInterrupt(
-            f"interrupted: what was found so far is kept in {folder}; the same command goes on from there"
+            f"interrupted: results so far are kept in {folder}; run the same command again to resume"
         ) from None
     except BaseException:
         release(folder)

@@ -46,7 +46,8 @@ def spreadsheet_notes(labels: Iterable[object]) -> list[str]:
     """Warn of labels that a spreadsheet would run; predictions.csv holds them as they are, for programs match them."""
     found = [str(label) for label in labels if FORMULA.match(str(label))]
     return [
-        f"the label {visible(label)} begins as a formula: let a spreadsheet open predictions.csv with columns of text"
+        f"the label {visible(label)} looks like a formula to a spreadsheet: import the columns of "
+        f"predictions.csv as text"
         for label in found[:1]
     ]
 

@@ -65,13 +65,11 @@ def check_address(cluster: str) -> None:
         )
     if "@" in cluster:
         raise FtransferError(
-            f"{clean(cluster)}: a scheduler address must not contain a user or password; write "
-            f"tcp://HOST:PORT"
+            f"{clean(cluster)}: a scheduler address must not contain a user or password; write tcp://HOST:PORT"
         )
     if not re.fullmatch(rf"local:0*[1-9]\d*|({'|'.join(SCHEMES)})://\S+:\d+/?", cluster):
         raise FtransferError(
-            f"'{cluster}' is not the address of a cluster; write tcp://HOST:PORT of a Dask scheduler, or "
-            f"local:4 for "
+            f"'{cluster}' is not the address of a cluster; write tcp://HOST:PORT of a Dask scheduler, or local:4 for "
             f"four processes on this machine"
         )
 

@@ -218,8 +218,7 @@ def rank_features(
         X, y = features.load(table), table["label"].to_numpy(dtype=str)
         if len(np.unique(y)) < 2:
             raise FtransferError(
-                f"'{table['domain'].iloc[0]}' has only one class in {features.folder}; at least two are "
-                f"needed"
+                f"'{table['domain'].iloc[0]}' has only one class in {features.folder}; at least two are needed"
             )
         for layer, columns in list_layers(features):
             measured = _measure(X[:, columns], y, is_logits=layer in LOGITS)

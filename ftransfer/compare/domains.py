@@ -48,7 +48,8 @@ def compare_domains(
     y_a : array of shape (n_a,), optional
         Labels of the source; missing ones (None, NaN, -1) are allowed. They add the target's class shares.
     y_b : array of shape (n_b,), optional
-        Labels of the target, where there are any. They add one row a class, marked "by target labels"; no other
+        Labels of the target, where there are any. They add one row a class, marked "by target "
+            "labels"; no other
         row looks at them.
     random_state : int, default=0
     max_rows : int, default=1000
@@ -84,9 +85,11 @@ def compare_domains(
     Notes
     -----
     Sentences follow fixed thresholds. Where the interval reaches down to the yardstick and a tenth more, it is "no
-    more than random halves of one domain do, within error"; else "somewhat more than" up to twice the yardstick,
+    more than random halves of one domain do, within error"; else "somewhat more than" up to twice the "
+        "yardstick,
     "... times as much as" up to a hundred times, "far more than" beyond. The lower bound of an A-distance:
-    above 1.6 (right in 90 % of cases) "adapt", above 0.4 (60 %) "adaptation is worth a try", above its yardstick
+    above 1.6 (right in 90 % of cases) "adapt", above 0.4 (60 %) "adaptation is worth a "
+        "try", above its yardstick
     "they differ a little". A p-value below 0.05 is a difference. An estimate of the class shares is doubted where
     an A-distance proves more difference than class shares could make: they alone let no classifier of the
     domains be right more often than in ``(1 + total variation) / 2`` of all cases.
@@ -108,7 +111,7 @@ def compare_domains(
     labels_a, labels_b = check_labels(y_a, A, "y_a"), check_labels(y_b, B, "y_b")
     rng, notes = np.random.default_rng(random_state), []
     if (most := max(len(A), len(B))) > max_rows:
-        notes.append(f"at most {max_rows} rows a domain were compared, drawn at random of up to {most}")
+        notes.append(f"at most {max_rows} rows per domain were used, drawn at random from up to {most}")
     a, b = (
         Domain(X[chosen], y[chosen], random_state)
         for X, y in ((A, labels_a), (B, labels_b))
@@ -145,17 +148,21 @@ def _distance_rows(a: Domain, b: Domain, rng: np.random.Generator) -> Iterator[d
     within = [*a.within, *b.within]
     means, covariances = distances.frechet_parts(A, B)
     share = means / (means + covariances) if means + covariances > 0 else 0.0
-    removed = "standardising each domain by itself removes that"
+    removed = "standardising each domain separately removes that"
     say = {
-        "mean shift": "The means of a feature differ by {v:.2f} standard deviations, {against}; " + removed + ".",
-        "spread ratio": "Standard deviations of a feature differ by a factor of {v:.2f}, {against}; " + removed + ".",
-        "shape": "With each domain standardised by itself, the distribution of a feature still differs by {v:.2f} "
+        "mean shift": "The means of a feature differ by {v:.2f} standard deviations, {against}; "
+            "" + removed + ".",
+        "spread ratio": "Standard deviations of a feature differ by a factor of {v:.2f}, {against}; "
+            "" + removed + ".",
+        "shape": "With each domain standardised separately, the distribution of a feature still differs by "
+            "{v:.2f} "
         "standard deviations, {against}.",
         "CORAL distance": "The covariances differ {against}; CORAL aligns them.",
-        "Frechet distance": "Normal distributions differ {against}; " + f"{share:.0%} of it lies in the means, the "
+        "Frechet distance": "Normal distributions differ {against}; " + f"{share:.0%} of it lies in the "
+            f"means, the "
         "rest in the covariances.",
-        "principal angles": "The leading directions of the domains lie {v:.0f} degrees apart on average (90: "
-        "unrelated), {against}; subspace alignment turns them.",
+        "principal angles": "The principal components of the domains differ by {v:.0f} degrees on average "
+            "(90: unrelated), {against}; subspace alignment rotates them.",
     }  # fmt: skip
     for name, value in values.items():
         floor = 1.0 if name == "spread ratio" else 0.0
@@ -178,7 +185,7 @@ def _mmd_rows(
     yield _row("MMD", estimate, yardstick, f"The distributions differ {_against(*estimate[:2], yardstick)}.")
     p = distances.mmd_p_value(kernel, is_a, random_state=random_state)
     verdict = "the domains differ" if p < 0.05 else "no difference is proven"
-    meaning = f"Rows divided at random lie as far apart in {100 * p:.1f} % of cases: {verdict}."
+    meaning = f"Random splits of the rows differ as much in {100 * p:.1f} % of cases: {verdict}."
     yield _row("MMD p-value", (p, np.nan, np.nan), np.nan, meaning)
     quick = distances.linear_mmd(A, B, bandwidth, random_state)
     halves = [(each.X[i], each.X[j]) for each in (a, b) for i, j in each.halves]
@@ -200,7 +207,7 @@ def _classifier_rows(a: Domain, b: Domain) -> Iterator[dict[str, Any]]:
 def _advice(low: float, chance: float, standardised: bool) -> str:
     """Say what the lower bound of an A-distance means; `chance` is its yardstick."""
     if low <= chance:
-        return f"{'scaling leaves' if standardised else 'it sees'} no difference to adapt to"
+        return f"{'after scaling there is' if standardised else 'there is'} no difference to adapt to"
     if low <= 0.4:  # right in 60 % of cases
         return "they differ a little"
     if standardised:
@@ -220,7 +227,7 @@ def _label_shift_rows(
     A, labels = A[known], labels[known].astype(str)  # objects do not make classes for scikit-learn
     found = estimate_class_shares(A, labels, B, random_state)
     if found.problem:
-        yield _row("label shift", found.distance, np.nan, f"It cannot be said: {found.problem}.")
+        yield _row("label shift", found.distance, np.nan, f"Not available: {found.problem}.")
         return
     half = rng.permutation(len(A))
     first, second = half[: len(half) // 2], half[len(half) // 2 :]
@@ -229,10 +236,10 @@ def _label_shift_rows(
         itself = estimate_class_shares(A[first], labels[first], A[second], random_state).distance[0]
     value, _, high = found.distance
     doubt = proven > high
-    but = "this holds if the rows of a class are alike in both domains"
+    but = "this is valid if each class looks the same in both domains"
     if doubt:
-        but = "the domains differ by more than class shares can explain, so do not rely on it"
-    meaning = f"The classes' shares in source and target differ by {value:.0%} of the rows; {but}."
+        but = "the domains differ by more than class proportions can explain, so do not rely on it"
+    meaning = f"The class proportions differ by {value:.0%} of the rows; {but}."
     yield _row("label shift", found.distance, itself, meaning)
     columns = found.classes, found.source, found.target, found.low, found.high
     for label, source, target, low, high in zip(*columns, strict=True):
@@ -262,7 +269,7 @@ def _class_rows(
         a, b = rows_a[name], rows_b[name]
         measure = f"class {name} (by target labels)"
         if min(len(a), len(b)) < FEWEST_ROWS:
-            fewest = f"It cannot be said: {len(a)} and {len(b)} rows, and {FEWEST_ROWS} are needed."
+            fewest = f"Not available: {len(a)} and {len(b)} rows, {FEWEST_ROWS} are needed."
             yield _row(measure, (np.nan,) * 3, np.nan, fewest)
             continue
         rows = np.r_[a, len(A) + b]

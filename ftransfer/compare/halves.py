@@ -16,7 +16,7 @@ CLASSIFIERS = (
     ("A-distance, forest", "A random forest", "forest", False),
     (
         "A-distance, forest, scaled",
-        "With each domain standardised by itself, a random forest",
+        "With each domain standardised separately, a random forest",
         "forest",
         True,
     ),
@@ -95,8 +95,7 @@ def check_rows(X: ArrayLike, name: str) -> np.ndarray:
     X = np.asarray(X, dtype=np.float64)
     if X.ndim != 2 or len(X) < FEWEST_ROWS or not X.shape[1]:
         raise FtransferError(
-            f"comparing domains needs at least {FEWEST_ROWS} rows of features per domain; {name} has shape "
-            f"{X.shape}"
+            f"comparing domains needs at least {FEWEST_ROWS} rows of features per domain; {name} has shape {X.shape}"
         )
     if not np.isfinite(X).all():
         raise FtransferError(f"{name} holds NaN or infinity; remove those rows or features first")

@@ -95,8 +95,7 @@ def compare_all(
             raise unknown("domain", name, found)
     if len(set(domains)) != len(domains) or len(domains) < 2:
         raise FtransferError(
-            f"at least two different domains are needed; given {', '.join(domains)}; found: "
-            f"{', '.join(found)}"
+            f"at least two different domains are needed; given {', '.join(domains)}; found: {', '.join(found)}"
         )
     parts, notes = {}, []
     for name in domains:

@@ -85,7 +85,6 @@ def extract_adapted(
     if len(twice):
         raise FtransferError(
             f"{twice['path'].iloc[0]} and {twice['path'].iloc[-1]} are the same image in two domains; with "
-            f"separate batch-norm statistics it would need two embeddings, and a feature set holds one per "
-            f"image"
+            f"separate batch-norm statistics it would need two embeddings, and a feature set holds one per image"
         )
     return features

@@ -373,8 +373,7 @@ def _can_be_sent(prepare: Preparation) -> bool:
     except Exception as error:  # what a user's transforms hold may be anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         print(
-            f"the transforms cannot be sent to other processes ({reason[:200]}); reading images in threads "
-            f"instead",
+            f"the transforms cannot be sent to other processes ({reason[:200]}); reading images in threads instead",
             file=sys.stderr,
         )
         return False

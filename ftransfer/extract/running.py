@@ -56,6 +56,5 @@ class Running:
         """
         if self.batch_size != "auto" and int(self.batch_size) < views:
             raise FtransferError(
-                f"a batch of {self.batch_size} is too small for an image with {views} views; increase "
-                f"--batch-size"
+                f"a batch of {self.batch_size} is too small for an image with {views} views; increase --batch-size"
             )

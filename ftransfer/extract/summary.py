@@ -83,8 +83,7 @@ def extraction(
     except KeyboardInterrupt:
         done = int((manifest["status"] != "pending").sum())
         raise Interrupted(
-            f"interrupted: {done} of {len(manifest)} images are kept in {out}; run the same command "
-            f"again to resume"
+            f"interrupted: {done} of {len(manifest)} images are kept in {out}; run the same command again to resume"
         ) from None
     finally:
         features.update_rows(manifest)

@@ -140,8 +140,7 @@ class FeatureSet(Arrays):
                 raise ValueError(f"it has {self.n_views} views")
         except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
             raise FtransferError(
-                f"{self.folder / 'fingerprint.json'} cannot be read: {type(error).__name__}: "
-                f"{str(error)[:200]}"
+                f"{self.folder / 'fingerprint.json'} cannot be read: {type(error).__name__}: {str(error)[:200]}"
             ) from error
         return fingerprint
 
@@ -191,8 +190,7 @@ class FeatureSet(Arrays):
             raise
         except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RuntimeError) as error:
             raise FtransferError(
-                f"{file} cannot be read ({str(error)[:200]}); run the same ftransfer extract again to "
-                f"rewrite it"
+                f"{file} cannot be read ({str(error)[:200]}); run the same ftransfer extract again to rewrite it"
             ) from error
 
     def write_manifest(self, table: pd.DataFrame) -> None:

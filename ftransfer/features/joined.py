@@ -132,8 +132,7 @@ class JoinedFeatures(Arrays):
             return []
         told = ", ".join(f"{f.folder} {n:.3g}" for f, n in zip(self.feature_sets, lengths, strict=True))
         return [
-            f"the feature sets differ in scale (median row length: {told}), so the largest outweighs the "
-            f"others"
+            f"the feature sets differ in scale (median row length: {told}), so the largest outweighs the others"
         ]
 
 

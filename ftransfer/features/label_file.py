@@ -51,21 +51,21 @@ def read_label_file(file: str | Path, rows: pd.DataFrame, target: str) -> tuple[
     table = table[[*key, "label"]].dropna().drop_duplicates()
     twice = table["path"][table[key].duplicated()]
     if len(twice):
-        raise FtransferError(f"{file} gives {twice.iloc[0]} two labels")
+        raise FtransferError(f"{file} gives two labels for {twice.iloc[0]}")
     if table.empty:
-        raise FtransferError(f"{file} holds no label")
+        raise FtransferError(f"{file} has no labels")
     rows = rows.reset_index(drop=True)
     found = rows[key].astype(object).assign(at=rows.index).merge(table, on=key, how="right")
     strange = found["path"][found["at"].isna()]
     if len(strange):
         raise FtransferError(
-            f"{file} names {len(strange)} images that are not in the target '{target}', {strange.iloc[0]} for "
-            f"one; a path is one like {rows['path'].iloc[0]}"
+            f"{file} lists {len(strange)} images that are not in the target '{target}', such as "
+            f"{strange.iloc[0]}; paths look like {rows['path'].iloc[0]}"
         )
     several = found["path"][found[key].duplicated()]
     if len(several):
         raise FtransferError(
-            f"{several.iloc[0]} is the path of several images of '{target}', in folders of their own; add the "
-            f"column root to {file}, as in the manifest"
+            f"{several.iloc[0]} is the path of several images of '{target}', in different folders; add the "
+            f"column root of the manifest to {file}"
         )
     return found["at"].to_numpy(dtype=int), found["label"]

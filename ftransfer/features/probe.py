@@ -127,6 +127,5 @@ embeddings come from another model or normalisation, so give them another name
     if unit[0] != unit[1] or not 1 / RATIO <= ratio <= RATIO:
         raise FtransferError(
             f"{what}: rows of length {float(given[1]):.3g} (median), and {float(wanted[1]):.3g} in the "
-            f"feature set; these embeddings come from another model or normalisation, so give them another "
-            f"name"
+            f"feature set; these embeddings come from another model or normalisation, so give them another name"
         )

@@ -314,8 +314,7 @@ def _choose(
         kinds = {c.name: "texts" if c.n_texts > c.n_numbers else "numbers" for c in content.columns}
         found = ", ".join(f"{name} ({kinds.get(name, 'named')})" for name in content.names[:10])
         raise FtransferError(
-            f"{file} needs features: a column of lists, or columns of numbers, chosen with --features; its "
-            f"columns: "
+            f"{file} needs features: a column of lists, or columns of numbers, chosen with --features; its columns: "
             f"{found}"
         )
     X = np.empty((len(chosen[0].numbers), len(chosen)), dtype=np.float32)

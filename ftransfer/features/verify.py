@@ -42,8 +42,7 @@ class Verified:
         lines += ["run the same ftransfer extract again to recompute what is damaged"] if self.wrong else []
         if self.not_checkable:
             lines.append(
-                f"{len(self.not_checkable)} parts from an older release have no checksum and cannot be "
-                f"checked"
+                f"{len(self.not_checkable)} parts from an older release have no checksum and cannot be checked"
             )
         return "\n".join(lines)
 

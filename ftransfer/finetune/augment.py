@@ -40,6 +40,8 @@ def check_rules(rules: Sequence[str]) -> None:
     """Raise `FtransferError` for a rule that is not there."""
     for rule in rules:
         if rule in AUTO:
-            raise FtransferError("auto learns which rules to take, so it stands alone: --rules auto")
+            raise FtransferError(
+                "auto chooses the augmentations itself and cannot be combined with others: --rules auto"
+            )
         if rule not in AUGMENTATIONS:
             raise unknown("rule", rule, [*AUGMENTATIONS, *AUTO])

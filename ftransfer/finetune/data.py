@@ -83,8 +83,8 @@ def choose_rows(
     classes = {c: sorted(labels.loc[use == "train", c].dropna().unique()) for c in training.labels}
     if not (use == "train").any() or not (any(classes.values()) or training.teacher):
         raise FtransferError(
-            f"no labelled images to train on in {', '.join(map(str, training.domains or domains))}; labels are "
-            f"the names of class folders or the column {', '.join(training.labels)} of a table"
+            f"no labelled training images in {', '.join(map(str, training.domains or domains))}; labels come "
+            f"from class folders or from the column {', '.join(training.labels)} of a table"
         )
     answers = np.stack([pd.Categorical(labels[c], classes[c]).codes for c in training.labels], axis=1)
     use[(use == "test") & (answers == -1).all(axis=1)] = ""

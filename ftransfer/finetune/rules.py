@@ -77,8 +77,8 @@ def learn_rules(
         counts = np.unique(labels, return_counts=True)[1]
         if len(counts) < 2 or counts.min() < 2:
             raise FtransferError(
-                "--rules auto holds labelled images of each class out, and needs two classes with two images each to "
-                "train on; name the rules instead"
+                "--rules auto needs at least two classes with two labelled images each; name the "
+                "augmentations instead"
             )
         folds = StratifiedKFold(min(FOLDS, counts.min()), shuffle=True, random_state=seed).split(rows, labels)
         folds = list(folds)
@@ -123,10 +123,10 @@ def describe_search(taken: Sequence[str], tried: list[dict[str, Any]]) -> str:
         tried[0]["accuracy"],
         max(row["accuracy"] for row in tried if row["rules"] == list(taken)),
     )
-    of = f"of {', '.join(CANDIDATES)}, on held-out images and the features as they start"
+    of = f"of {', '.join(CANDIDATES)}, on held-out images with the initial features"
     if not taken:
-        return f"none {of}: none raises {plain:.1%} by more than its standard error"
-    return f"{', '.join(taken)} {of}: {reached:.1%} right, against {plain:.1%} without"
+        return f"none {of}: no augmentation improves {plain:.1%} by more than its standard error"
+    return f"{', '.join(taken)} {of}: accuracy {reached:.1%}, without augmentation {plain:.1%}"
 
 
 def _embed(
@@ -154,8 +154,10 @@ def read_rules(checkpoint: str | Path) -> tuple[str, ...]:
         If it is none, or was trained without any.
     """
     if not Path(str(checkpoint)).expanduser().is_file():
-        raise FtransferError(f"no checkpoint {checkpoint}; --rules-from names one of ftransfer finetune")
+        raise FtransferError(
+            f"{checkpoint} does not exist; --rules-from needs a checkpoint of ftransfer finetune"
+        )
     rules = read_about(checkpoint).get("rules")
     if not rules:
-        raise FtransferError(f"{checkpoint} was trained without rules, so there are none to pass on")
+        raise FtransferError(f"{checkpoint} was trained without augmentations, so there is nothing to reuse")
     return tuple(map(str, rules))

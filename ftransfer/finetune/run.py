@@ -79,7 +79,7 @@ class Run:
         if teacher.image_size != student.image_size:
             raise FtransferError(
                 f"the teacher {training.teacher} sees {teacher.image_size} pixels a side, the student "
-                f"{student.image_size}; take a teacher that sees as many"
+                f"{student.image_size}; use a teacher with the same input size"
             )
         same, preset = self.pixels.values, cast(Any, teacher.preset)
         out = torch.zeros(len(same), teacher.width)
@@ -155,7 +155,7 @@ class Run:
             if self.inputs is None:
                 self.inputs = on_disk((len(self.use), *given.shape[1:]), given.dtype, self.folder)
             self.inputs[part] = given
-            self.progress("computing what is frozen", int(np.searchsorted(rows, part[-1])) + 1, len(rows))
+            self.progress("computing frozen layers", int(np.searchsorted(rows, part[-1])) + 1, len(rows))
 
     def _through_trunk(self, images: torch.Tensor) -> torch.Tensor:
         if self.network.trunk is None:
@@ -276,14 +276,14 @@ class Run:
             kept = torch.load(self.unfinished, map_location="cpu", weights_only=True)
             key = json.loads(kept["key"])
         except Exception as error:  # torch raises whatever it meets in a file that is none of its own
-            raise FtransferError(f"{self.unfinished} cannot be read; delete it to begin anew") from error
+            raise FtransferError(f"{self.unfinished} cannot be read; delete it to start again") from error
         other = [name for name, value in self._key().items() if key.get(name) != value]
         if other:
             name = other[0]
             what = "images" if name == "images" else f"{name} {key.get(name)}, not {self._key()[name]}"
             raise FtransferError(
-                f"{self.unfinished} holds a training that was stopped, with other settings ({what}); give the same "
-                f"to go on, or delete it to begin anew"
+                f"{self.unfinished} holds an interrupted training with other settings ({what}); use the same "
+                f"settings to resume, or delete it to start again"
             )
         self.network.load_state(kept["state"])
         if self.projector:

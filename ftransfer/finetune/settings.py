@@ -94,4 +94,4 @@ class Training:
                 raise unknown(kind, name, known)
         for name in ("validation", "test"):
             if not 0 <= getattr(self, name) < 1:
-                raise FtransferError(f"{name} is a share from 0 to below 1, not {getattr(self, name)}")
+                raise FtransferError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")

@@ -82,7 +82,7 @@ def fine_tune(
     pixels = Pixels(images, network.backbone, out.parent, _counted(progress, "decoding images", len(images)))
     use[~pixels.readable] = ""
     if not (use == "train").any():
-        raise FtransferError(f"none of the images can be read; the first: {pixels.unreadable[0]}")
+        raise FtransferError(f"none of the images could be read; the first: {pixels.unreadable[0]}")
     learned = None
     if training.rules == AUTO:
         rows, domains = np.flatnonzero(use == "train"), images["domain"].to_numpy()

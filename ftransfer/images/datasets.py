@@ -68,12 +68,12 @@ def open_dataset(root: str) -> Any:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if damaged:
             raise FtransferError(
-                f"torchvision data set {name}: the files in {damaged[0]} are incomplete, or not of the checksum that "
-                f"torchvision expects, and others cannot be downloaded ({reason}); delete them and put whole ones there"
+                f"torchvision data set {name}: the files in {damaged[0]} are incomplete or do not match "
+                f"torchvision's checksum, and cannot be downloaded again ({reason}); replace them"
             ) from error
         raise FtransferError(
             f"torchvision data set {name} is not in {folder} and cannot be downloaded ({reason}); "
-            f"put its files there, or name their folder: torchvision:{name}:{split}:FOLDER"
+            f"put its files there, or give their folder: torchvision:{name}:{split}:FOLDER"
         ) from error
     except (ValueError, TypeError, ImportError) as error:
         raise FtransferError(f"torchvision data set {name} cannot be opened: {error}") from error
@@ -99,6 +99,6 @@ def _targets(data: Any, name: str) -> list[int]:
             raise ValueError
     except ValueError:
         raise FtransferError(
-            f"torchvision data set {name} has no single class an image; use one made for classification"
+            f"torchvision data set {name} does not have one class per image; use a classification data set"
         ) from None
     return values.tolist()

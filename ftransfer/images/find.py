@@ -88,7 +88,8 @@ def find_images(
             kind = kind_of(path.name, None if isinstance(path, Remote) else str(path))
             passed = describe_passed_over({kind: 1}) if kind else ""
             raise FtransferError(
-                f"{location} is one file; IMAGES is a folder, a .csv, .tsv or .parquet table, or torchvision:NAME"
+                f"{location} is a single file; IMAGES must be a folder, a .csv, .tsv or .parquet table, or "
+                f"torchvision:NAME"
                 f"{passed and f'; {passed}'}"
             )
     if not labels:
@@ -131,7 +132,7 @@ def _shard_table(root: Place, shard: str, domain: str | None, columns: dict | No
     domains = domain or found.domains
     if domain is None and None in domains:
         raise FtransferError(
-            f"{root / shard} does not say of each image which domain it is of; name the domain of all: --domain NAME"
+            f"{root / shard} does not give the domain of every image; set one for all with --domain NAME"
         )
     names = [f"{shard}#{key}" for key in found.keys]
     listed = dict.fromkeys(names, stat_listed(root / shard)) if isinstance(root, Remote) else None

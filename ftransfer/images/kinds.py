@@ -99,7 +99,7 @@ def describe_passed_over(counts: Mapping[str, int]) -> str:
     """Say in a line what was not read; empty if nothing was passed over.
 
     >>> describe_passed_over({".psd": 3, "@eaDir/": 2})
-    'passed over: 3 .psd, 2 folders @eaDir'
+    'skipped: 3 .psd, 2 folders @eaDir'
     """
     found = []
     for kind, n in counts.items():
@@ -109,4 +109,4 @@ def describe_passed_over(counts: Mapping[str, int]) -> str:
             heif = kind in HEIF and kind not in suffixes()
             hint = ' (pip install "ftransfer[heif]" reads them)' * heif
             found.append(f"{n} {kind}{hint}{' (unpack them: gunzip, unxz, zstd -d)' * (kind == PACKED)}")
-    return f"passed over: {', '.join(found)}" if found else ""
+    return f"skipped: {', '.join(found)}" if found else ""

@@ -13,7 +13,8 @@ from ftransfer.storage.places import Place
 Levels = list[list[str]]  # the folders on the path of each image
 
 SPLITS = re.compile(
-    r"(train(ing)?|trn|test(ing)?|tst|val(id(ation)?)?|dev|eval|holdout)([ _-]?(set|split|data|images?|imgs?))?"
+    r"(train(ing)?|trn|test(ing)?|tst|val(id(ation)?)?|dev|eval|holdout)([ "
+    "_-]?(set|split|data|images?|imgs?))?"
     r"|(fold|split|part)[ _-]?\d+",
     re.IGNORECASE,
 )
@@ -35,7 +36,7 @@ def read_layout(text: str) -> list[str]:
     words = [word.strip().strip("<>").lower() for word in text.strip("/").split("/")]
     if not set(words) <= {"domain", "class", "*"} or words.count("class") > 1 or words.count("domain") > 1:
         raise FtransferError(
-            f"a layout names each level of folders domain, class or *, such as domain/*/class; given {text!r}"
+            f"a layout gives each folder level as domain, class or *, such as domain/*/class; given {text!r}"
         )
     return words
 
@@ -78,12 +79,12 @@ def name_folders(
             inside = sorted({level[0] for level in levels})
             raise FtransferError(
                 f"{root} looks like <domain>/<class>/*, with the folders {', '.join(inside[:5])}; leave out "
-                f"--domain, give {root / inside[0]} with --domain {inside[0]}, or say --layout 'class/*'"
+                f"--domain, give {root / inside[0]} with --domain {inside[0]}, or use --layout 'class/*'"
             )
         return [_name(level, 0) for level in levels], domain, _notes(passed)
     if max(map(len, levels)) < 2 or min(map(len, levels)) == 0:
         raise FtransferError(
-            f"{root} has no <domain>/<class>/ folders; if all its images are of one domain, name it: "
+            f"{root} has no <domain>/<class>/ folders; if all images belong to one domain, give its name: "
             f"--domain NAME"
         )
     levels = _skip_above_domains(levels, passed)
@@ -102,8 +103,8 @@ def name_domains(root: Place, paths: Sequence[str]) -> list[str]:
     """Tell the domain alone from the first folder on each path."""
     if not all("/" in path for path in paths):
         raise FtransferError(
-            f"{root} has images that are in no <domain>/ folder; if all its images are of one domain, name it: "
-            f"--domain NAME"
+            f"{root} has images outside any <domain>/ folder; if all images belong to one domain, give its "
+            f"name: --domain NAME"
         )
     return [_domain(level) for level in _skip_above_domains([path.split("/")[:-1] for path in paths], {})]
 
@@ -113,7 +114,7 @@ def _by_layout(
 ) -> tuple[list[str | None], list[str] | str]:
     if "domain" not in words and domain is None:
         raise FtransferError(
-            "the layout names no level 'domain'; name the domain of all images: --domain NAME"
+            "the layout has no level 'domain'; set the domain of all images with --domain NAME"
         )
     label = words.index("class") if "class" in words else sys.maxsize
     labels = [_name(level, label) for level in levels]
@@ -122,8 +123,8 @@ def _by_layout(
     at = words.index("domain")
     if shallow := sum(len(level) <= at for level in levels):
         raise FtransferError(
-            f"{shallow} images in {root} lie less deep than the domain of the layout {'/'.join(words)}; "
-            f"move them, or name another layout"
+            f"{shallow} images in {root} are above the domain level of the layout {'/'.join(words)}; move "
+            f"them, or use another layout"
         )
     return labels, [_domain(level, at) for level in levels]
 
@@ -155,8 +156,8 @@ def _skip(folder: Place, levels: Levels, passed: dict[str, None]) -> Levels:
         deep = sorted({level[0] for level in levels if len(level) > 1} - set(plain))
         if plain and deep:
             raise FtransferError(
-                f"{folder / deep[0]} holds folders, and lies beside {plain[0]}: which of them are the classes? Say "
-                f"--layout, such as 'domain/class' or 'domain/*/class'"
+                f"{folder / deep[0]} holds folders, unlike its neighbour {plain[0]}: which are the classes? "
+                f"Use --layout, such as 'domain/class' or 'domain/*/class'"
             )
         if plain:
             break
@@ -174,8 +175,8 @@ def _refuse_unclear(folder: Place, levels: Levels) -> None:
     numbers = all(name.isdigit() for name in second) and not all(name.isdigit() for name in first)
     if not numbers and not _says_nothing(second) and _share(levels):
         raise FtransferError(
-            f"the images in {folder} lie in folders two deep: are the classes {', '.join(first[:3])}, or "
-            f"{', '.join(second[:3])}? Say --layout 'domain/class/*' or 'domain/*/class'"
+            f"the images in {folder} are two folder levels deep: are the classes {', '.join(first[:3])}, or "
+            f"{', '.join(second[:3])}? Use --layout 'domain/class/*' or 'domain/*/class'"
         )
 
 
@@ -199,7 +200,7 @@ def _domain(level: Sequence[str], at: int = 0) -> str:
 
 def _notes(passed: dict[str, None]) -> list[str]:
     return (
-        [f"folders called {', '.join(sorted(passed)[:5])} were not taken for domains or classes"]
+        [f"folders called {', '.join(sorted(passed)[:5])} were not treated as domains or classes"]
         if passed
         else []
     )

@@ -102,7 +102,7 @@ def _list_local(root: Path) -> Listing:
             visits[where] += 1
             if visits[where] > VISITS:
                 raise FtransferError(
-                    f"links lead to {where} over {VISITS} times; name a folder without such links"
+                    f"links lead to {where} more than {VISITS} times; use a folder without such links"
                 )
             if is_image(name) and not os.listdir(entry.path):
                 found.add(inside, name)  # an empty folder that bears the name of an image: it cannot be read

@@ -109,7 +109,7 @@ def eight_bits(image: Image.Image, kind: str | None) -> Image.Image:
         return scaled
     if image.mode in ("I", "F"):
         numbers = "32-bit whole numbers" if image.mode == "I" else "floating-point numbers"
-        raise ValueError(f"its pixels are {numbers} of no known range; save it with 8 or 16 bits")
+        raise ValueError(f"its pixels are {numbers} without a known range; save it with 8 or 16 bits")
     return image
 
 

@@ -208,7 +208,7 @@ class _Process:
 
     def _ended(self) -> FtransferError:
         return FtransferError(
-            "a process that reads images was killed, for lack of memory perhaps; the same command goes on from there"
+            "a process that reads images was killed, perhaps for lack of memory; run the same command again to resume"
         )
 
     def read(self, places: list[tuple[str, str]]) -> list[Found]:

@@ -74,7 +74,8 @@ def is_shard(file: Place) -> bool:
     """
     if COMPRESSED.fullmatch(file.name):
         raise FtransferError(
-            f"{file} is a compressed tar, in which an image can only be reached through all before it; unpack it into "
+            f"{file} is a compressed tar, in which an image can only be reached through all before it; unpack it "
+            f"into "
             f"a .tar or a folder (gunzip, unxz, zstd -d)"
         )
     kind = file.suffix.lower()

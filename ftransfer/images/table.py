@@ -84,22 +84,23 @@ def read_table(
     path = find_column(file, names, "path", columns.get("path"))
     if path is None:
         raise FtransferError(
-            f"{file} needs a column 'path'; its columns: {', '.join(names)}; name another: --path-column"
+            f"{file} needs a column 'path'; its columns: {', '.join(names)}; choose another with --path-column"
         )
     if given.empty:
         raise FtransferError(f"{file} has no rows")
     cells = [read_text(value) for value in given[path]]
     if None in cells:
-        raise FtransferError(f"{file} has rows without a path, the first is row {cells.index(None) + 1}")
+        raise FtransferError(f"{file} has rows without a path; the first is row {cells.index(None) + 1}")
     paths = [cell for cell in cells if cell is not None]
     of_domain = find_column(file, names, "domain", columns.get("domain")) if domain is None else None
     if domain is None and of_domain is None:
         raise FtransferError(
-            f"{file} has no column 'domain'; give one, name another: --domain-column, or --domain NAME for all rows"
+            f"{file} has no column 'domain'; add one, choose another with --domain-column, or set --domain "
+            f"NAME for all rows"
         )
     domains = read_labels(given[of_domain]) if domain is None else domain
     if domain is None and None in domains:
-        raise FtransferError(f"{file} has rows without a domain; give each one, or --domain NAME for all")
+        raise FtransferError(f"{file} has rows without a domain; fill them in, or set --domain NAME for all")
     if (asked := columns.get("label")) and asked not in names:
         raise unknown("label column", asked, names)
     of_label = find_column(file, names, "label", columns.get("label"))
@@ -120,10 +121,12 @@ def _refuse_outside(
     paths = _from_windows(folder, paths)
     for path in paths:
         if "://" in path or "\0" in path:
-            raise FtransferError(f"{file} names {path!r:.200}, which is no file; fetch remote images before")
+            raise FtransferError(
+                f"{file} names {path!r:.200}, which is not a file; download remote images first"
+            )
         if not allow_outside and not Path(os.path.realpath(folder / path)).is_relative_to(folder):
             raise FtransferError(
-                f"{file} names {path}, which lies outside {folder}; --allow-outside permits it"
+                f"{file} lists {path}, which is outside {folder}; allow this with --allow-outside"
             )
     return paths, None
 
@@ -148,8 +151,8 @@ def _inside(file: Remote, path: str) -> PurePosixPath:
         or ".." in inside.parts
     ):
         raise FtransferError(
-            f"{file} names {clean(path)!r:.200}, which lies outside {file.parent}; put the table where all its images "
-            f"lie below it"
+            f"{file} names {clean(path)!r:.200}, which is outside {file.parent}; move the table to a folder "
+            f"above all its images"
         )
     return inside
 

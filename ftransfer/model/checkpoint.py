@@ -67,8 +67,8 @@ def models_of_checkpoint(file: str | Path, device: str = "auto") -> dict[str, Mo
     classes = about.get("classes")
     if not isinstance(about.get("backbone"), str) or not isinstance(classes, dict) or not classes:
         raise FtransferError(
-            f"{file} does not say what its classes are; ftransfer finetune writes checkpoints that do, and any "
-            f"other embeds: ftransfer extract --weights {Path(file).name}"
+            f"{file} has no class names, so it cannot label images (checkpoints of ftransfer finetune have "
+            f"them); to use it for features: ftransfer extract --weights {Path(file).name}"
         )
     backbone = Backbone(about["backbone"], file, device=device)
     state, found = read_checkpoint(Path(file).expanduser()), {}

@@ -56,7 +56,7 @@ def read_model_file(file: Path, trusted: Sequence[str] = ()) -> dict:
         raise
     except Exception as error:  # a file that is not one of ours can fail in any way
         raise FtransferError(
-            f"{file} is no model file, or damaged: {type(error).__name__}: {str(error)[:300]}"
+            f"{file} is not a model file, or is damaged: {type(error).__name__}: {str(error)[:300]}"
         ) from error
     return content
 
@@ -68,8 +68,8 @@ def _check_plan(file: Path, trusted: set[str]) -> bytes:
     plan.check()
     if plan.foreign:
         raise FtransferError(
-            f"{file} holds types that are not trusted: {', '.join(sorted(plan.foreign))[:500]}; load it with "
-            f"trusted=[...] (--trust TYPE) only if you know where it comes from"
+            f"{file} holds types that are not trusted: {', '.join(sorted(plan.foreign))[:500]}; if you trust "
+            f"its origin, load it with trusted=[...] (--trust TYPE)"
         )
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
@@ -81,7 +81,7 @@ def _check_plan(file: Path, trusted: set[str]) -> bytes:
 def _read_members(file: Path) -> dict[str, bytes]:
     """Read all that is in the zip, each member no further than it says, and all no further than is allowed."""
     if not file.is_file():
-        raise FtransferError(f"no model file {file}; ftransfer fit writes one into its run folder")
+        raise FtransferError(f"{file} does not exist; ftransfer fit writes model.skops into its run folder")
     size = file.stat().st_size
     if size > MAX_BYTES:
         raise FtransferError(f"{file} has {size / 2**20:.0f} MiB; at most {MAX_BYTES >> 20} are read")
@@ -103,11 +103,11 @@ def _read_members(file: Path) -> dict[str, bytes]:
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{member.filename[:50]} is compressed in another way than skops does")
+        raise ValueError(f"{member.filename[:50]} uses a compression that skops does not use")
     with archive.open(member) as stream:
         content = stream.read(member.file_size)  # unlike read(), it unpacks no more than that
     if len(content) != member.file_size:
-        raise ValueError(f"{member.filename[:50]} is cut off")
+        raise ValueError(f"{member.filename[:50]} is truncated")
     return content
 
 

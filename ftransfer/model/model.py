@@ -187,9 +187,7 @@ class Model:
                 f"the model takes features of shape (n, {self.width}), or images; given {X.dtype} {X.shape}"
             )
         if not np.isfinite(X).all():
-            raise FtransferError(
-                f"the features of row {int((~np.isfinite(X).all(axis=1)).argmax())} are not finite"
-            )
+            raise FtransferError(f"row {int((~np.isfinite(X).all(axis=1)).argmax())} holds NaN or infinity")
         return X
 
     def _codes(self, X: np.ndarray) -> np.ndarray:
@@ -239,7 +237,7 @@ class Model:
             several = sorted(str(f.parent) for f in file.glob("*/model.skops"))
             file = file / "model.skops"
             if several and not file.is_file():
-                raise FtransferError(f"{file.parent} holds several models; name one: {', '.join(several)}")
+                raise FtransferError(f"{file.parent} holds several models; choose one: {', '.join(several)}")
         content = read_model_file(file, trusted)
         try:
             kind = _kind_of(content.pop("format"))
@@ -249,7 +247,7 @@ class Model:
             model._check()
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise FtransferError(
-                f"{file} is no model file, or damaged: {type(error).__name__}: {error}"
+                f"{file} is not a model file, or is damaged: {type(error).__name__}: {error}"
             ) from error
         return model
 
@@ -325,7 +323,6 @@ def load_models(run: str | Path, *, trusted: Sequence[str] = ()) -> dict[str, Mo
         raise FtransferError(f"{run / 'results.json'} cannot be read: {error!r}"[:300]) from error
     if kind != "labels":
         raise FtransferError(
-            f"{run} holds a run for each of several feature sets; name one of them: "
-            f"{', '.join(map(str, folders.values()))}"
+            f"{run} holds several runs; choose one of them: {', '.join(map(str, folders.values()))}"
         )
     return {name: Model.load(folder, trusted=trusted) for name, folder in folders.items()}

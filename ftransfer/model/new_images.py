@@ -96,7 +96,9 @@ def find_backbone(
     check_fingerprint({**fingerprint, "batch_norm": None}, backbone.fingerprint, what)
     if probe is not None and backbone.probe is not None:
         compare_probes(
-            probe, backbone.probe, f"the code of {backbone.name} is not what made the model's features"
+            probe,
+            backbone.probe,
+            f"the code of {backbone.name} has changed since the model's features were made",
         )
     return _adapted(backbone, fingerprint, statistics)
 
@@ -113,8 +115,8 @@ def _build_named(
     if name.startswith("module:"):
         if named is None:
             raise FtransferError(
-                f"the model's features were made by {name} (class {fingerprint.get('class')}, {origin}), and no "
-                f"file is run because a model names it: name it yourself, --backbone FILE.py"
+                f"the model's features were made by {name} (class {fingerprint.get('class')}, {origin}), and "
+                f"a file is never run just because a model names it: give it as --backbone FILE.py"
             )
         if not isinstance(named, Backbone):
             named = Backbone.from_file(
@@ -123,7 +125,7 @@ def _build_named(
         return f"{named.name} of {named.origin}", named
     if named is not None:
         raise FtransferError(
-            f"the model's features were made by {name}, which is found by its name, without --backbone"
+            f"the model's features were made by {name}, which is found by name: omit --backbone"
         )
     if not name.startswith("timm:") and name not in list_backbones():
         raise FtransferError(f"the model's features were made by the backbone {name}, unknown here")
@@ -133,9 +135,9 @@ def _build_named(
             return f"a backbone with the weights {each}", backbone
         tried.append(f"{each} is {backbone.fingerprint['weights'][:19]}...")
     raise FtransferError(
-        f"the model wants weights of {name} with the hash {str(wanted)[:19]}...{origin and f', from {origin}'}; "
-        f"{'; '.join(tried) or 'none are in the cache'}; give the checkpoint that the features were made with: "
-        f"--weights FILE"
+        f"the model needs the weights of {name} with the hash "
+        f"{str(wanted)[:19]}...{origin and f', from {origin}'}; "
+        f"{'; '.join(tried) or 'none are in the cache'}; give the checkpoint used for the features: --weights FILE"
     )
 
 
@@ -203,7 +205,7 @@ def check_features(model: Any, features: Features) -> str:
     if probe is not None and given.get("backbone") == "imported":
         compare_lengths(model.probe, probe, what)
     elif probe is not None:
-        compare_probes(model.probe, probe, f"{what} was made by other code than the model's features")
+        compare_probes(model.probe, probe, f"{what} was made by different code than the model's features")
     return note
 
 
@@ -219,12 +221,12 @@ def check_fingerprint(wanted: dict, given: dict, what: str) -> str:
     apart = {"decoder": None, "rows": None}
     differs = fingerprint_difference(given | apart, wanted | apart)
     if differs:
-        raise FtransferError(f"{what} is of another fingerprint than the model: {differs}")
+        raise FtransferError(f"{what} was computed with other settings than the model's features: {differs}")
     if given.get("decoder") == wanted.get("decoder"):
         return ""
     return (
-        f"these images were decoded by {given.get('decoder')}, the model's by {wanted.get('decoder')}: "
-        f"features may differ a little"
+        f"these images were decoded by {given.get('decoder')}, those of the model by "
+        f"{wanted.get('decoder')}: features may differ slightly"
     )
 
 
@@ -297,7 +299,7 @@ def _file(image: Any, folder: Path, i: int) -> Any:
     try:
         image = eight_bits(ImageOps.exif_transpose(image), kind)
     except ValueError as error:
-        raise FtransferError(f"picture {i} (from 0) cannot be used: {error}") from error
+        raise FtransferError(f"image {i} (from 0) cannot be used: {error}") from error
     if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):  # PNG cannot hold the others
         image = image.convert("RGB")
     image.save(folder / f"{i}.png")

@@ -29,8 +29,8 @@ def import_new_rows(model: Any, table: pd.DataFrame, folder: Any) -> FeatureSet:
     name = str(model.fingerprint["weights"])
     if name.startswith("sha256:"):
         raise FtransferError(
-            "the model's features were imported without a name, so no new rows can be told to be of their kind; import "
-            "them again with --name, the name of what embedded them, and fit again"
+            "the model's features were imported without a name, so new rows cannot be matched to them; "
+            "import them again with --name MODEL, and fit again"
         )
     features = FeatureSet.create(folder, model.fingerprint)  # its columns are those that are asked for
     features.write_manifest(features.manifest.iloc[:0])  # of the rows of another table nothing is asked

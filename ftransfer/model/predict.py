@@ -127,7 +127,7 @@ def refuse_other_kinds(out: Any) -> str:
     kind = place(out).suffix.lower()
     if kind not in KINDS:
         raise FtransferError(
-            f"predictions are written as {', '.join(KINDS)}; {out} ends in {kind or 'none of them'}"
+            f"predictions are written as {', '.join(KINDS)}; {out} has the suffix {kind or 'none'}"
         )
     return kind
 

@@ -66,12 +66,14 @@ class Ground:
         scaled = f"{self.separation_scaled:.2f} after each is standardised by itself"
         if self.score_name == "reverse R2":
             return (
-                f"{told}, {scaled}: they overlap only once scaled, so importance weighting does not apply, and reverse "
+                f"{told}, {scaled}: they overlap only once scaled, so importance weighting does not apply, and "
+                f"reverse "
                 f"validation ranks. It assumes that the labels are spread alike in both domains; if they are not, "
                 f"labels of a few target images should decide (--target-labels)."
             )
         return (
-            f"{told}, {scaled}: they do not overlap, so no score without target labels can tell whether an adaptation "
+            f"{told}, {scaled}: they do not overlap, so no score without target labels can tell whether an "
+            f"adaptation "
             f"helps. Labels of a few target images would (--target-labels)."
         )
 

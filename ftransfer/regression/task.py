@@ -193,7 +193,8 @@ def _to_numbers(rows: pd.DataFrame) -> pd.Series:
         first = rows[wrong].iloc[0]
         raise FtransferError(
             f"a regression needs numbers as labels, and {int(wrong.sum())} of {len(rows)} are not: "
-            f"'{first['label']}' of {Path(str(first['path']))} in {first['domain']}. Leave out --regression for classes"
+            f"'{first['label']}' of {Path(str(first['path']))} in {first['domain']}. Leave out --regression for "
+            f"classes"
         )
     return values
 

@@ -115,8 +115,7 @@ class Judge:
         labels = self.y[self.source]
         if labels.dtype.kind == "f" and (labels % 1 != 0).any():
             raise FtransferError(
-                f"a score compares classes, and y holds numbers such as {labels[labels % 1 != 0][0]:.4g}: "
-                f"choose the "
+                f"a score compares classes, and y holds numbers such as {labels[labels % 1 != 0][0]:.4g}: choose the "
                 f"model of a regression by an error that is known, such as that on held-out source rows"
             )
         self.X_source, self.X_target = self.X[self.source], self.X[self.target]

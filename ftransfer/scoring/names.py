@@ -7,8 +7,7 @@ MEANINGS = {
     "consistency": "how far the labels predicted for the target agree, beyond chance, with those of a panel "
     "of plain "
     "methods that fail for different reasons; at most 1. Which methods depends on whether the target seems "
-    "to have all "
-    "classes in about the source's shares.",
+    "to have all classes in about the source's shares.",
     "circular": "accuracy on the source of the same pipeline fitted in reverse, from the target with its "
     "predicted labels to the source.",
     "source_accuracy": "accuracy on held-out source rows. The target is not used.",

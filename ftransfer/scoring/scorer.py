@@ -78,8 +78,7 @@ class Scorer:
             raise FtransferError(
                 "the ensemble ranks a complete set of candidates and cannot score a single one: give "
                 "GridSearchCV the scorers by name, "
-                "scoring={n: load_scorer(n) for n in list_scorers() if n != 'ensemble'}, and "
-                "refit=best_by_rank"
+                "scoring={n: load_scorer(n) for n in list_scorers() if n != 'ensemble'}, and refit=best_by_rank"
             )
         return self._measure(Evidence(Judge(X, y, sample_domain), estimator, held_out=True))[self.name].value
 

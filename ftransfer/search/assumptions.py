@@ -65,8 +65,7 @@ class Assumptions:
         names, said = np.asarray(classes), []
         if not self.enough_rows:
             said.append(
-                f"{self.n_target} target images are too few to compare recipes; at least {FEWEST_ROWS} are "
-                f"needed"
+                f"{self.n_target} target images are too few to compare recipes; at least {FEWEST_ROWS} are needed"
             )
         elif not self.alike:
             most = np.argsort(-np.abs(self.target - self.source))[:3]
@@ -74,7 +73,8 @@ class Assumptions:
                 f"{names[i]} {self.source[i]:.0%} -> about {self.target[i]:.0%}" for i in most
             )
             said.append(
-                f"the class proportions seem to differ in the target ({changes}), by about {self.distance:.0%} of the "
+                f"the class proportions seem to differ in the target ({changes}), by about {self.distance:.0%} of "
+                f"the "
                 f"rows in total{'' if self.filling else '; methods that fill every class get no weight'}"
             )
             rare = names[(self.target < MISSING * self.source)]

@@ -103,8 +103,7 @@ def fit_to_size(
     ]
     if thinned:
         notes.append(
-            f"each tree of a forest is grown on a random sample of {TREE_ROWS:,} source rows: "
-            f"{', '.join(thinned)}"
+            f"each tree of a forest is grown on a random sample of {TREE_ROWS:,} source rows: {', '.join(thinned)}"
         )
     return kept, notes
 

@@ -120,16 +120,14 @@ class UnseenContest(Contest):
         settings, n = self.settings, len(self.task.sources)
         if settings.scorer != DEFAULT_SCORER or settings.target_labels is not None:
             raise FtransferError(
-                "with --leave-target-out the target is not used to choose: give no --scorer and no target "
-                "labels"
+                "with --leave-target-out the target is not used to choose: give no --scorer and no target labels"
             )
         self.scorer = SCORER
         allowed = STEPS[:3] if n > 1 else BASELINES[:1]
         out = ", ".join(r.name for r in self.recipes if self.steps[r.name] not in allowed)
         self.recipes = [r for r in self.recipes if self.steps[r.name] in allowed]
         how = (
-            "the choice is by leaving out each source in turn; alignments map each source to the pool of all "
-            "sources"
+            "the choice is by leaving out each source in turn; alignments map each source to the pool of all sources"
             if n > 1
             else "with a single source no domain can be left out: the choice is by cross-validation within "
             "it, which says nothing about another domain"

@@ -55,8 +55,8 @@ def _check_header(file: Path, name: str, content: IO[bytes], size: int) -> None:
     claimed = prod(map(abs, shape)) * max(1, dtype.itemsize)
     if claimed > size:
         raise FtransferError(
-            f"{file}: {name} claims {' x '.join(map(str, shape))} values, {_size(claimed)}, and has {_size(size)}; "
-            f"save it anew"
+            f"{file}: {name} declares {' x '.join(map(str, shape))} values, {_size(claimed)}, but holds "
+            f"{_size(size)}; save it again"
         )
 
 

@@ -73,7 +73,7 @@ def place(location: "str | Place") -> "Place":
 def local(location: "str | Place", what: str) -> Path:
     """Return a path on disk, of what cannot lie in a store."""
     if is_remote(location):
-        raise FtransferError(f"{what} lies on disk, not at {clean(str(location))}; name a local path")
+        raise FtransferError(f"{what} must be on disk, not at {clean(str(location))}; give a local path")
     return location if isinstance(location, Path) else _on_disk(str(location))
 
 
@@ -102,7 +102,7 @@ def _open_url(url: str) -> "Remote":
     ):
         raise FtransferError(
             f"{clean(url)} was given with a password or signature, which would be stored beside the features; "
-            f"leave it out: credentials come from the environment or the store's own files"
+            f"remove it: credentials come from the environment or the store's own files"
         )
     protocol = protocol.lower()
     if "::" in protocol:
@@ -111,7 +111,7 @@ def _open_url(url: str) -> "Remote":
             f"{clean(url.rsplit('::', 1)[1])}: what is read of a store is kept on this machine anyway"
         )
     if "::" in rest or not rest.strip("/"):
-        raise FtransferError(f"{clean(url)} is no place of a store; give one URL such as s3://bucket/photos")
+        raise FtransferError(f"{clean(url)} is not the URL of a store; give one such as s3://bucket/photos")
     if find_spec("fsspec") is None:
         raise FtransferError(f'{protocol}:// needs the extra [remote]: pip install "ftransfer[remote]"')
     import fsspec
@@ -214,7 +214,7 @@ class Remote:
             return []
         if any(each["name"].endswith("//") for each in found):
             raise FtransferError(
-                f"{self.url} has keys with an empty segment, {clean(self.url)}//..., which cannot be a folder's name; "
+                f"{self.url} has keys with an empty segment, {clean(self.url)}//..., which cannot be folder names; "
                 f"rename them"
             )
         children = {each["name"].rstrip("/"): each for each in found}
@@ -370,7 +370,7 @@ def _refusal(url: str, error: Exception) -> Exception:
         "412",
         "ConditionalRequestConflict",
     ):
-        return FileExistsError(errno.EEXIST, "another writer was faster")
+        return FileExistsError(errno.EEXIST, "another process wrote it first")
     if isinstance(error, FileNotFoundError) and code != "NoSuchBucket":
         return FileNotFoundError(errno.ENOENT, f"not there: {said}")
     if code in ("NotImplemented", "501"):

@@ -77,6 +77,4 @@ def read_text(file: Place, most: int = MAX_TEXT, errors: str = "strict") -> str:
 
 
 def _too_large(file: Place, most: int) -> OSError:
-    return OSError(
-        errno.EFBIG, f"larger than the {most / 2**20:.0f} MiB that are read of such a file", str(file)
-    )
+    return OSError(errno.EFBIG, f"larger than {most / 2**20:.0f} MiB, the limit for such a file", str(file))

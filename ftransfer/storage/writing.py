@@ -80,7 +80,7 @@ def hold(folder: Path, who: str) -> None:
     except BlockingIOError:
         file.close()
         raise FtransferError(
-            f"{folder} is being written by another {who}; wait until it has ended, or name another folder: --out"
+            f"{folder} is being written by another {who}; wait until it ends, or choose another folder with --out"
         ) from None
     except OSError:  # a file system without locks
         file.close()
@@ -167,7 +167,7 @@ def exchange(file: Place, write: Callable[[BinaryIO], None]) -> None:
             return None
         time.sleep(random.uniform(0, min(2, 0.05 * 2**attempt)))
     raise FtransferError(
-        f"{file} was changed by others {TRIES} times while it was being written; run it again"
+        f"{file} was changed by other processes {TRIES} times while it was being written; run the command again"
     )
 
 
