@@ -241,7 +241,7 @@ def test_labels_that_the_guard_uses_are_not_counted(task):
     assert used.sum() == 10
     np.testing.assert_array_equal(labels[used], task.answers.codes[used])
     np.testing.assert_array_equal(counted.answers.codes != -1, ~used)
-    assert "labels of 10 target images were used by the guard" in counted.notes[-1]
+    assert "10 target labels were used to choose" in counted.notes[-1]
     assert (task.answers.codes != -1).all(), "the task given is left as it is"
     np.testing.assert_array_equal(draw_target_labels(task, 10)[1], labels)
     with pytest.raises(FtransferError, match="labels of 46 images of 'night' are asked for, and 45 have one"):

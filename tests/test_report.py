@@ -186,7 +186,7 @@ def test_labels_that_the_guard_used_are_not_counted(feature_set, tmp_path):
     assert results["counted"]["labelled"] == 35
     assert pd.read_csv(tmp_path / "run" / "predictions.csv")["used_by_guard"].sum() == 10
     assert (
-        "labels of 10 target images were used by the guard" in (tmp_path / "run" / "report.html").read_text()
+        "10 target labels were used to choose" in (tmp_path / "run" / "report.html").read_text()
     )
 
 
