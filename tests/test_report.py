@@ -185,9 +185,7 @@ def test_labels_that_the_guard_used_are_not_counted(feature_set, tmp_path):
     assert results["recommendation"]["target_labels_used"] == 10
     assert results["counted"]["labelled"] == 35
     assert pd.read_csv(tmp_path / "run" / "predictions.csv")["used_by_guard"].sum() == 10
-    assert (
-        "10 target labels were used to choose" in (tmp_path / "run" / "report.html").read_text()
-    )
+    assert "10 target labels were used to choose" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_the_page_says_how_far_apart_the_domains_are(run, tmp_path):
