@@ -206,7 +206,7 @@ def test_two_domains_are_compared_in_a_table_with_sentences(feature_set, monkeyp
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert lines[0] == "night to day"
-    assert lines[1].split() == ["measure", "value", "95", "%", "interval", "yardstick"]
+    assert lines[1].split() == ["measure", "value", "95", "%", "interval", "baseline"]
     assert any("(50 % is chance)" in line for line in lines)
     assert any(line.startswith("class oak (by target labels)") for line in lines)
     found = json.loads(run("compare", feature_set.folder, "--json").output)

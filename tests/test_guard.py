@@ -244,7 +244,9 @@ def test_labels_that_the_guard_uses_are_not_counted(task):
     assert "10 target labels were used to choose" in counted.notes[-1]
     assert (task.answers.codes != -1).all(), "the task given is left as it is"
     np.testing.assert_array_equal(draw_target_labels(task, 10)[1], labels)
-    with pytest.raises(FtransferError, match="labels of 46 images of 'night' are asked for, and 45 have one"):
+    with pytest.raises(
+        FtransferError, match="46 labelled images of 'night' were requested, but only 45 have a label"
+    ):
         draw_target_labels(task, 46)
 
 

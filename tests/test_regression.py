@@ -156,7 +156,7 @@ def test_nothing_is_adapted_where_no_score_can_tell():
     few = race_regression(RegressionTask.of(X[:100], y[:100], X[100:] + 9), ["scaled_ridge"])
     assert few.score_name == "source R2"
     assert few.sentence.startswith("Do not adapt: source_only_ridge")
-    assert "20 target images are too few to choose by" in few.reason
+    assert "20 target images are too few to compare recipes" in few.reason
     on_a_line = np.repeat(X[:, :1], 5, axis=1)
     apart = race_regression(RegressionTask.of(X, y, on_a_line), ["scaled_ridge"])
     assert apart.score_name == "source R2"
@@ -193,7 +193,7 @@ def test_labels_for_the_guard_are_not_measured_on():
     task, labels = draw_target_numbers(another_sensor(), 10)
     assert (~np.isnan(labels)).sum() == 10
     assert np.isnan(task.answers[~np.isnan(labels)]).all()
-    with pytest.raises(FtransferError, match="200 are asked for, and 120 images of 'target' have one"):
+    with pytest.raises(FtransferError, match="200 were requested, and 120 images of 'target' have one"):
         draw_target_numbers(another_sensor(), 200)
 
 

@@ -321,7 +321,7 @@ def test_calibration_is_counted_only_where_there_are_probabilities(feature_set, 
     assert results["counted"]["calibration"] is None
     page = (tmp_path / "mute" / "report.html").read_text()
     assert "gives no probabilities" in page
-    assert "does not say how sure it is" in page
+    assert "gives no confidence" in page
 
 
 def test_the_commonest_mistakes_come_first():
@@ -533,7 +533,7 @@ def test_a_pipeline_without_a_map_shows_the_same_points_with_its_labels(feature_
     assert len(draw_plane(found).points) == 1
     write_report(found, feature_set, tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "pseudo does not map the features, so the points are the same" in page
+    assert "pseudo does not change the features, so the points are the same" in page
 
 
 def test_a_sample_is_half_of_each_domain_where_both_have_as_many():
@@ -606,7 +606,7 @@ def test_a_thumbnail_stands_upright(tmp_path):
 
 def test_images_that_are_gone_are_counted_on_the_page(run):
     page = (run[2] / "report.html").read_text()
-    assert "24 images are left out: they are no longer where they were" in page
+    assert "24 images are not shown: they were moved" in page
     assert "<img" not in page
 
 

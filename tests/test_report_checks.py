@@ -24,8 +24,8 @@ def test_data_without_a_fault_has_no_finding(feature_set):
     found = checked(feature_set)
     assert not [name for name, each in found.items() if each["found"]]
     assert "smallest has 20" in found["classes with few images"]["sentence"]
-    assert found["size tells the domains apart"]["found"] is None
-    assert "found: 0" in found["size tells the domains apart"]["sentence"]
+    assert found["size separates the domains"]["found"] is None
+    assert "found: 0" in found["size separates the domains"]["sentence"]
 
 
 def test_copies_two_labels_few_images_and_unreadable_files_are_found_and_named(feature_set):
@@ -60,10 +60,10 @@ def test_sizes_and_colours_that_tell_the_domains_apart_are_called_so(feature_set
             Image.open(file).point(lambda v: v // 3).save(file)
         rows.append((str(tmp_path), file.name, hashlib.sha256(file.read_bytes()).hexdigest()))
     found = checked(feature_set, looks=look_at(rows))
-    assert found["size tells the domains apart"]["found"] is (size != (40, 32))
-    assert found["colour tells the domains apart"]["found"] is (shade == "darker")
+    assert found["size separates the domains"]["found"] is (size != (40, 32))
+    assert found["colour separates the domains"]["found"] is (shade == "darker")
     if size != (40, 32):
-        assert "target: most often 64 x 48 pixels" in found["size tells the domains apart"]["examples"][1]
+        assert "target: most often 64 x 48 pixels" in found["size separates the domains"]["examples"][1]
 
 
 def test_an_image_is_looked_at_only_while_it_is_the_one_that_was_embedded(tmp_path):

@@ -113,7 +113,7 @@ def test_a_task_has_all_views_of_the_source_and_the_target_as_it_is(viewed):
         == [0] * 4 + [1] * 4 + [2] * 4 + task.y[12:24].tolist() + task.y[:12].tolist() + [-1] * 12
     )
     assert len(task.rows) == len(task.X) == 48
-    assert "3 views of each source image, the target's images as they are" in task.notes
+    assert "3 views of each source image; target images unchanged" in task.notes
     groups = task.rows["group"].to_numpy()
     for train, test in DomainKFold(3).split(task.X, task.y, groups):
         assert not set(groups[train]) & set(groups[test])

@@ -31,8 +31,7 @@ def export(features: Any, kind: str | None, out: Any) -> None:
     if kind is None and suffix not in FORMATS:
         raise FtransferError(
             f"{out} tells no format that can be written; end it in {', '.join('.' + f for f in FORMATS)}, or name "
-            f"one: "
-            f"--format"
+            f"one: --format"
         )
     kind = kind or suffix
     first = place(features[0])

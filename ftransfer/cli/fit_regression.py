@@ -157,7 +157,7 @@ def _describe(results: dict[str, Any], folder: Path) -> str:
     lines = list(in_columns([header, *rows], right={0, *range(3, len(header) - 1)}))
     if len(results["candidates"]) > len(rows):
         lines.append(
-            f"the best setting of each recipe, of {len(results['candidates'])} settings in results.csv"
+            f"the best setting of each recipe; results.csv has all {len(results['candidates'])} settings"
         )
     if counted:
         lines.append("* measured with the target's labels, which were not used to fit or choose")

@@ -11,12 +11,14 @@ from ftransfer.search.assumptions import FEWEST_ROWS, OVERLAP, separation
 
 PENALTY = 0.2  # of the ridge regression that goes back, for each feature
 SCORES = {
-    "importance-weighted R2": "R2 on held-out source images, weighted by how much denser the target is there "
-    "(importance-weighted cross-validation); it assumes that a label depends on the features alike in both domains, "
-    "and that the source has images wherever the target does",
-    "reverse R2": "R2 on the source of a ridge regression that was fitted to the predictions for the target, each "
-    "domain standardised by itself (reverse validation); it assumes that the labels are spread alike in both domains",
-    "source R2": "R2 on held-out source images; nothing that needs no target labels can tell how it is on the target",
+    "importance-weighted R2": "R2 on held-out source images, weighted by the density ratio of target to "
+    "source (importance-weighted cross-validation); it assumes that labels depend on the features in the "
+    "same way in both domains, and that the source covers the target",
+    "reverse R2": "R2 on the source of a ridge regression fitted to the predictions for the target, each "
+    "domain standardised separately (reverse validation); it assumes that the labels have the same "
+    "distribution in both domains",
+    "source R2": "R2 on held-out source images; no score without target labels can estimate the error on the "
+    "target here",
 }
 
 
@@ -54,27 +56,23 @@ class Ground:
     def describe(self) -> str:
         """Say in a sentence what the score rests on."""
         if self.n_target < FEWEST_ROWS:
-            return (
-                f"{self.n_target} target images are too few to choose by; {FEWEST_ROWS} or more are needed."
-            )
-        told = f"A classifier tells the domains apart with an AUC of {self.separation:.2f}"
+            return f"{self.n_target} target images are too few to compare recipes; at least {FEWEST_ROWS} are needed."
+        told = f"A classifier separates the domains with an AUC of {self.separation:.2f}"
         if self.score_name == "importance-weighted R2":
             return (
-                f"{told}: they overlap, and held-out source images, weighted by how like the target's they are, "
-                f"estimate the error there."
+                f"{told}: they overlap, and held-out source images, weighted by their similarity to the "
+                f"target, estimate the error on the target."
             )
-        scaled = f"{self.separation_scaled:.2f} after each is standardised by itself"
+        scaled = f"{self.separation_scaled:.2f} after standardising each separately"
         if self.score_name == "reverse R2":
             return (
-                f"{told}, {scaled}: they overlap only once scaled, so importance weighting does not apply, and "
-                f"reverse "
-                f"validation ranks. It assumes that the labels are spread alike in both domains; if they are not, "
-                f"labels of a few target images should decide (--target-labels)."
+                f"{told}, {scaled}: they overlap only after scaling, so importance weighting does not apply, "
+                f"and reverse validation is used. It assumes that the labels have the same distribution in "
+                f"both domains; if not, a few target labels should decide (--target-labels)."
             )
         return (
             f"{told}, {scaled}: they do not overlap, so no score without target labels can tell whether an "
-            f"adaptation "
-            f"helps. Labels of a few target images would (--target-labels)."
+            f"adaptation helps. A few target labels would (--target-labels)."
         )
 
 
@@ -93,8 +91,10 @@ def check_ground(held_out: HeldOutSource) -> tuple[Ground, np.ndarray]:
 def carry_back(Z_source: np.ndarray, Z_target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Predict the source by a ridge regression that is fitted to the predictions for the target.
 
-    Reverse validation (Zhong, Fan, Yang, Verscheure, Ren, "Cross validation framework to choose amongst models and
-    datasets for transfer learning", ECML PKDD 2010), with one regression for all candidates, in rows that each domain
+    Reverse validation (Zhong, Fan, Yang, Verscheure, Ren, "Cross validation framework to choose amongst "
+        "models and
+    datasets for transfer learning", ECML PKDD 2010), with one regression for all candidates, in rows that "
+        "each domain
     standardises by itself.
 
     Parameters

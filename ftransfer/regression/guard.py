@@ -95,10 +95,10 @@ def _interval(differences: np.ndarray) -> tuple[float, float]:
 def say_answer(adaptation: str, pipeline: str, ground: Ground) -> str:
     """Say the recommendation in a sentence."""
     if adaptation == BASELINES[0]:
-        why = "no adaptation gains more than the error of its gain"
+        why = "no adaptation gains more than its standard error"
         if not ground.may_adapt:
-            why = "without target labels nothing can tell here whether an adaptation helps"
+            why = "without target labels nothing shows whether an adaptation helps"
         return f"Do not adapt: {pipeline}, fitted on the source only; {why}."
     if adaptation == BASELINES[1]:
-        return f"Standardise each domain by itself, and no more: {pipeline}."
+        return f"Only scale each domain separately: {pipeline}."
     return f"Adapt with {adaptation}: {pipeline}."

@@ -211,7 +211,7 @@ def _try(held_out: HeldOutSource, candidate: Candidate) -> Candidate:
         predicted = np.asarray(fitted.predict(task.X_target), dtype=float)
         found = (predicted, as_target, as_source)
         if not all(np.isfinite(each).all() for each in found):
-            raise FtransferError("it predicts what is not finite")
+            raise FtransferError("it predicts NaN or infinity")
         candidate.predicted, candidate.as_target, candidate.as_source = found
     except Exception as error:  # a recipe of a user's own may fail in any way, and the others go on
         candidate.error = f"{type(error).__name__}: {error}"

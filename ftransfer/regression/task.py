@@ -144,13 +144,13 @@ def load_regression_task(
     rows = name_labels(manifest[manifest["domain"].isin([*sources, target])], label, None)
     unreadable = rows["status"] != "ok"
     if unreadable.any():
-        notes.append(f"{int(unreadable.sum())} images that could not be read were left out")
+        notes.append(f"{int(unreadable.sum())} unreadable images were skipped")
         rows = rows[~unreadable]
     rows = rows.assign(value=_to_numbers(rows))
     is_target = rows["domain"] == target
     bare = ~is_target & rows["value"].isna()
     if bare.any():
-        notes.append(f"{int(bare.sum())} source images without a label were left out")
+        notes.append(f"{int(bare.sum())} source images without a label were skipped")
     source_rows, target_rows = rows[~is_target & ~bare], rows[is_target]
     if target_rows.empty:
         raise FtransferError(f"no image of target '{target}' could be read")
@@ -161,13 +161,16 @@ def load_regression_task(
         )
     copies = target_rows["sha256"].isin(source_rows["sha256"]).to_numpy()
     if copies.any():
-        notes.append(f"{int(copies.sum())} images of '{target}' are in a source as well, and are not counted")
+        notes.append(
+            f"{int(copies.sum())} images of '{target}' are also in a source, and are excluded from the "
+            f"reported errors"
+        )
     views = features.n_views
     both = pd.concat([*[source_rows] * views, target_rows], ignore_index=True)
     n_source = views * len(source_rows)
     if views > 1:  # one image's views stay together, whatever is held out
         both["group"] = both["group"].fillna(both["sha256"])
-        notes.append(f"{views} views of each source image, the target's images as they are")
+        notes.append(f"{views} views of each source image; target images unchanged")
     y = both["value"].to_numpy(float).copy()
     answers = np.where(copies, np.nan, y[n_source:])
     y[n_source:] = np.nan
@@ -193,8 +196,7 @@ def _to_numbers(rows: pd.DataFrame) -> pd.Series:
         first = rows[wrong].iloc[0]
         raise FtransferError(
             f"a regression needs numbers as labels, and {int(wrong.sum())} of {len(rows)} are not: "
-            f"'{first['label']}' of {Path(str(first['path']))} in {first['domain']}. Leave out --regression for "
-            f"classes"
+            f"'{first['label']}' of {Path(str(first['path']))} in {first['domain']}. For classes, omit --regression"
         )
     return values
 
@@ -218,8 +220,8 @@ def draw_target_numbers(
     known = np.flatnonzero(~np.isnan(task.answers))
     if not 2 <= n <= len(known):
         raise FtransferError(
-            f"the guard needs labels of 2 target images or more; {n} are asked for, and {len(known)} images of "
-            f"'{task.target}' have one in the feature set"
+            f"at least 2 target labels are needed; {n} were requested, and {len(known)} images of '{task.target}' "
+            f"have one in the feature set"
         )
     labels = np.full(len(task.answers), np.nan)
     rows = np.random.default_rng(random_state).choice(known, n, replace=False)
@@ -255,5 +257,5 @@ def _set_aside(task: RegressionTask, labels: np.ndarray) -> RegressionTask:
     if "sha256" in task.rows:
         contents = task.rows.loc[~task.is_source, "sha256"].to_numpy()
         answers[np.isin(contents, contents[used])] = np.nan
-    note = f"labels of {int(used.sum())} target images were used by the guard; these images are not counted"
+    note = f"{int(used.sum())} target labels were used to choose; these images are excluded from the reported errors"
     return replace(task, answers=answers, notes=[*task.notes, note])

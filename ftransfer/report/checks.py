@@ -95,8 +95,8 @@ def _copies_within(images: pd.DataFrame) -> dict[str, Any]:
         "duplicates within a domain",
         examples,
         f"{_count(len(examples), 'image occurs', 'images occur')} more than once, with "
-        f"{_count(extra, 'extra copy', 'extra copies')} in all. They count more than "
-        "other images do, and cross-validated scores on the source train on what they test.",
+        f"{_count(extra, 'extra copy', 'extra copies')} in all. They get more weight than other images, and "
+        f"cross-validation on the source tests on training images.",
         "No file occurs twice within a domain.",
     )
 
@@ -109,8 +109,8 @@ def _copies_across(images: pd.DataFrame) -> dict[str, Any]:
     return _finding(
         "duplicates across domains",
         examples,
-        f"{_count(len(examples), 'image is', 'images are')} in more than one domain. Copies of source images are not "
-        f"counted in the accuracy on the target.",
+        f"{_count(len(examples), 'image is', 'images are')} in more than one domain. Copies of source images are "
+        f"excluded from the target accuracy.",
         "No file is in two domains.",
     )
 
@@ -146,7 +146,7 @@ def _shortcuts(task: Task, rows: np.ndarray, looks: Sequence[Look | None]) -> li
     is_source = task.is_source[rows[known]]
     seen = [each for each in looks if each is not None]
     n = int(min(is_source.sum(), (~is_source).sum()))
-    names = ("size tells the domains apart", "colour tells the domains apart")
+    names = ("size separates the domains", "colour separates the domains")
     if n < FEWEST_LOOKS:
         reason = f"Not checked: it takes at least {FEWEST_LOOKS} image files of source and target each; found: {n}."
         return [{"check": name, "found": None, "sentence": reason, "examples": []} for name in names]
@@ -156,16 +156,21 @@ def _shortcuts(task: Task, rows: np.ndarray, looks: Sequence[Look | None]) -> li
     found = []
     for name, what, X, examples in (
         (names[0], "Width and height of the files", sizes, _common_sizes(seen, is_source)),
-        (names[1], "Mean and spread of red, green and blue", colours, _mean_colours(colours, is_source)),
+        (
+            names[1],
+            "Mean and standard deviation of red, green and blue",
+            colours,
+            _mean_colours(colours, is_source),
+        ),
     ):
         tree = DecisionTreeClassifier(max_depth=3, class_weight="balanced", random_state=0)
         folds = StratifiedKFold(5, shuffle=True, random_state=0)
         accuracy = cross_val_score(tree, X, is_source, cv=folds, scoring="balanced_accuracy").mean()
         apart = bool(accuracy >= TELLS_APART)
-        shortcut = (
-            " Where the classes are not equally common in both, a model can learn this instead of the class."
+        shortcut = " If the class proportions differ between the domains, a model can learn this instead of the class."
+        sentence = (
+            f"{what} alone separate source and target with a balanced accuracy of {accuracy:.0%} ({how})."
         )
-        sentence = f"{what} alone tell source from target with a balanced accuracy of {accuracy:.0%} ({how})."
         found.append(
             {
                 "check": name,
