@@ -34,7 +34,7 @@ def row_of_digits(folder: Path, seed: int) -> np.ndarray:
 
 
 def main(demo: Path, out: Path) -> None:
-    """Show both domains, and what each recipe's best setting reached on the target."""
+    """Show both domains, and the target accuracy of the best setting of each recipe."""
     results = json.loads((demo / "run" / "results.json").read_text())
     figure = plt.figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[1, 1.1])
@@ -46,14 +46,17 @@ def main(demo: Path, out: Path) -> None:
         axis.set_title(title, fontsize=11, loc="left")
         axis.axis("off")
     axis = right.subplots()
-    best = {}
+    best, drawn = {}, set()
     for row in results["candidates"]:
         best.setdefault(row["pipeline"], row)
     for row in best.values():
         if row["adaptation"] not in ADAPTATIONS or row["pipeline"].rsplit("_", 1)[1] not in CLASSIFIERS:
-            continue  # recipes that are no pair of an adaptation and a classifier
+            continue  # recipes that are not a pair of an adaptation and a classifier
         place = list(CLASSIFIERS).index(row["pipeline"].rsplit("_", 1)[1])
         offset = list(ADAPTATIONS).index(row["adaptation"])
+        if (place, offset) in drawn:
+            continue  # another recipe of the same adaptation and classifier has a higher score
+        drawn.add((place, offset))
         x, height = place + 0.17 * (offset - 2), 100 * row["target_accuracy"]
         axis.bar(x, height, 0.155, color=ADAPTATIONS[row["adaptation"]])
         chosen = row["pipeline"] == results["recommendation"]["pipeline"]
@@ -72,7 +75,7 @@ def main(demo: Path, out: Path) -> None:
     axis.set_xticks(range(3), CLASSIFIERS.values())
     axis.set_ylim(0, 130)
     axis.set_yticks(range(0, 101, 20))
-    axis.set_title("handwritten digits read rightly, %", fontsize=11, loc="left")
+    axis.set_title("accuracy on the handwritten digits, %", fontsize=11, loc="left")
     axis.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=110)

@@ -61,8 +61,8 @@ def show(axis, title, rows, labels, source, classifier, weights=None, moved_from
     size = {} if weights is None else {"s": SOURCE["s"] * weights}
     axis.scatter(*rows[source].T, c=COLOURS[labels[source]], **(SOURCE | size))
     axis.scatter(*rows[~source].T, c=COLOURS[labels[~source]], **TARGET)
-    right = np.mean(classifier.predict(rows[~source, :width]) == labels[~source])
-    axis.set_title(f"{title}: {right:.0%} right", fontsize=12)
+    accuracy = np.mean(classifier.predict(rows[~source, :width]) == labels[~source])
+    axis.set_title(f"{title}: accuracy {accuracy:.0%}", fontsize=12)
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
     axis.spines[:].set_color("#999999")
 

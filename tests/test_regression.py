@@ -143,7 +143,7 @@ def test_another_unit_and_zero_is_scaled_away_and_the_answers_play_no_part():
     task = another_sensor()
     found = race_regression(task, ["source_only_ridge", "scaled_ridge"])
     assert found.score_name == "reverse R2"
-    assert found.sentence == "Standardise each domain by itself, and no more: scaled_ridge."
+    assert found.sentence == "Only scale each domain separately: scaled_ridge."
     assert found.table["target_r2"][found.chosen] > 0.85
     blind = RegressionTask.of(task.X[:120], task.y[:120], task.X[120:])
     again = race_regression(blind, ["source_only_ridge", "scaled_ridge"])
@@ -240,7 +240,7 @@ def test_a_label_that_is_no_number_is_named_with_its_image(tmp_path):
 def test_fit_finds_out_that_labels_are_numbers_and_says_so(run):
     folder, result = run
     assert result.stderr.count("the labels are numbers, nearly all different: fitting a regression") == 1
-    assert "Standardise each domain by itself, and no more: scaled_ridge." in result.stdout
+    assert "Only scale each domain separately: scaled_ridge." in result.stdout
     results = json.loads((folder / "run" / "results.json").read_text())
     assert results["kind"] == "regression"
     assert [row["domain"] for row in results["errors"]] == ["lab (source, held out)", "field (target)"]
