@@ -1,4 +1,4 @@
-"""The one error for what a user can mend, and warnings that point at the user's own line."""
+"""The one error for what a user can fix, and warnings that point at the user's own line."""
 
 import sys
 import warnings
@@ -9,7 +9,7 @@ THROUGH = ("ftransfer", "sklearn", "joblib")
 
 
 class FtransferError(ValueError):
-    """A mistake that the user can mend; the message states the rule, what was given and the next step.
+    """An error that the user can fix; the message states the rule, what was given and the next step.
 
     The command line prints it as one line and exits with 1. Any other exception is a fault of the
     program and keeps its traceback. It is a ``ValueError``, as scikit-learn expects of its estimators.

@@ -202,6 +202,6 @@ def test_without_pictures_a_gallery_and_the_map_still_say_what_is_known(browser,
     browser.open(pages["no-thumbnails"], 1280)
     browser.run("document.querySelector('.confusion td.d').click()")
     said = browser.run(f"{GALLERY}.innerText")
-    assert "Without a picture" in said
+    assert "Without a thumbnail" in said
     assert ".png" in said
     assert browser.run(f"{GALLERY}.querySelectorAll('img').length") == 0

@@ -1,7 +1,8 @@
 """How far a prediction can be trusted: a calibrated probability, and a distance to what was trained on.
 
 Neither uses a target label. The probability is calibrated by one temperature (Guo, Pleiss, Sun, Weinberger, "On
-calibration of modern neural networks", ICML 2017, section 4.2): that at which the mean probability on the target is the
+calibration of modern neural networks", ICML 2017, section 4.2): that at which the mean probability on the "
+    "target is the
 accuracy to be expected there, as a race or a panel of several methods estimates it; it stays an estimate. Where the
 target has too few rows for one, it is that which suits held-out source rows. The distance is that to the k-th nearest
 training row, rows scaled to unit length (Sun, Ming, Zhu, Li, "Out-of-distribution detection with deep nearest
@@ -192,7 +193,7 @@ class Familiar:
             if not fits or len(rows) <= NEIGHBOURS or rows.dtype != np.float32 or not np.isfinite(rows).all():
                 raise ValueError("the rows that it measures distances to are damaged")
             if not (isinstance(limit, float) and 0 < limit < np.inf):
-                raise ValueError("its limits of distance are no positive numbers")
+                raise ValueError("its distance limits are not positive numbers")
 
     def distance(self, X: np.ndarray) -> np.ndarray:
         """Measure the distance of each row to the nearest domain; above 1.0 it lies outside of all.

@@ -255,7 +255,7 @@ class Model:
         """Refuse what `save` would not have written; the pipeline was checked by its reader."""
         json.dumps(self.fingerprint)
         if self.classes.ndim != 1 or self.classes.dtype.kind != "U" or len(self.classes) < 2:
-            raise ValueError("its classes are no names")
+            raise ValueError("its classes are not names")
         self._check_rest()
 
     def _check_rest(self) -> None:
@@ -266,7 +266,7 @@ class Model:
         ):
             raise ValueError("it has no pipeline")
         if self.temperature is not None and not 0 < self.temperature < np.inf:
-            raise ValueError("its temperature is no positive number")
+            raise ValueError("its temperature is not a positive number")
         if self.familiar is not None:
             self.familiar.check(self.width)
         if self.probe is not None:

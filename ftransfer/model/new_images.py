@@ -158,8 +158,8 @@ def _adapted(backbone: Any, fingerprint: dict, statistics: dict | None) -> Any:
 
     if statistics is None:
         raise FtransferError(
-            "the model's target was embedded by batch-norm statistics of its own, which did not lie beside them "
-            "when it was fitted; run the same ftransfer extract --adapt-bn again, then ftransfer fit"
+            "the model's target was embedded with its own batch-norm statistics, which were missing when it "
+            "was fitted; run the same ftransfer extract --adapt-bn again, then ftransfer fit"
         )
     network = backbone.network
     state, given = network.state_dict(), {name: torch.from_numpy(v.copy()) for name, v in statistics.items()}

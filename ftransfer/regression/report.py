@@ -168,8 +168,7 @@ def _counted(race: RegressionRace, predicted: np.ndarray) -> dict | None:
         against = f"; source only has RMSE {before['rmse'].value:.4g} (R2 {before['r2'].value:.3f})"
         lost = now["rmse"].value > 1.01 * before["rmse"].value
     sentence = (
-        f"Target error, measured on {int(known.sum())} target labels after the choice and not used for it: "
-        f"RMSE "
+        f"Target error, measured on {int(known.sum())} target labels after the choice and not used for it: RMSE "
         f"{now['rmse'].value:.4g} (95% interval {now['rmse'].low:.4g} to {now['rmse'].high:.4g}), R2 "
         f"{now['r2'].value:.3f}{against}."
     )

@@ -56,8 +56,8 @@ function openGallery(title, groups) {
     dialog.append(element("p", { class: "soft" }, text));
     const bare = shown.filter((i) => !images.picture[i]).length;
     if (bare) {
-      const why = "the file is no longer there, has changed, or was beyond the page's size";
-      dialog.append(element("p", { class: "soft" }, `Without a picture: ${count(bare)}; ${why}.`));
+      const why = "the file was moved, deleted or changed, or exceeds the size limit of the page";
+      dialog.append(element("p", { class: "soft" }, `Without a thumbnail: ${count(bare)}; ${why}.`));
     }
     const list = element("ul", { class: "found" });
     const order = (i) => (images.picture[i] ? 0 : 2) - (images.sure[i] ?? 0); // the surest first, those without a picture last

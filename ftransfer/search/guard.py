@@ -58,7 +58,7 @@ class Recommendation:
         the one if the classes have other shares in the target, the one if they moved.
     decided_by_labels : bool
         Whether labels of the target decided between the two. They may be of the rows on which these disagree, and
-        are no sample to count an accuracy on.
+        are not a sample on which to measure an accuracy.
     """
 
     chosen: int

@@ -30,7 +30,7 @@ class Race:
         ``step`` is that of the guard, one of `ftransfer.search.steps.STEPS`. 95 % of the resampled scores lie between
         ``low`` and ``high``; ``beats_source_only`` is the share of the resamples in which the score is above that of
         the best source-only candidate. ``source_accuracy`` (cross-validated) is there for the best of each step.
-        ``target_accuracy`` is counted with the target's labels, where it has any, after the choice.
+        ``target_accuracy`` is measured with the target's labels, if there are any, after the choice.
     pipeline : AdaptationPipeline
         The recommended candidate, fitted on the whole task.
     chosen : int
@@ -54,7 +54,7 @@ class Race:
     expected : Expected or None
         An estimate of its accuracy on the target; None where nothing can be said.
     decide : DataFrame or None
-        Where two answers exclude each other and neither can be preferred: target rows of which a label would decide.
+        If two answers are equally likely: target rows whose labels would decide between them.
         ``path``, an empty ``label``, and the class by each.
     resampled : ndarray of shape (n_candidates, n_resamples)
         Score of each row of `table` on each bootstrap resample of the images, the same resamples for all; NaN for a

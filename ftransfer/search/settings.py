@@ -34,7 +34,7 @@ class RaceSettings:
         take longer than is left is passed over. The cheapest setting of source only, of per-domain scaling and of
         either kind of adaptation is always tried.
     journal : str or path, optional
-        File of what was found so far; a race that was killed goes on from it.
+        File of the results so far; an interrupted race resumes from it.
     target_labels : ndarray of shape (n_target,), int, optional
         Labels of a few target rows for the guard, -1 for the others: `draw_target_labels`. Nothing is fitted or
         ranked by them.
