@@ -85,6 +85,7 @@ def compare_runs(runs: Sequence[str | Path]) -> RunComparison:
     names = _short_names([folder for folder, _ in found])
     results = dict(zip(names, (each for _, each in found), strict=True))
     facts = pd.DataFrame({name: _facts(each) for name, each in results.items()}).T
+    facts = facts.drop(columns=[c for c in facts if c.startswith("grid of ") and facts[c].isna().any()])
     differing = [c for c in facts if len({str(v) for v in facts[c]}) > 1]
     table = pd.DataFrame([{"run": name, **_row(each)} for name, each in results.items()])
     return RunComparison(
@@ -267,7 +268,7 @@ def _notes(table: pd.DataFrame) -> list[str]:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return "" if value is None or value != value else value if isinstance(value, str) else json.dumps(value)
 
 
 def _draw(comparison: RunComparison) -> str:
