@@ -38,7 +38,7 @@ class Recipe:
 
 
 def list_recipes(*, regression: bool = False) -> list[str]:
-    """Name the recipes that ship, in alphabetical order: those for classes, or for labels that are numbers."""
+    """List the built-in recipes in alphabetical order: those for classes, or for labels that are numbers."""
     return sorted(f.stem for f in _folder(regression).glob("*.py") if not f.stem.startswith("_"))
 
 

@@ -34,9 +34,9 @@ class Task:
     sources : tuple of str
     target : str
     notes : list of str
-        What was left out, for people.
+        What was skipped.
     answers : Answers
-        The target's labels where there are any. Nothing that fits or chooses takes them.
+        The target labels, if there are any. They are not used to fit or to choose.
     unseen : bool
         Whether the target's rows, too, are for counting only: a domain never seen, see `ftransfer.search.unseen`.
     label : str or None
@@ -153,22 +153,20 @@ def load_task(
     ----------
     features : FeatureSet or JoinedFeatures
     source : str or list of str
-        Source domains; their rows without a label are left out, which a note says.
+        Source domains; rows without a label are skipped, with a note.
     target : str
         Target domain.
     classes : "strict", "shared", "all" or list of str, default="strict"
-        What to do about a class that only the sources or only the target has, as far as the target is
-        labelled: refuse; keep the shared classes; keep all, and count the target's own as wrong; or
-        keep those named.
+        What to do with classes that are only in the sources or only in the (labelled) target: raise an error; keep
+        the shared classes; keep all, with those of the target counted as errors; or keep the given ones.
     label : str, optional
-        Column of labels, where the feature set has several (``ftransfer extract --label-column``).
+        Label column, if the feature set has several (``ftransfer extract --label-column``).
     leave_target_out : bool, default=False
-        Whether the target is a domain never seen: its rows only count.
+        Whether the target is treated as unseen: its rows are only used to measure the accuracy.
     label_map : dict, str or path, optional
-        Other names of classes, or a table of them with the columns from and to, where the domains call them
-        differently.
+        New names of classes, or a table with the columns from and to, if the domains name classes differently.
 
-    A target row that is a copy of a source image is not counted; `Answers.describe_copies` says how many were right.
+    Target rows that are copies of source images are excluded from the accuracy; see `Answers.describe_copies`.
 
     Raises
     ------
@@ -310,7 +308,7 @@ def _some(given: Iterable[str]) -> str:
 
 
 def draw_target_labels(task: Task, n: int, *, random_state: int = 0) -> tuple[Task, np.ndarray]:
-    """Set labels of `n` target rows aside for the guard; the task that comes back counts by the others.
+    """Draw labels of `n` target rows to decide between steps; the returned task measures the accuracy on the others.
 
     Drawn at random among the labelled rows: which class a row has is not known before.
 

@@ -37,7 +37,7 @@ def compare_domains(
     *,
     max_rows: int = 1000,
 ) -> pd.DataFrame:
-    """Measure how far two domains lie apart, and say what each number means for a transfer from A to B.
+    """Measure how far apart two domains are, and what each value means for a transfer from A to B.
 
     Parameters
     ----------
@@ -48,8 +48,7 @@ def compare_domains(
     y_a : array of shape (n_a,), optional
         Labels of the source; missing ones (None, NaN, -1) are allowed. They add the target's class shares.
     y_b : array of shape (n_b,), optional
-        Labels of the target, where there are any. They add one row a class, marked "by target "
-            "labels"; no other
+        Labels of the target, where there are any. They add one row a class, marked "by target labels"; no other
         row looks at them.
     random_state : int, default=0
     max_rows : int, default=1000
@@ -58,7 +57,7 @@ def compare_domains(
     Returns
     -------
     DataFrame
-        One row a measure. measure; value; low and high, a 95 % interval; yardstick; meaning, a sentence.
+        One row per measure. measure; value; low and high, a 95 % interval; yardstick; meaning, a sentence.
 
         - mean shift, spread ratio, shape: of single features (`distances.mean_shift` and following).
         - CORAL distance, Frechet distance: of covariances, and of means and covariances.
@@ -85,11 +84,9 @@ def compare_domains(
     Notes
     -----
     Sentences follow fixed thresholds. Where the interval reaches down to the yardstick and a tenth more, it is "no
-    more than random halves of one domain do, within error"; else "somewhat more than" up to twice the "
-        "yardstick,
+    more than random halves of one domain do, within error"; else "somewhat more than" up to twice the yardstick,
     "... times as much as" up to a hundred times, "far more than" beyond. The lower bound of an A-distance:
-    above 1.6 (right in 90 % of cases) "adapt", above 0.4 (60 %) "adaptation is worth a "
-        "try", above its yardstick
+    above 1.6 (right in 90 % of cases) "adapt", above 0.4 (60 %) "adaptation is worth a try", above its yardstick
     "they differ a little". A p-value below 0.05 is a difference. An estimate of the class shares is doubted where
     an A-distance proves more difference than class shares could make: they alone let no classifier of the
     domains be right more often than in ``(1 + total variation) / 2`` of all cases.

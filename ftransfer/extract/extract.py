@@ -26,7 +26,7 @@ def extract_features(
     devices: Sequence[str] = (),
     **running: Unpack[Options],
 ) -> FeatureSet:
-    """Embed images with a frozen backbone into the feature set `out`; go on where it was stopped.
+    """Embed images with a frozen backbone into the feature set `out`; resume if interrupted.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def extract_features(
         From `find_images`: ``root, path, label, domain``.
     out : str or path
         Folder of the feature set, or its URL. Images are added to its manifest; those whose file is no longer there
-        leave it. An embedding that is there already is not computed again.
+        leave it. Existing embeddings are not computed again.
     backbone : Backbone
     views : dict, optional
         From `describe_views`: embed several views of each image.
     devices : sequence of str, optional
-        Devices of this machine to compute on, a process each. Default: the backbone's alone.
+        Devices of this machine, one process each. Default: the backbone's device.
     **running
         ``batch_size``, ``workers``, ``strict``, ``replace`` and ``progress``, see `ftransfer.extract.running.Running`.
 

@@ -38,7 +38,7 @@ def find_images(
         A folder ``<root>/<domain>/<class>/*`` (a domain without class folders is unlabelled; see `layout`), or
         ``<root>/<class>/*`` or ``<root>/*`` with `domain` given; a ``.csv``, ``.tsv`` or ``.parquet`` table with
         the column ``path`` (relative to the table's folder) and, if known, ``label`` and ``domain``; a
-        ``.txt`` list of a path and a label a line; a ``.tar`` of WebDataset or a ``.parquet`` with a column of images,
+        ``.txt`` list with a path and a label per line; a WebDataset ``.tar`` or a ``.parquet`` with an image column,
         or a folder of such (``<domain>/*.tar``, or with `domain` given);
         ``torchvision:NAME`` or ``torchvision:NAME:SPLIT`` for a data set of torchvision, looked for
         under ``$TORCH_HOME/datasets`` (``torchvision:NAME:SPLIT:FOLDER``: under FOLDER) and downloaded
@@ -48,10 +48,10 @@ def find_images(
     labels : bool, default=True
         Whether folder names, or the column ``label``, are taken as labels.
     allow_outside : bool, default=False
-        Whether paths in a table may be absolute or lead out of the table's folder.
+        Whether paths in a table may be absolute or outside the table's folder.
     layout : str, optional
         What each level of folders is: ``domain/class`` (the default), ``domain/*/class``, ``class/domain`` ... Folders
-        called train, test, images and the like are passed over by themselves.
+        called train, test, images and the like are ignored automatically.
     columns : dict, optional
         Where ``path``, ``label`` and ``domain`` are in a table, if not under these names.
 

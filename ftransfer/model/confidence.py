@@ -1,8 +1,7 @@
 """How far a prediction can be trusted: a calibrated probability, and a distance to what was trained on.
 
 Neither uses a target label. The probability is calibrated by one temperature (Guo, Pleiss, Sun, Weinberger, "On
-calibration of modern neural networks", ICML 2017, section 4.2): that at which the mean probability on the "
-    "target is the
+calibration of modern neural networks", ICML 2017, section 4.2): that at which the mean probability on the target is the
 accuracy to be expected there, as a race or a panel of several methods estimates it; it stays an estimate. Where the
 target has too few rows for one, it is that which suits held-out source rows. The distance is that to the k-th nearest
 training row, rows scaled to unit length (Sun, Ming, Zhu, Li, "Out-of-distribution detection with deep nearest

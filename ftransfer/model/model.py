@@ -25,7 +25,7 @@ from ftransfer.storage.places import local
 class Model:
     """A fitted pipeline, the fingerprint of the features that it takes, and its classes.
 
-    New images should be like those of the target that it was fitted on: every row is taken for a target row.
+    New images should come from the target domain: every row is treated as a target row.
 
     Attributes
     ----------
@@ -34,13 +34,13 @@ class Model:
         Fingerprint of the feature set (backbone, hash of the weights, layers, preprocessing).
     classes : ndarray of str
     chosen_by : dict
-        The numbers that the pipeline was chosen by.
+        The scores behind the choice of the pipeline.
     origin : str
-        Where the backbone's weights came from, for people.
+        Where the backbone's weights came from.
     temperature : float or None
         Calibrates the probabilities; fitted on held-out source rows (`ftransfer.model.confidence`).
     familiar : Familiar or None
-        Measures how far a row lies from the domains that the pipeline was fitted on.
+        Measures the distance of a row from the training data.
     target : str
         Name of the target domain.
     statistics : dict of str to ndarray, or None

@@ -91,10 +91,8 @@ def check_ground(held_out: HeldOutSource) -> tuple[Ground, np.ndarray]:
 def carry_back(Z_source: np.ndarray, Z_target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Predict the source by a ridge regression that is fitted to the predictions for the target.
 
-    Reverse validation (Zhong, Fan, Yang, Verscheure, Ren, "Cross validation framework to choose amongst "
-        "models and
-    datasets for transfer learning", ECML PKDD 2010), with one regression for all candidates, in rows that "
-        "each domain
+    Reverse validation (Zhong, Fan, Yang, Verscheure, Ren, "Cross validation framework to choose amongst models and
+    datasets for transfer learning", ECML PKDD 2010), with one regression for all candidates, in rows that each domain
     standardises by itself.
 
     Parameters

@@ -53,7 +53,7 @@ def write_report(
     command: str = "",
     progress: Callable[[int], None] = lambda n: None,
 ) -> dict:
-    """Write the page, its numbers as CSV and JSON, the predicted labels and the model into the run folder.
+    """Write report page, tables (CSV, JSON), predicted labels and model into the run folder.
 
     Parameters
     ----------
@@ -61,9 +61,9 @@ def write_report(
     features : FeatureSet
         What the task was taken from.
     folder : str or path
-        The run folder; a former run in it is replaced.
+        The run folder; a previous run in it is replaced.
     command : str
-        What would give this again, for the page.
+        The command that reproduces the run, for the page.
     progress : callable
         Called with 1 for each of the `PARTS` that are done.
 

@@ -11,8 +11,8 @@ from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, St
 class DomainKFold(BaseCrossValidator):
     """Split into folds that hold both domains, the classes of the source, and whole groups.
 
-    The target rows (``y == -1``) are dealt out like a class, so that each fold holds source and target rows in
-    proportion: an adapter always has a target to fit on, and a scorer always has rows of either kind.
+    The target rows (``y == -1``) are stratified like a class, so each fold holds source and target rows in
+    proportion: an adapter always has target rows to fit on, and a scorer always has rows of both kinds.
 
     Parameters
     ----------

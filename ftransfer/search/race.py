@@ -37,19 +37,19 @@ def race(
     Parameters
     ----------
     task : Task
-        If it leaves the target out (`load_task`), only what can be fitted without one races, and is chosen by source
-        domains that are held out.
+        If the target is left out (`load_task`), only recipes that can be fitted without it take part, and held-out
+        source domains decide.
     recipes : list of str, path or Recipe, optional
-        Default: all that ship. Baselines are added where there are none: source only and per-domain
-        scaling are always in the race.
+        Default: all built-in ones. The baselines source only and per-domain scaling are added if they are not
+        among them.
     settings : RaceSettings, optional
-        How it is run.
+        The options of the race.
     progress, announce : callable
         Called with the number of candidates done since the last call; once, with their number.
     bind : callable, default=functools.partial
         Binds the work to what all candidates share; `race_on_cluster` brings that to its workers once.
     **options
-        Fields of `RaceSettings`, each by its name, in place of those in `settings`: ``race(task, jobs=1,
+        Fields of `RaceSettings`, which override those in `settings`: ``race(task, jobs=1,
         scorer="entropy")``.
 
     Returns
@@ -60,7 +60,7 @@ def race(
     ------
     FtransferError
         If a recipe cannot be loaded, the search is not known or lacks its library, every candidate fails, or the
-        target is left out and a score of its rows, or its labels, are to choose.
+        target is left out and a score that uses its rows, or its labels, is requested.
     """
     contest = prepare(task, recipes, replace(settings or RaceSettings(), **options))
     trials = run(contest, progress=progress, announce=announce, bind=bind)

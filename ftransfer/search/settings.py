@@ -18,32 +18,31 @@ Search = Literal["grid", "random", "halving", "bayesian"]
 
 @dataclass(frozen=True)
 class RaceSettings:
-    """How a race is run; `race` takes each of these as a keyword, too.
+    """Options of a race; `race` also takes each of them as a keyword.
 
     Parameters
     ----------
     scorer : str, default="consistency"
         Score that needs no target labels, one of `list_scorers`.
     search : {"grid", "random", "halving", "bayesian"}, default="grid"
-        Every setting; some drawn at random; all on few rows and the better ones on more; or those that
-        Optuna proposes, between the ends of the grid too (extra ``[bayesian]``).
+        All settings; random ones; all on few rows, then the best on more; or those that Optuna proposes,
+        also between the values of the grid (extra ``[bayesian]``).
     n_trials : int, optional
         Settings that a random or Bayesian search tries. Default: as many as the grid has.
     budget : float, optional
-        Seconds in which the race should end, what the guard fits at the end included: a setting that is expected to
-        take longer than is left is passed over. The cheapest setting of source only, of per-domain scaling and of
-        either kind of adaptation is always tried.
+        Time limit in seconds, including the final fits: settings that are expected to take longer than the time left
+        are skipped. The cheapest setting of each step always runs.
     journal : str or path, optional
         File of the results so far; an interrupted race resumes from it.
     target_labels : ndarray of shape (n_target,), int, optional
-        Labels of a few target rows for the guard, -1 for the others: `draw_target_labels`. Nothing is fitted or
-        ranked by them.
+        Labels of a few target rows that decide between steps, -1 for the others: `draw_target_labels`. They are not
+        used to fit or to rank.
     choose_sources : bool, default=True
-        Whether, of several sources, each alone races against all together.
+        Whether, with several sources, each one alone is tried as well as all together.
     jobs : int, optional
         Candidates fitted at once. Default: the usable cores.
     random_state : int, default=0
-        Of the random and the Bayesian search.
+        Seed of the random and the Bayesian search.
     grids : mapping, optional
         Values to search in place of those of the recipes: ``{"coral_svm": {"coral__ridge": [1, 10]}}`` replaces the
         grid of a recipe, ``{"coral__ridge": [1, 10]}`` the values of a parameter in all recipes that have it, and
