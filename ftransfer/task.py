@@ -201,9 +201,7 @@ def load_task(
     if classes != "all":
         other = target_rows["label"].notna() & ~target_rows["label"].isin(chosen)
         if other.any():
-            notes.append(
-                f"{int(other.sum())} target images of other classes were skipped, according to their labels"
-            )
+            notes.append(f"{int(other.sum())} target images with labels of other classes were skipped")
             target_rows = target_rows[~other]
     if target_rows.empty:
         raise FtransferError(f"no image of target '{target}' has one of the classes {', '.join(chosen)}")
@@ -221,9 +219,7 @@ def load_task(
     copies = np.where(is_copy, answers, -1)
     answers[is_copy] = -1
     if n_copies := int(is_copy.sum()):
-        notes.append(
-            f"{n_copies} images of '{target}' are also in a source, and are excluded from the accuracy"
-        )
+        notes.append(f"{n_copies} images of '{target}' are also in a source: excluded from the accuracy")
     return Task(
         X=load_rows(features, source_rows, rows[n_source:]),
         y=codes,

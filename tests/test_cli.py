@@ -181,7 +181,7 @@ def test_ctrl_c_during_a_race_says_what_is_there(monkeypatch, feature_set, tmp_p
     result = run("fit", feature_set.folder, "--source", "day", "--target", "night", "--out", tmp_path / "r")
     assert result.exit_code == 130
     assert f"results so far are kept in {tmp_path / 'r'}" in result.output
-    assert "was stopped" in run("info", tmp_path / "r").output
+    assert "unfinished run" in run("info", tmp_path / "r").output
 
 
 def test_a_stopped_fit_is_told_from_a_finished_one(tmp_path):

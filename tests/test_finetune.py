@@ -564,7 +564,7 @@ def test_the_command_line_adapts_batch_norm(pictures, tmp_path):
 
 
 def test_a_backbone_without_batch_norm_says_so(table):
-    with pytest.raises(FtransferError, match="squeezenet1_1 has no batch norm"):
+    with pytest.raises(FtransferError, match="squeezenet1_1 has no batch-norm layers"):
         adapt_batch_norm(table, Backbone("squeezenet1_1", "random"))
 
 

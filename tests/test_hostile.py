@@ -661,7 +661,7 @@ def test_an_array_that_claims_more_than_its_file_holds_is_one_line(tmp_path):
         with zipfile.ZipFile(tmp_path / f"{i}.npz", "w") as archive:
             archive.writestr("X.npy", claim)
         for kind in ("npy", "npz"):
-            with pytest.raises(FtransferError, match="claims .* values, .* GiB, and has 128 bytes"):
+            with pytest.raises(FtransferError, match="declares .* values, .* GiB, but holds 128 bytes"):
                 import_features([tmp_path / f"{i}.{kind}"], tmp_path / "out")
     (tmp_path / "x.npy").write_bytes(header(2, 2) + bytes(16))
     with pytest.raises(FtransferError, match="claims"):

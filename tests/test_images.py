@@ -140,9 +140,9 @@ def test_a_table_cannot_lead_out_of_its_folder_unless_asked(pictures, path):
     [
         (
             "file,domain\na,b\n",
-            "needs a column 'path'; its columns: file, domain; name another: --path-column",
+            "needs a column 'path'; its columns: file, domain; choose another with --path-column",
         ),
-        ("path,y,label,domain\na,1,2,b\n", "columns 'label' and 'y', .*name one: --label-column"),
+        ("path,y,label,domain\na,1,2,b\n", "columns 'label' and 'y', .*choose one: --label-column"),
         ("path,y,domain\na,1,b\nc,-1,b\n", "labels -1 and 1, but -1 marks a row without a label"),
         ("path\nday/ash/0.png\n", "has no column 'domain'"),
         ("path,domain\nday/ash/0.png,\n", "has rows without a domain"),
@@ -531,6 +531,6 @@ def test_pictures_in_memory_are_held_to_the_rule_of_files(tmp_path):
     for kind, numbers in ((np.float32, "floating-point"), (np.int32, "32-bit whole")):
         picture = Image.fromarray(grey.astype(kind))
         with pytest.raises(
-            FtransferError, match=rf"picture 3 \(from 0\) cannot be used: its pixels are {numbers}"
+            FtransferError, match=rf"image 3 \(from 0\) cannot be used: its pixels are {numbers}"
         ):
             _file(picture, tmp_path, 3)

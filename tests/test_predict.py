@@ -179,7 +179,7 @@ def test_published_weights_are_looked_for_in_the_cache(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{tmp}/nowhere", "{pictures}"], "no model file {tmp}/nowhere"),
+        (["{tmp}/nowhere", "{pictures}"], "{tmp}/nowhere does not exist"),
         (["{tmp}", "{pictures}"], "{tmp}/model.skops does not exist; ftransfer fit writes model.skops"),
         (["{pictures}/day/ash/0.png", "{pictures}"], "is not a model file, or is damaged: BadZipFile"),
         (["{run}", "{pictures}/dya"], "no folder or table 'dya'; did you mean 'day'"),
@@ -212,7 +212,7 @@ def test_ctrl_c_while_labelling_leaves_the_former_table(trained, pictures, tmp_p
     monkeypatch.setattr(Model, "describe", interrupt)
     result = run("predict", trained, pictures, "--out", tmp_path / "p.csv")
     assert result.exit_code == 130
-    assert f"interrupted: {tmp_path / 'p.csv'} is as it was" in result.output
+    assert f"interrupted: {tmp_path / 'p.csv'} is unchanged" in result.output
     assert (tmp_path / "p.csv").read_text() == "former"
     assert not list(tmp_path.glob(".p.csv.*"))
 
@@ -325,7 +325,7 @@ def test_a_model_takes_the_statistics_of_its_target_along(adapted, pictures, tmp
     plain = extract_features(find_images(pictures), tmp_path / "plain", Backbone("small_cnn"))
     refused = run("predict", adapted / "run", plain.folder, "--out", tmp_path / "d.csv")
     assert refused.exit_code == 1
-    assert "of another fingerprint than the model" in refused.output
+    assert "was computed with other settings than the model" in refused.output
 
 
 def test_a_target_as_it_was_is_embedded_so_whatever_was_adapted_in_the_source(adapted, pictures, tmp_path):

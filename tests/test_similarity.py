@@ -246,7 +246,7 @@ def test_far_domains_exceed_the_yardstick_and_near_ones_do_not(few_trees):
     assert (near["value"] < 2 * near["yardstick"].clip(lower=0.15)).drop("MMD p-value").all()
     assert near.loc["MMD p-value", "value"] > 0.05
     assert near.loc["MMD p-value", "meaning"].endswith("no difference is proven.")
-    assert "it sees no difference" in near.loc["A-distance, forest", "meaning"]
+    assert "there is no difference" in near.loc["A-distance, forest", "meaning"]
 
 
 def test_an_interval_tells_how_far_another_sample_moves_the_number(monkeypatch):

@@ -586,7 +586,7 @@ def test_commands_take_feature_sets_from_stores(tmp_path, memory, feature_set):
     result = run("predict", f"{memory}/run", f"{memory}/f", "--out", tmp_path / "p.csv")
     assert "a model must be on disk" in result.output
     result = run("import", f"{memory}/all.parquet", "--out", tmp_path / "h")
-    assert "a table to import lies on disk" in result.output
+    assert "a table to import must be on disk" in result.output
 
 
 @pytest.mark.slow

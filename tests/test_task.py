@@ -92,7 +92,7 @@ def test_shared_all_and_named_classes(open_set):
     shared = load_task(open_set, "day", "night", classes="shared")
     assert shared.classes.tolist() == ["elm", "oak"]
     assert (shared.is_source.sum(), (~shared.is_source).sum()) == (40, 30)
-    assert shared.notes == ["15 target images of other classes were skipped, according to their labels"]
+    assert shared.notes == ["15 target images with labels of other classes were skipped"]
     everything = load_task(open_set, "day", "night", classes="all")
     assert everything.classes.tolist() == ["ash", "elm", "oak"]
     assert sorted(set(everything.answers.codes)) == [-2, 1, 2]
@@ -156,7 +156,7 @@ def test_classes_that_are_called_differently_are_said_and_may_be_named_alike(dig
     for text, message in (
         ("from,to\n0 - zeros,0\n", "no class of the label map '0 - zeros'; did you mean '0 - zero'"),
         ("old,new\na,b\n", "needs the columns from and to; it has old, new"),
-        ("from,to\na,\n", "row 1 lacks a name"),
+        ("from,to\na,\n", "row 1 is incomplete"),
         ("from,to\na,b\na,c\n", "gives 'a' two names, 'b' and 'c'"),
     ):
         (folder / "bad.csv").write_text(text)
@@ -175,7 +175,7 @@ def test_copies_of_source_images_are_counted_apart(tmp_path):
     manifest.loc[60:79, "sha256"] = manifest.loc[:19, "sha256"].to_numpy()
     features.write_manifest(manifest)
     task = load_task(features, "day", "night")
-    assert task.notes == ["20 images of 'night' are also in a source, and are excluded from the accuracy"]
+    assert task.notes == ["20 images of 'night' are also in a source: excluded from the accuracy"]
     right = labels[60:].copy()
     right[30:] = (right[30:] + 1) % 3
     assert task.answers.accuracy(right) == pytest.approx(10 / 25)

@@ -117,7 +117,7 @@ def test_an_image_that_is_in_a_source_as_well_is_not_counted(tmp_path):
     features.write_manifest(table)
     task = hold_out(features)
     assert (task.answers.codes == -1).sum() == 5
-    assert "5 images of 'v' are also in a source, and are excluded from the accuracy" in task.notes
+    assert "5 images of 'v' are also in a source: excluded from the accuracy" in task.notes
 
 
 def test_a_score_or_labels_of_the_target_are_refused(tmp_path):
