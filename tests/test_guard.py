@@ -280,10 +280,10 @@ def test_labels_are_read_from_a_table(task, tmp_path):
         ("file,label\na,elm\n", "has no column path; it needs path and label, and has file, label"),
         (
             "path,label\nnowhere.png,elm\n",
-            "names 1 images that are not in the target 'night', nowhere.png for one",
+            "lists 1 images that are not in the target 'night', such as nowhere.png",
         ),
-        ("path,label\n60.png,elm\n60.png,oak\n", "gives 60.png two labels"),
-        ("path,label\n", "holds no label"),
+        ("path,label\n60.png,elm\n60.png,oak\n", "gives two labels for 60.png"),
+        ("path,label\n", "has no labels"),
         ("path,label\n60.png,Elm\n", r"no class 'Elm'; did you mean 'elm'\? \(classes of the source found: "),
         ("", "cannot be read"),
     ],

@@ -180,7 +180,10 @@ def test_what_is_wrong_with_a_file_is_one_line(lab, tmp_path):
             FILE + "model.conv = nn.Conv2d(1, 6, 5)",
             "module:Lab cannot process images of shape .3, 24, 30.: RuntimeError",
         ),
-        (FILE + "transforms = lambda image: 1", r"give an image as \(channels, height, width\), not \(\)"),
+        (
+            FILE + "transforms = lambda image: 1",
+            r"return an image of shape \(channels, height, width\); they return \(\)",
+        ),
         (FILE + "transforms = lambda image: image.nothing", "the transforms fail: AttributeError"),
         (FILE + "layer = 'conb'", "no layer 'conb'; did you mean 'conv'"),
     ):

@@ -157,7 +157,7 @@ def test_classes_that_are_called_differently_are_said_and_may_be_named_alike(dig
         ("from,to\n0 - zeros,0\n", "no class of the label map '0 - zeros'; did you mean '0 - zero'"),
         ("old,new\na,b\n", "needs the columns from and to; it has old, new"),
         ("from,to\na,\n", "row 1 is incomplete"),
-        ("from,to\na,b\na,c\n", "gives 'a' two names, 'b' and 'c'"),
+        ("from,to\na,b\na,c\n", "maps 'a' to two names, 'b' and 'c'"),
     ):
         (folder / "bad.csv").write_text(text)
         with pytest.raises(FtransferError, match=message):

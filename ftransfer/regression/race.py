@@ -134,7 +134,7 @@ def race_regression(
     >>> task = RegressionTask.of(X[:200], y[:200], 3 * X[200:] + 5, y[200:])  # another unit, another zero
     >>> found = race_regression(task, ["source_only_ridge", "scaled_ridge"])
     >>> found.sentence
-    'Standardise each domain by itself, and no more: scaled_ridge.'
+    'Only scale each domain separately: scaled_ridge.'
     >>> found.table.set_index("pipeline")["target_r2"].groupby("pipeline").max().round(1).to_dict()
     {'scaled_ridge': 0.9, 'source_only_ridge': -0.3}
     """
