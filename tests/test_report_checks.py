@@ -1,8 +1,10 @@
 """What the report checks of the data, and which images it shows."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import blobs, draw, write_feature_set
 from PIL import Image
@@ -11,6 +13,7 @@ from ftransfer import load_task
 from ftransfer.report.checks import check_data
 from ftransfer.report.shown import MOST_LOOKED_AT, Shown
 from ftransfer.report.thumbnails import MOST_BYTES, look, look_at, spread
+from ftransfer.task import Answers
 
 
 def checked(features, source="day", looks=None):
@@ -41,11 +44,31 @@ def test_copies_two_labels_few_images_and_unreadable_files_are_found_and_named(f
     feature_set.write_manifest(table)
     found = checked(feature_set)
     assert found["unreadable files"]["examples"] == ["40.png: not an image", "90.png: not an image"]
-    assert found["duplicates within a domain"]["examples"] == ["day: 0.png, 3.png", "day: 1.png, 2.png"]
-    assert found["duplicates across domains"]["examples"] == ["day/6.png, night/70.png"]
-    assert "day/1.png, day/2.png" in found["one image with two labels"]["examples"]
+    assert found["duplicates within a domain"]["examples"] == [
+        "day: 0.png, day: 3.png",
+        "day: 1.png, day: 2.png",
+    ]
+    assert found["duplicates across domains"]["examples"] == ["day: 6.png, night: 70.png"]
+    assert "day: 1.png, day: 2.png" in found["one image with two labels"]["examples"]
     assert found["classes with few images"]["examples"] == ["oak: 3 images"]
     assert all(found[name]["found"] for name in list(found)[:5])
+
+
+def test_a_hundred_thousand_duplicates_are_counted_and_few_are_named(feature_set):
+    task = load_task(feature_set, "day", "night")
+    n = 50_000
+    rows = pd.DataFrame({"root": "r", "path": [f"{i}.png" for i in range(2 * n)], "domain": "day"})
+    rows["sha256"] = np.arange(2 * n) // 2
+    many = replace(
+        task,
+        y=np.zeros(2 * n, dtype=int),
+        sample_domain=np.ones(2 * n, dtype=int),
+        rows=rows,
+        answers=Answers(np.empty(0, dtype=int)),
+    )
+    found = {each["check"]: each for each in check_data(many, feature_set, np.array([0]), [None])}
+    assert "50000 images occur more than once" in found["duplicates within a domain"]["sentence"]
+    assert len(found["duplicates within a domain"]["examples"]) == 10
 
 
 @pytest.mark.parametrize("shade", ["same", "darker"])

@@ -61,6 +61,19 @@ def _images(task: Task) -> pd.DataFrame:
     return columns.assign(label=labels, source=task.is_source).drop_duplicates(["root", "path"])
 
 
+def _groups(rows: pd.DataFrame, keys: list[str]) -> tuple[int, list[pd.DataFrame]]:
+    """Count the groups of rows with the same keys, and take the first of them."""
+    number = rows.groupby(keys, sort=False).ngroup()
+    count = int(number.max()) + 1 if len(rows) else 0
+    return count, [rows[number == each] for each in range(min(count, NAMED))]
+
+
+def _paths(rows: pd.DataFrame) -> str:
+    """Name the first few of some images."""
+    names = [f"{domain}: {path}" for domain, path in zip(rows["domain"], rows["path"], strict=True)]
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
 def _finding(check: str, examples: Sequence[str], some: str, none: str) -> dict[str, Any]:
     return {
         "check": check,
@@ -88,14 +101,12 @@ def _unreadable(task: Task, features: Features) -> dict[str, Any]:
 
 def _copies_within(images: pd.DataFrame) -> dict[str, Any]:
     again = images[images.duplicated(["domain", "sha256"], keep=False)]
-    groups = again.groupby(["domain", "sha256"], sort=False)["path"]
-    examples = [f"{domain}: {', '.join(paths.head(4))}" for (domain, _), paths in groups]
-    extra = len(again) - len(examples)
+    count, groups = _groups(again, ["domain", "sha256"])
     return _finding(
         "duplicates within a domain",
-        examples,
-        f"{_count(len(examples), 'image occurs', 'images occur')} more than once, with "
-        f"{_count(extra, 'extra copy', 'extra copies')} in all. They get more weight than other images, and "
+        [_paths(group) for group in groups],
+        f"{_count(count, 'image occurs', 'images occur')} more than once, with "
+        f"{_count(len(again) - count, 'extra copy', 'extra copies')} in all. They get more weight than other images, and "
         f"cross-validation on the source tests on training images.",
         "No file occurs twice within a domain.",
     )
@@ -104,12 +115,11 @@ def _copies_within(images: pd.DataFrame) -> dict[str, Any]:
 def _copies_across(images: pd.DataFrame) -> dict[str, Any]:
     domains = images.groupby("sha256", sort=False)["domain"].nunique()
     shared = images[images["sha256"].isin(domains.index[domains > 1])]
-    groups = shared.groupby("sha256", sort=False)
-    examples = [", ".join(f"{d}/{p}" for d, p in zip(g["domain"], g["path"], strict=True)) for _, g in groups]
+    count, groups = _groups(shared, ["sha256"])
     return _finding(
         "duplicates across domains",
-        examples,
-        f"{_count(len(examples), 'image is', 'images are')} in more than one domain. Copies of source images are "
+        [_paths(group) for group in groups],
+        f"{_count(count, 'image is', 'images are')} in more than one domain. Copies of source images are "
         f"excluded from the target accuracy.",
         "No file is in two domains.",
     )
@@ -118,12 +128,11 @@ def _copies_across(images: pd.DataFrame) -> dict[str, Any]:
 def _two_classes(images: pd.DataFrame) -> dict[str, Any]:
     labelled = images[images["label"] >= 0]
     classes = labelled.groupby("sha256", sort=False)["label"].nunique()
-    groups = labelled[labelled["sha256"].isin(classes.index[classes > 1])].groupby("sha256", sort=False)
-    examples = [", ".join(f"{d}/{p}" for d, p in zip(g["domain"], g["path"], strict=True)) for _, g in groups]
+    count, groups = _groups(labelled[labelled["sha256"].isin(classes.index[classes > 1])], ["sha256"])
     return _finding(
         "one image with two labels",
-        examples,
-        f"{_count(len(examples), 'image has', 'images have')} copies with different labels: at least one is wrong.",
+        [_paths(group) for group in groups],
+        f"{_count(count, 'image has', 'images have')} copies with different labels: at least one is wrong.",
         "No image has copies with different labels.",
     )
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, features
 
 from ftransfer.images.pixels import decode
 from ftransfer.images.read import read_bytes
@@ -138,7 +138,10 @@ def look(root: str, path: str, sha256: str) -> Look | None:
     image.thumbnail((SMALL_SIDE, SMALL_SIDE), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, dtype=np.float32).reshape(-1, 3)
     colour = np.concatenate([pixels.mean(axis=0), pixels.std(axis=0)])
-    return Look(_encode(image, SMALL_SIDE, "WEBP", SMALL_QUALITY), size, colour)
+    kind = (
+        "WEBP" if features.check("webp") else "JPEG"
+    )  # a browser looks at the bytes, whatever the page calls them
+    return Look(_encode(image, SMALL_SIDE, kind, SMALL_QUALITY), size, colour)
 
 
 def look_at(rows: Iterable[tuple[str, str, str]]) -> list[Look | None]:
