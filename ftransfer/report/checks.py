@@ -106,8 +106,8 @@ def _copies_within(images: pd.DataFrame) -> dict[str, Any]:
         "duplicates within a domain",
         [_paths(group) for group in groups],
         f"{_count(count, 'image occurs', 'images occur')} more than once, with "
-        f"{_count(len(again) - count, 'extra copy', 'extra copies')} in all. They get more weight than other images, and "
-        f"cross-validation on the source tests on training images.",
+        f"{_count(len(again) - count, 'extra copy', 'extra copies')} in all. They get more weight than other "
+        f"images, and cross-validation on the source tests on training images.",
         "No file occurs twice within a domain.",
     )
 
