@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from ftransfer.recipes import Recipe, load_recipe
 from ftransfer.report import write_decide
 from ftransfer.search.assumptions import Assumptions
 from ftransfer.search.explanations import Explanations, explain
-from ftransfer.search.guard import paired_interval, recommend
+from ftransfer.search.guard import between_groups, paired_interval, recommend
 from ftransfer.search.steps import BASELINES
 from ftransfer.task import read_target_labels
 
@@ -171,7 +172,28 @@ def test_within_the_source_the_better_explanation_is_taken_and_labels_decide(tol
     )
     assert found.sentence.startswith(answer)
     assert (found.rivals == (2, 1)) is open_
-    assert found.decided_by_labels is (right in ("p", "z"))
+    assert found.labels_of_rivals is (right in ("p", "z"))
+
+
+@pytest.mark.parametrize(
+    ("right", "chosen", "open_"),
+    [(None, "q", True), ("q", "q", False), ("r", "r", False), ("both", "q", True), ("some", "r", False)],
+)
+def test_between_the_two_groups_of_the_panel_labels_decide(right, chosen, open_):
+    rows = [("s", "source only", 0.2, np.zeros(40)), ("q", "PseudoLabelled", 0.9, np.ones(40))]
+    rows += [("r", "PseudoLabelled", 0.8, np.full(40, 2.0))]
+    hits = right and [np.full(12, name == right or right == "both") for name in "sqr"]
+    if right == "some":  # of the ones that s has right q has none, so that the labels turn it down
+        hits = [np.arange(12) < 7, np.zeros(12, dtype=bool), np.arange(12) < 10]
+    table = candidates(rows, hits=hits)
+    answer = between_groups(recommend(table, assumptions=assumed(alike=False)), table, (0, 1))
+    assert table["pipeline"][answer.chosen] == chosen
+    assert answer.sentence.startswith(f"Adapt with PseudoLabelled: {chosen}.")
+    assert (answer.rivals == (0, 1)) is open_
+    assert answer.labels_of_rivals is (right in ("q", "r", "some"))
+    if right is None:
+        mild = replace(answer, chosen=2, rivals=None)
+        assert between_groups(mild, table, (0, 1)) is mild
 
 
 def cross(n, share, rng):

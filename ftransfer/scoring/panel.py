@@ -1,5 +1,6 @@
 """A panel of plain methods: their labels of the target are what candidates are compared with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from threading import Lock
@@ -11,7 +12,7 @@ from sklearn.preprocessing import Normalizer
 
 from ftransfer.adapt import DomainScaler, PseudoLabelled, ShareWeightedScaler, TargetMixture
 from ftransfer.pipeline import make_pipeline
-from ftransfer.scoring.witnesses import Witness, make_witness
+from ftransfer.scoring.witnesses import Witness, kappa, make_witness
 
 MOST_ROWS = 1000  # of each side that the panel is fitted on; or more, where there are many classes:
 ROWS_A_CLASS = 3  # on average, lest classes seem to be missing of which no row was drawn
@@ -75,6 +76,17 @@ class Panel:
         by_panel = float(np.mean(self.labels == np.asarray(predicted)))
         value = BY_PANEL * by_panel + BY_WITNESSES * self.witness(predicted) + INTERCEPT
         return float(np.clip(value, LEAST, MOST))
+
+    def agreement_with(self, predicted: np.ndarray, weights: Sequence[float]) -> float:
+        """Agreement of labels with the members beyond chance, with these weights in place of the panel's own.
+
+        Parameters
+        ----------
+        predicted : array of shape (n_target,)
+        weights : sequence of float, one a member
+        """
+        pairs = zip(weights, self.labels, strict=True)
+        return sum(weight * kappa(member, predicted) for weight, member in pairs if weight) / sum(weights)
 
     @property
     def agreement(self) -> float:

@@ -10,6 +10,8 @@ import numpy as np
 from ftransfer.errors import FtransferError
 from ftransfer.recipes import Recipe, list_recipes, load_recipe
 from ftransfer.scoring.judge import Judge, PipelineJudge
+from ftransfer.scoring.names import DEFAULT_SCORER
+from ftransfer.scoring.panel import FILLING, LEAVING_EMPTY
 from ftransfer.scoring.scorer import Scorer, load_scorer
 from ftransfer.scoring.source import importance_weighted
 from ftransfer.search.assumptions import Assumptions, check_assumptions
@@ -125,6 +127,22 @@ class Contest:
         judge = self._judge
         return explain(judge.X_source, judge.labels, judge.X_target)
 
+    def groups(self, ranked: Sequence[Candidate], answer: Recommendation) -> tuple[int, int] | None:
+        """Find the best candidates by the panel's methods that leave classes empty, and by those that fill all.
+
+        None where the class shares seem alike, or another score ranks.
+        """
+        told = answer.assumptions
+        if told is None or told.alike or not told.enough_rows or self.scorer.name != DEFAULT_SCORER:
+            return None
+        scored = [row for row, each in enumerate(ranked) if each.scored]
+        labels = [np.asarray(ranked[row].result.predicted) for row in scored]
+        empty, filled = (
+            scored[int(np.argmax([self._judge.panel.agreement_with(each, group) for each in labels]))]
+            for group in (LEAVING_EMPTY, FILLING)
+        )
+        return empty, filled
+
     def expected(
         self,
         candidate: Candidate,
@@ -140,14 +158,16 @@ class Contest:
         accuracy = None
         if assumptions.overlap and (candidate.step == BASELINES[0] or candidate.adaptation == SHARES):
             accuracy = self.source_accuracy([candidate], finalists)[0]
-            if rivals:  # if one of them is right, it is where it agrees with that one
+            if (
+                rivals and candidate not in rivals
+            ):  # if one of them is right, it is where it agrees with that one
                 accuracy *= float(
                     np.mean(
                         [np.equal(predicted, np.asarray(each.result.predicted)).mean() for each in rivals]
                     )
                 )
         hits = None
-        if labels is not None and not answer.decided_by_labels:
+        if labels is not None and not answer.labels_of_rivals:
             hits = np.equal(predicted, labels)[labels != -1]
         return expect_accuracy(self._judge.panel, assumptions, predicted, source_accuracy=accuracy, hits=hits)
 

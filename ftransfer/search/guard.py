@@ -56,9 +56,9 @@ class Recommendation:
     rivals : tuple of (int, int), or None
         Rows of two answers that ask for each other's opposite, where what was looked at cannot decide between them:
         the one if the classes have other shares in the target, the one if they moved.
-    decided_by_labels : bool
-        Whether labels of the target decided between the two. They may be of the rows on which these disagree, and
-        are not a sample on which to measure an accuracy.
+    labels_of_rivals : bool
+        Whether labels of the target seem to be only of rows on which the two disagree: no sample to measure an
+        accuracy on.
     """
 
     chosen: int
@@ -68,7 +68,7 @@ class Recommendation:
     source_only: int | None = None
     assumptions: Assumptions | None = None
     rivals: tuple[int, int] | None = None
-    decided_by_labels: bool = False
+    labels_of_rivals: bool = False
 
     @property
     def reason(self) -> str:
@@ -180,19 +180,56 @@ def _by_explanation(
         f" Different class proportions raise the log-likelihood of a target image by {told.shares:.2f}, shifted "
         f"features by {told.moved:.2f}" + ("." if told.shares_win else ": too close to tell which it is.")
     )
-    decided = False
-    if one["hits"] is not None:
-        difference, low, high = paired_interval(one["hits"], other["hits"])
-        decided = bool(low > 0 or high < 0)
-        ground += (
-            f" On {len(one['hits'])} labelled target images the accuracy of {one['pipeline']} differs from that of "
-            f"{other['pipeline']} by {100 * difference:+.1f} points ({CONFIDENCE:.0%} interval {100 * low:+.1f} to "
-            f"{100 * high:+.1f})."
-        )
-        chosen = one if low > 0 else other if high < 0 else chosen
-    rivals = (int(one.name), int(other.name)) if told.open and not decided else None
     sentence = _sentence(chosen, assumptions, by_score=False)
-    return Recommendation(int(chosen.name), sentence, ground, (), plain, assumptions, rivals, decided)
+    answer = Recommendation(int(chosen.name), sentence, ground, (), plain, assumptions)
+    rivals = (int(one.name), int(other.name))
+    if one["hits"] is None:
+        return replace(answer, rivals=rivals) if told.open else answer
+    decided = _by_labels(answer, one, other)
+    return decided if told.open else replace(decided, rivals=None)
+
+
+def between_groups(answer: Recommendation, table: pd.DataFrame, groups: tuple[int, int]) -> Recommendation:
+    """Let labels decide between the best candidates by either group of the panel; name them as rivals until then.
+
+    Parameters
+    ----------
+    answer : Recommendation
+    table : DataFrame
+        As `recommend` has it.
+    groups : tuple of (int, int)
+        Rows: the best by the methods that leave classes empty, and by those that fill every class.
+    """
+    one, other = (table.loc[row] for row in groups)
+    if np.mean(one["predicted"] != other["predicted"]) < APART:
+        return answer
+    if one["hits"] is None:
+        return replace(answer, rivals=groups) if answer.chosen in groups else answer
+    found = _by_labels(answer, one, other)
+    if answer.chosen in groups:
+        return found
+    # the labels may have turned down the one that the score prefers, and the other is better than what was left
+    better = np.sum(table.loc[found.chosen]["hits"]) > np.sum(table.loc[answer.chosen]["hits"])
+    return found if better else replace(answer, labels_of_rivals=found.labels_of_rivals)
+
+
+def _by_labels(answer: Recommendation, one: pd.Series, other: pd.Series) -> Recommendation:
+    """Let labelled target images decide between two candidates, where they can tell."""
+    difference, low, high = paired_interval(one["hits"], other["hits"])
+    ground = (
+        f"{answer.ground} On {len(one['hits'])} labelled target images the accuracy of {one['pipeline']} differs from "
+        f"that of {other['pipeline']} by {100 * difference:+.1f} points ({CONFIDENCE:.0%} interval {100 * low:+.1f} to "
+        f"{100 * high:+.1f})."
+    )
+    # where they agree both are right on many: with none of these, only rows on which they differ were labelled
+    apart = not np.any(np.asarray(one["hits"]) & np.asarray(other["hits"]))
+    answer = replace(answer, ground=ground, labels_of_rivals=apart)
+    if not (low > 0 or high < 0):
+        return replace(answer, rivals=(int(one.name), int(other.name)))
+    winner = one if low > 0 else other
+    by_score = bool(answer.steps)
+    sentence = _sentence(winner, answer.assumptions, by_score)
+    return replace(answer, chosen=int(winner.name), sentence=sentence)
 
 
 def _most_agreed(rows: pd.DataFrame) -> int:

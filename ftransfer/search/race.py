@@ -12,7 +12,7 @@ from ftransfer.errors import FtransferError
 from ftransfer.search.candidate import Candidate, compare, guard_table, rank, resampled_scores, result_table
 from ftransfer.search.contest import Contest, Recipes
 from ftransfer.search.finalists import Finalists
-from ftransfer.search.guard import Recommendation, recommend
+from ftransfer.search.guard import Recommendation, between_groups, recommend
 from ftransfer.search.outcome import Race
 from ftransfer.search.rivals import describe_rivals, rows_to_decide
 from ftransfer.search.settings import RaceOptions, RaceSettings
@@ -137,13 +137,16 @@ def choose(contest: Contest, trials: Trials) -> Choice:
         raise FtransferError(f"every candidate failed; the first: {first.pipeline}: {first.result.error}")
     finalists = Finalists(trials.judge, settings.jobs)
 
+    table = guard_table(ranked, settings.target_labels)
     answer = recommend(
-        guard_table(ranked, settings.target_labels),
+        table,
         score_name=contest.scorer.name,
         assumptions=contest.assumptions(),
         source_accuracy=lambda rows: contest.source_accuracy([ranked[row] for row in rows], finalists),
         explain=contest.explain,
     )
+    if groups := contest.groups(ranked, answer):
+        answer = between_groups(answer, table, groups)
     plain = None if answer.source_only is None else ranked[answer.source_only]
     return Choice(ranked, ranked[answer.chosen], plain, answer, finalists)
 

@@ -39,8 +39,9 @@ def describe_rivals(rivals: Sequence[Candidate], chosen: Candidate) -> str:
     """Say which two answers there are, and how to decide."""
     one, other = rivals
     apart = np.not_equal(np.asarray(one.result.predicted), np.asarray(other.result.predicted))
+    how = "preferred" if chosen in rivals else "the cautious choice"
     return (
         f"two explanations fit the target: different class proportions ({one.pipeline}) or shifted features "
-        f"({other.pipeline}). They disagree on {apart.sum()} of {len(apart)} images; {chosen.pipeline} is "
-        f"the cautious choice. A few labels would decide: fill in decide.csv and pass it as --target-labels"
+        f"({other.pipeline}). They disagree on {apart.sum()} of {len(apart)} images; {chosen.pipeline} is {how}. "
+        f"A few labels would decide: fill in decide.csv and pass it as --target-labels"
     )
