@@ -284,6 +284,14 @@ def test_options_that_only_classes_have_are_refused(run):
     assert "a regression does not take --scorer, --leave-target-out" in said
 
 
+def test_a_recipe_for_classes_is_not_taken_for_a_regression(run):
+    fit = ("fit", "features", "--source", "lab", "--target", "field", "--label-column", "weight")
+    said = call(run[0], *fit, "--pipeline", "coral_svm", code=1).stderr
+    assert "should have the same classes" in said
+    said = call(run[0], *fit, "--pipeline", "coral_svm", "--regression", code=1).stderr
+    assert "no pipeline 'coral_svm'; did you mean 'coral_svr'?" in said
+
+
 def test_a_regression_is_not_put_beside_other_runs(run):
     said = call(run[0], "compare-runs", "run", "run", code=1).stderr
     assert "run is a regression; compare-runs takes runs whose labels are classes" in said

@@ -30,7 +30,9 @@ def is_regression(features: Sequence[str], settings: FitSettings, label_columns:
     """Whether labels are numbers: as the user says, or else as the labels of the source look."""
     if settings.regression is not None:
         return settings.regression
-    if _others(settings):  # options that only classes have
+    from ftransfer.recipes import list_recipes
+
+    if _others(settings) or set(settings.pipelines) & set(list_recipes()):  # what only classes have
         return False
     from ftransfer.features.joined import open_features
     from ftransfer.regression.task import are_numbers

@@ -140,19 +140,18 @@ def race_regression(
     """
     candidates = _candidates(recipes, grids)
     announce(len(candidates))
-    held_out = HeldOutSource(task, random_state=random_state)
     hidden = replace(task, answers=np.full(len(task.answers), np.nan))
-    unlabelled = HeldOutSource(hidden, random_state=random_state)
+    held_out = HeldOutSource(hidden, random_state=random_state)
     tried = []
-    for each in in_threads(_try, ((unlabelled, candidate) for candidate in candidates), jobs, local=True):
+    for each in in_threads(_try, ((held_out, candidate) for candidate in candidates), jobs, local=True):
         tried.append(each)
         progress(1)
     fine = [each for each in tried if not each.error]
     if not fine:
         raise FtransferError(f"every candidate failed; the first: {tried[0].pipeline}: {tried[0].error}")
-    ground, Z = check_ground(unlabelled)
+    ground, Z = check_ground(held_out)
     for each in fine:
-        each.score = _score(each, ground, unlabelled, Z)
+        each.score = _score(each, ground, held_out, Z)
     ranked = sorted(fine, key=lambda each: -each.score[0])
     losses = None
     if target_labels is not None:
@@ -174,7 +173,7 @@ def race_regression(
         score_name=ground.score_name,
         score_meaning=SCORES[ground.score_name],
         held_out=best.as_source,
-        expected=_expected(best, ground, unlabelled),
+        expected=_expected(best, ground, held_out),
         source_only=None if plain is None else plain.predicted,
     )
 
