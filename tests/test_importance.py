@@ -274,7 +274,7 @@ def test_a_domain_classifier_without_a_probability_is_refused_where_nothing_is_c
 
 def test_a_single_target_row_is_refused_and_two_are_enough():
     X, y, _, source = parabola(n=30)
-    with pytest.raises(FtransferError, match="given 30 of the source and 1 of the target"):
+    with pytest.raises(FtransferError, match="given 30 source and 1 target rows"):
         ImportanceWeighted(Ridge()).fit(X[:31], y[:31])
     assert ImportanceWeighted(Ridge()).fit(X[:32], y[:32]).sample_weight_.shape == (30,)
 

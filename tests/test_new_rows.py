@@ -56,7 +56,7 @@ def test_rows_of_another_scale_are_refused(tables, change):
     np.save(tables / "second.npy", change(X[:20]))
     import_named_features([tables / "first.npy"], out, "m", domain="a")
     with pytest.raises(
-        FtransferError, match=r"rows of length [\d.]+ \(median\), and 2\.\d+ in what it continues"
+        FtransferError, match=r"rows of length [\d.]+ \(median\), and 2\.\d+ in the feature set"
     ):
         import_named_features([tables / "second.npy"], out, "m", domain="b")
 
@@ -76,7 +76,7 @@ def test_a_model_labels_a_table_of_new_rows(tables):
     frame.to_csv(tables / "far.csv", index=False)
     result = run("predict", tables / "run", tables / "far.csv", "--out", tables / "q.csv")
     assert result.exit_code == 1
-    assert "these are embeddings of another model or another normalisation" in result.output
+    assert "these embeddings come from another model or normalisation" in result.output
 
 
 def test_rows_that_were_imported_without_a_name_say_how_to_give_one(tables):
