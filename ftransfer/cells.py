@@ -170,7 +170,7 @@ def read_rows(content: bytes, what: object, suffix: str = ".csv") -> pd.DataFram
     Raises
     ------
     ValueError
-        If it is no table.
+        If it is not a table.
     """
     text = content.decode("utf-8-sig")
     separator = find_separator(next((line for line in text.splitlines() if line.strip()), ""), suffix)

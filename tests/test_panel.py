@@ -7,7 +7,7 @@ from conftest import blobs, write_feature_set
 from ftransfer import load_task, race
 from ftransfer.scoring.judge import Judge
 from ftransfer.scoring.panel import seat_panel
-from ftransfer.scoring.witnesses import make_witness
+from ftransfer.scoring.reference import make_reference
 from ftransfer.search.assumptions import Assumptions, check_assumptions, separation
 from ftransfer.search.expected import expect_accuracy
 
@@ -38,13 +38,13 @@ def test_the_panel_tells_whether_all_classes_are_there_and_reads_the_target(shar
     assert 0 <= panel.agreement <= 1
 
 
-def test_witnesses_bear_out_the_truth_more_than_labels_that_fill_or_leave_out_a_class():
+def test_reference_classifiers_bear_out_the_truth_more_than_labels_that_fill_or_leave_out_a_class():
     X, y, labels = rows((0.5, 0.5, 0, 0))
-    witness = make_witness(X, y, np.where(y == -1, -1, 1))
+    reference = make_reference(X, y, np.where(y == -1, -1, 1))
     truth, rng = labels[200:], np.random.default_rng(0)
     filled = np.where(rng.random(200) < 0.3, rng.integers(2, 4, 200), truth)
-    assert witness(truth) > witness(filled) + 0.1
-    assert witness(truth) > witness(np.zeros(200, dtype=int)) + 0.1
+    assert reference(truth) > reference(filled) + 0.1
+    assert reference(truth) > reference(np.zeros(200, dtype=int)) + 0.1
 
 
 def test_the_panel_is_seated_once_and_sees_no_label_of_the_target():

@@ -49,7 +49,7 @@ def read_probe(features: Features) -> np.ndarray | None:
 
 
 def check_probe(probe: object) -> None:
-    """Raise ValueError where this is no probe."""
+    """Raise ValueError where this is not a probe."""
     if not (isinstance(probe, np.ndarray) and probe.ndim == 1 and probe.dtype == np.float32 and len(probe)):
         raise ValueError("its probe is damaged")
     if not np.isfinite(probe).all():

@@ -171,7 +171,7 @@ def _share(size: int) -> int:
 class _Process:
     """A process that reads images.
 
-    It is no child of `multiprocessing`, which would run the user's own script once more in it. Ctrl-C does not reach
+    It is not a child of `multiprocessing`, which would run the user's own script once more in it. Ctrl-C does not reach
     it, and when its pipe closes, whatever became of this process, it ends.
     """
 

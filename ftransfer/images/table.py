@@ -53,7 +53,7 @@ def escape_bytes(name: str) -> str:
 
 
 def storable(path: str) -> str:
-    """Escape a path that is no valid UTF-8, and backslashes, so that it can be stored and found again."""
+    """Escape a path that is not valid UTF-8, and backslashes, so that it can be stored and found again."""
     return escape_bytes(path.replace("\\", "\\\\"))
 
 
@@ -77,7 +77,7 @@ def read_table(
     Raises
     ------
     FtransferError
-        If it cannot be read as said, or names what is no file below its folder.
+        If it cannot be read as said, or names something that is not a file below its folder.
     """
     given, columns = _read_columns(file), columns or {}
     names = list(given)
@@ -210,7 +210,7 @@ def read_label_columns(location: str | Place, columns: Sequence[str]) -> pd.Data
     Raises
     ------
     FtransferError
-        If `location` is no table, or a column is not there.
+        If `location` is not a table, or a column is not there.
     """
     file = place(str(location))
     if file.suffix.lower() not in TABLES:

@@ -43,7 +43,7 @@ def read_model_file(file: Path, trusted: Sequence[str] = ()) -> dict:
     Raises
     ------
     FtransferError
-        If it is no model file, is damaged or too large, or holds a type that is not trusted.
+        If it is not a model file, is damaged or too large, or holds a type that is not trusted.
     """
     file, trusted = Path(file), set(trusted)
     try:

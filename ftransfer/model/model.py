@@ -230,7 +230,7 @@ class Model:
         Raises
         ------
         FtransferError
-            If it is no model file, is damaged or too large, or holds a type that is not trusted.
+            If it is not a model file, is damaged or too large, or holds a type that is not trusted.
         """
         file = local(file, "a model")
         if file.is_dir():

@@ -95,7 +95,7 @@ def tenths(shares: Sequence[float]) -> tuple[float, float]:
 def draw_race(best: list[dict]) -> Markup:
     """Draw the best of each recipe: a bar for its score with its 95 % interval, a circle for what was counted.
 
-    Fluid: positions are in percent, so that text keeps its size on a phone. A score that is no share has no place to
+    Fluid: positions are in percent, so that text keeps its size on a phone. A score outside 0 to 1 has no place to
     begin a bar, and what was counted no place on its scale: then a block marks the score alone.
 
     Parameters

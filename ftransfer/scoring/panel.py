@@ -12,7 +12,7 @@ from sklearn.preprocessing import Normalizer
 
 from ftransfer.adapt import DomainScaler, PseudoLabelled, ShareWeightedScaler, TargetMixture
 from ftransfer.pipeline import make_pipeline
-from ftransfer.scoring.witnesses import Witness, kappa, make_witness
+from ftransfer.scoring.reference import Reference, kappa, make_reference
 
 MOST_ROWS = 1000  # of each side that the panel is fitted on; or more, where there are many classes:
 ROWS_A_CLASS = 3  # on average, lest classes seem to be missing of which no row was drawn
@@ -26,10 +26,10 @@ MANY = 0.05  # classes / rows, up to which that is in the two limits
 # weights of the members: where all classes are there in about the source's shares, and where they may not be
 FILLING, LEAVING_EMPTY = (1.0, 1.0, 1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 2.0, 1.0)
 CLUSTERS = 1  # the member that evens shares out
-MARGIN = 0.05  # by which the witnesses must favour one of the two to overrule the class shares
-# expected accuracy, by the agreement with the members and by the witnesses: least squares on the even-numbered tasks of
-# benchmarks/proving_ground.py
-BY_PANEL, BY_WITNESSES, INTERCEPT = 0.95, 0.53, -0.44
+MARGIN = 0.05  # by which the reference classifiers must favour one of the two to overrule the class shares
+# expected accuracy, by the agreement with the members and with the reference classifiers: least squares on the
+# even-numbered tasks of benchmarks/proving_ground.py
+BY_PANEL, BY_REFERENCES, INTERCEPT = 0.95, 0.53, -0.44
 LEAST, MOST = 0.02, 0.98  # that is ever expected
 seating = Lock()  # candidates are scored in threads, and the panel of a judge is fitted once
 
@@ -51,9 +51,9 @@ class Panel:
     alike : bool
         Whether the target seems to have all classes in about the source's shares.
     filling : bool
-        Whether the methods that fill every class have the say: where the shares are alike, unless the witnesses
-        clearly favour the other methods; or the other way round.
-    witness : Witness
+        Whether the methods that fill every class are trusted: where the shares are alike, unless the reference
+        classifiers clearly favour the other methods; or the other way round.
+    reference : Reference
     """
 
     labels: np.ndarray
@@ -62,19 +62,20 @@ class Panel:
     distance: float
     alike: bool
     filling: bool
-    witness: Witness
+    reference: Reference
 
     def expected_accuracy(self, predicted: np.ndarray) -> float:
         """Estimate the share of the target rows that `predicted` has right.
 
-        A linear function of how far it agrees with the members of the panel, on average, and of the witnesses.
+        A linear function of how far it agrees with the members of the panel, on average, and of the
+        reference classifiers.
 
         Parameters
         ----------
         predicted : array of shape (n_target,)
         """
         by_panel = float(np.mean(self.labels == np.asarray(predicted)))
-        value = BY_PANEL * by_panel + BY_WITNESSES * self.witness(predicted) + INTERCEPT
+        value = BY_PANEL * by_panel + BY_REFERENCES * self.reference(predicted) + INTERCEPT
         return float(np.clip(value, LEAST, MOST))
 
     def agreement_with(self, predicted: np.ndarray, weights: Sequence[float]) -> float:
@@ -99,10 +100,11 @@ def seat_panel(X: np.ndarray, y: np.ndarray, domain: np.ndarray, random_state: i
 
     The shares are those of a mixture of the classes (`TargetMixture`), each domain centred by itself and rows of unit
     length. They count as those of the source where they are about these; or, where that is in doubt, where those by
-    pseudo-labelling with a cluster a class are. Then methods that fill every class have the say: the mixture with
+    pseudo-labelling with a cluster a class are. Then methods that fill every class are trusted: the mixture with
     standardised features, and pseudo-labelling with clusters. Else those that leave a class empty: pseudo-labelling
     without clusters and a firmer mixture, the source weighted by the estimated shares. An estimate of shares can be
-    far off, so two witnesses compare what either group says, and overrule it where they clearly favour the other.
+    far off, so two reference classifiers compare what either group says, and overrule it where they clearly favour
+    the other.
 
     Parameters
     ----------
@@ -134,12 +136,12 @@ def seat_panel(X: np.ndarray, y: np.ndarray, domain: np.ndarray, random_state: i
         distance <= DIFFERENT + noise and of_clusters <= ALIKE_CLUSTERS + noise
     )
     filling = bool(alike)
-    witness = make_witness(X[rows], y[rows], domain[rows], np.flatnonzero(np.isin(target, rows)))
-    ahead = witness(_vote(labels, FILLING)) - witness(_vote(labels, LEAVING_EMPTY))
+    reference = make_reference(X[rows], y[rows], domain[rows], np.flatnonzero(np.isin(target, rows)))
+    ahead = reference(_vote(labels, FILLING)) - reference(_vote(labels, LEAVING_EMPTY))
     if abs(ahead) > MARGIN:
         filling = bool(ahead > 0)
     weights = np.array(FILLING if filling else LEAVING_EMPTY)
-    return Panel(labels, weights / weights.sum(), shares, distance, bool(alike), filling, witness)
+    return Panel(labels, weights / weights.sum(), shares, distance, bool(alike), filling, reference)
 
 
 def _vote(labels: np.ndarray, weights: tuple[float, ...]) -> np.ndarray:

@@ -35,7 +35,7 @@ class Assumptions:
         Area under the ROC curve of a classifier that tells target from source, the better of a linear one and of
         nearest neighbours: from about 0.5, where the domains are alike, to 1.
     filling : bool
-        Whether methods that fill every class have the say nevertheless, where the shares are not alike.
+        Whether methods that fill every class are trusted all the same, although the shares differ.
     """
 
     n_target: int

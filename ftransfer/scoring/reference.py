@@ -1,4 +1,4 @@
-"""Two plain looks at the target that assume nothing of its class shares, to decide between two labellings of it."""
+"""Two reference classifiers that assume nothing about the target's class shares, to compare labellings of it."""
 
 from dataclasses import dataclass
 
@@ -27,8 +27,8 @@ def kappa(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class Witness:
-    """How far labels of the target are borne out by two plain looks, from about 0 to 1: call it with labels.
+class Reference:
+    """How well labels of the target agree with two reference classifiers, from about 0 to 1: call it with labels.
 
     Attributes
     ----------
@@ -65,8 +65,10 @@ class Witness:
         return 0.5 * float(np.mean([each == labels for each in carried])) + 0.5 * kappa(labels, self.aligned)
 
 
-def make_witness(X: np.ndarray, y: np.ndarray, domain: np.ndarray, rows: np.ndarray | None = None) -> Witness:
-    """Look at the target rows.
+def make_reference(
+    X: np.ndarray, y: np.ndarray, domain: np.ndarray, rows: np.ndarray | None = None
+) -> Reference:
+    """Fit the reference classifiers, and label the target rows.
 
     Parameters
     ----------
@@ -87,7 +89,7 @@ def make_witness(X: np.ndarray, y: np.ndarray, domain: np.ndarray, rows: np.ndar
         k = min(NEIGHBOURS, likeness.shape[1])
         near.append(codes[np.argpartition(-likeness, k - 1, axis=1)[:, :k]])
     aligned = make_pipeline(DomainScaler(), CORAL(10.0), LogisticRegression(C=0.01, max_iter=1000))
-    return Witness(
+    return Reference(
         np.arange(target.sum()) if rows is None else rows,
         np.stack(near),
         aligned.fit(X, y, sample_domain=domain).predict(X[target]),
