@@ -10,6 +10,7 @@ import pytest
 from conftest import draw
 
 from ftransfer import FeatureSet
+from ftransfer.cli import interrupt as ending
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 MOST = 5.0  # seconds; PATIENCE and the end of the process
@@ -61,6 +62,16 @@ def interrupt(code, *args, after):
         return process.returncode, said.decode(), time.monotonic() - sent
     finally:
         process.kill()
+
+
+def test_a_program_that_was_interrupted_leaves_at_once_though_the_signal_was_not_seen_yet(monkeypatch):
+    left = []
+    monkeypatch.setattr(ending, "_leave", lambda said="": left.append(said))
+    for code, times in ((130, 1), (1, 0), (0, 0)):
+        with pytest.raises(SystemExit, match=str(code)), ending.leaving_on_interrupt():
+            sys.exit(code)
+        assert len(left) == times
+        left.clear()
 
 
 def test_an_extraction_behind_a_slow_picture_ends_at_once_and_keeps_what_is_finished(tmp_path):

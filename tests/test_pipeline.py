@@ -259,7 +259,7 @@ def test_a_recipe_of_ones_own_loads_by_path(tmp_path):
         ("from sklearn.svm import SVC\npipeline = SVC()\ngrid = {'C': 1}", "must give C a list of values"),
         (
             "from sklearn.svm import SVC\npipeline = SVC()\ngrid = 1",
-            "is a dict or a list of dicts; given int",
+            "must be a dict or a list of dicts; given int",
         ),
     ],
 )

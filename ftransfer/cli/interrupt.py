@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+INTERRUPTED = 130  # exit code
 PATIENCE = 4.0  # seconds from Ctrl-C in which what was finished is written
 CLUSTER_PATIENCE = 30.0  # the same, where it has to come from the workers of a cluster
 _patience = [PATIENCE]
@@ -36,9 +37,8 @@ def leaving_on_interrupt() -> Iterator[None]:
     told, ended = threading.Event(), threading.Event()
 
     def watch() -> None:
-        while signal.SIGINT not in ours.recv(
-            64
-        ):  # written in the signal itself, even while Python waits for C
+        # written in the signal itself, even while Python waits for C
+        while signal.SIGINT not in ours.recv(64):
             pass
         told.set()
         ours.settimeout(_patience[0])
@@ -50,12 +50,18 @@ def leaving_on_interrupt() -> Iterator[None]:
 
     threading.Thread(target=watch, daemon=True).start()
     before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    interrupted = False
     try:
         yield
+    except SystemExit as end:
+        interrupted = (
+            end.code == INTERRUPTED
+        )  # on a busy machine known here before the thread sees the signal
+        raise
     finally:
         ended.set()
         signal.set_wakeup_fd(before)
-        if told.is_set():
+        if interrupted or told.is_set():
             _leave()
 
 
@@ -65,4 +71,4 @@ def _leave(said: str = "") -> None:
             os.write(2, f"\n{said}\n".encode())
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(130)
+    os._exit(INTERRUPTED)  # the interpreter's own end would crash while threads compute
