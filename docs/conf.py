@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import click
-from myst_parser.parsers.sphinx_ import MystParser
 
 from ftransfer import __version__, list_scorers, load_scorer
 from ftransfer.cli import COMMANDS, main
@@ -89,15 +88,19 @@ def escape_underscores(app, what, name, obj, options, lines):
             lines[i] = "`".join(parts)
 
 
-class NotebookParser(MystParser):
-    """Reads a notebook as the page that it is."""
+def notebook_parser():
+    """Make the parser that reads a notebook as a page."""
+    from myst_parser.parsers.sphinx_ import MystParser  # not needed to read this file, as the tests do
 
-    supported = ("ipynb",)
+    class NotebookParser(MystParser):
+        supported = ("ipynb",)
 
-    def parse(self, inputstring, document):
-        from run_notebooks import as_page
+        def parse(self, inputstring, document):
+            from run_notebooks import as_page
 
-        super().parse(as_page(inputstring, Path(document["source"]).name), document)
+            super().parse(as_page(inputstring, Path(document["source"]).name), document)
+
+    return NotebookParser
 
 
 def leave_out(app, what, name, obj, skip, options):
@@ -108,7 +111,7 @@ def leave_out(app, what, name, obj, skip, options):
 def setup(app):
     """Called by Sphinx."""
     app.add_source_suffix(".ipynb", "ipynb")
-    app.add_source_parser(NotebookParser)
+    app.add_source_parser(notebook_parser())
     app.connect("env-before-read-docs", read_again)
     app.connect("source-read", write_what_is_known)
     app.connect("autodoc-process-docstring", escape_underscores, priority=900)  # after napoleon
