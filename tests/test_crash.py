@@ -164,7 +164,7 @@ def kill_at_each(nursery, place, steps):
 
 
 def test_killed_at_a_call_that_touches_a_file_nothing_is_lost_and_nothing_twice(place, nursery):
-    assert kill_at_each(nursery, place, random.Random(0).sample(range(1, 90), 8)) is None
+    assert kill_at_each(nursery, place, random.Random(0).sample(range(1, 90), 4)) is None
 
 
 @pytest.mark.slow
