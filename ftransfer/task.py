@@ -177,14 +177,7 @@ def load_task(
     if leave_target_out:
         _refuse_seen(features, target, classes)
     sources = tuple(dict.fromkeys([source] if isinstance(source, str) else source))
-    manifest = features.complete
-    check_domains(sources, target, sorted(manifest["domain"].unique()))
-    notes = list(features.notes)
-    rows = name_labels(manifest[manifest["domain"].isin([*sources, target])], label, label_map)
-    unreadable = rows["status"] != "ok"
-    if unreadable.any():
-        notes.append(f"{int(unreadable.sum())} unreadable images were skipped")
-        rows = rows[~unreadable]
+    rows, notes = find_rows(features, sources, target, label, label_map)
     is_target = rows["domain"] == target
     bare = ~is_target & rows["label"].isna()
     if bare.any():
@@ -205,12 +198,8 @@ def load_task(
             target_rows = target_rows[~other]
     if target_rows.empty:
         raise FtransferError(f"no image of target '{target}' has one of the classes {', '.join(chosen)}")
-    views = features.n_views
-    rows = pd.concat([*[source_rows] * views, target_rows], ignore_index=True)
-    n_source = views * len(source_rows)
-    if views > 1:  # one image's views stay together, whatever is held out
-        rows["group"] = rows["group"].fillna(rows["sha256"])
-        notes.append(f"{views} views of each source image; target images unchanged")
+    rows = stack_rows(source_rows, target_rows, features.n_views, notes)
+    n_source = len(rows) - len(target_rows)
     codes = pd.Index(chosen).get_indexer(rows["label"].astype(object))
     answers = codes[n_source:].copy()
     answers[(answers == -1) & target_rows["label"].notna().to_numpy()] = -2
@@ -233,6 +222,36 @@ def load_task(
         unseen=leave_target_out,
         label=label,
     )
+
+
+def find_rows(
+    features: Features,
+    sources: Sequence[str],
+    target: str,
+    label: str | None,
+    label_map: dict[str, str] | str | Path | None = None,
+) -> tuple[pd.DataFrame, list[str]]:
+    """Find the readable rows of both sides, with their labels, and note what was skipped."""
+    manifest = features.complete
+    check_domains(sources, target, sorted(manifest["domain"].unique()))
+    notes = list(features.notes)
+    rows = name_labels(manifest[manifest["domain"].isin([*sources, target])], label, label_map)
+    unreadable = rows["status"] != "ok"
+    if unreadable.any():
+        notes.append(f"{int(unreadable.sum())} unreadable images were skipped")
+        rows = rows[~unreadable]
+    return rows, notes
+
+
+def stack_rows(
+    source_rows: pd.DataFrame, target_rows: pd.DataFrame, views: int, notes: list[str]
+) -> pd.DataFrame:
+    """Stack source rows, once a view, and target rows, in the order of `load_rows`; add a note about the views."""
+    rows = pd.concat([*[source_rows] * views, target_rows], ignore_index=True)
+    if views > 1:  # one image's views stay together, whatever is held out
+        rows["group"] = rows["group"].fillna(rows["sha256"])
+        notes.append(f"{views} views of each source image; target images unchanged")
+    return rows
 
 
 def load_rows(features: Features, source_rows: pd.DataFrame, target_rows: pd.DataFrame) -> np.ndarray:

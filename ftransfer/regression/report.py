@@ -17,9 +17,9 @@ from ftransfer.model.regression import RegressionModel
 from ftransfer.regression.measure import measure_errors
 from ftransfer.regression.pictures import draw_boxes, draw_scatter, ends_of
 from ftransfer.regression.race import RegressionRace
-from ftransfer.report import name_folders, setting, start_run
+from ftransfer.report import name_folders, start_run
 from ftransfer.report.numbers import plain
-from ftransfer.report.page import draw_or_tell, read_style
+from ftransfer.report.page import draw_or_tell, load_template, read_style
 from ftransfer.storage.writing import release, write_whole, writing
 
 HERE = Path(__file__).parent
@@ -209,21 +209,13 @@ def draw_regression_page(race: RegressionRace, results: dict, predicted: np.ndar
 
 
 def _template(name: str) -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return load_template(
+        name,
+        HERE,
+        figure=lambda v: "" if v is None else f"{v:.4g}",
+        gain=lambda v: "" if v is None else f"{v:+.3f}",
+        interval=lambda e: "" if e["low"] is None else f"{e['low']:.4g} to {e['high']:.4g}",
     )
-    environment.filters |= {
-        "number": lambda v: "" if v is None else f"{v:.3f}",
-        "figure": lambda v: "" if v is None else f"{v:.4g}",
-        "gain": lambda v: "" if v is None else f"{v:+.3f}",
-        "setting": setting,
-        "interval": lambda e: "" if e["low"] is None else f"{e['low']:.4g} to {e['high']:.4g}",
-    }
-    return environment.get_template(name)
 
 
 def write_several_regressions(runs: dict[str, dict], folder: str | Path, *, command: str = "") -> dict:

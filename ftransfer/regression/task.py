@@ -13,7 +13,7 @@ from ftransfer.features.label_file import read_label_file
 from ftransfer.features.label_map import name_labels
 from ftransfer.features.manifest import LABELS
 from ftransfer.features.protocol import Features
-from ftransfer.task import check_domains, group_codes, load_rows
+from ftransfer.task import find_rows, group_codes, load_rows, stack_rows
 
 MANY = 20  # distinct values, above which labels may be numbers
 EACH = 3  # rows of each distinct whole number, on average, from which they are taken for classes
@@ -138,14 +138,7 @@ def load_regression_task(
         the same, or fewer than 10 source rows have one.
     """
     sources = tuple(sorted({source} if isinstance(source, str) else set(source)))
-    manifest = features.complete
-    check_domains(sources, target, sorted(manifest["domain"].unique()))
-    notes = list(features.notes)
-    rows = name_labels(manifest[manifest["domain"].isin([*sources, target])], label, None)
-    unreadable = rows["status"] != "ok"
-    if unreadable.any():
-        notes.append(f"{int(unreadable.sum())} unreadable images were skipped")
-        rows = rows[~unreadable]
+    rows, notes = find_rows(features, sources, target, label)
     rows = rows.assign(value=_to_numbers(rows))
     is_target = rows["domain"] == target
     bare = ~is_target & rows["value"].isna()
@@ -165,12 +158,8 @@ def load_regression_task(
             f"{int(copies.sum())} images of '{target}' are also in a source, and are excluded from the "
             f"reported errors"
         )
-    views = features.n_views
-    both = pd.concat([*[source_rows] * views, target_rows], ignore_index=True)
-    n_source = views * len(source_rows)
-    if views > 1:  # one image's views stay together, whatever is held out
-        both["group"] = both["group"].fillna(both["sha256"])
-        notes.append(f"{views} views of each source image; target images unchanged")
+    both = stack_rows(source_rows, target_rows, features.n_views, notes)
+    n_source = len(both) - len(target_rows)
     y = both["value"].to_numpy(float).copy()
     answers = np.where(copies, np.nan, y[n_source:])
     y[n_source:] = np.nan

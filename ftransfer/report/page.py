@@ -78,10 +78,10 @@ def _images(found: Findings) -> dict:
     return found.shown.as_data(labels, [before, found.predicted], found.probability)
 
 
-def load_template(name: str) -> jinja2.Template:
-    """Load a page of this folder, with the filters that write numbers."""
+def load_template(name: str, folder: Path = HERE, **filters: Callable[..., str]) -> jinja2.Template:
+    """Load a page of a folder, by default this one, with the filters that write numbers and with others."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -95,7 +95,7 @@ def load_template(name: str) -> jinja2.Template:
         "setting": setting,
         "value": brief,
         "change": lambda pair: pictures.draw_change(*pair),
-    }
+    } | filters
     return environment.get_template(name)
 
 
