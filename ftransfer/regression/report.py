@@ -204,6 +204,8 @@ def draw_regression_page(race: RegressionRace, results: dict, predicted: np.ndar
         scatters=scatters,
         residuals=draw_boxes({name: guess - truth for name, (truth, guess) in sides.items()}, zero=True),
         spreads=draw_boxes(spreads, zero=False),
+        files="results.csv (all settings), results.json (every number of this page), predictions.csv (a number for "
+        "each target image)",
         fingerprint_text=json.dumps(results["fingerprint"], indent=1),
     )
 

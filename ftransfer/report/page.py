@@ -79,9 +79,12 @@ def _images(found: Findings) -> dict:
 
 
 def load_template(name: str, folder: Path = HERE, **filters: Callable[..., str]) -> jinja2.Template:
-    """Load a page of a folder, by default this one, with the filters that write numbers and with others."""
+    """Load a page of a folder, by default this one, with the filters that write numbers and with others.
+
+    It may include what lies here, such as sections.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
+        loader=jinja2.FileSystemLoader([folder, HERE]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

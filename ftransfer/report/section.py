@@ -246,7 +246,11 @@ def draw_training(found: Findings, results: dict) -> dict | None:
 
 def draw_again(found: Findings, results: dict) -> dict:
     """What it takes to reproduce the run."""
-    return {"fingerprint_text": json.dumps(results["fingerprint"], indent=1)}
+    files = (
+        "results.csv (all settings), classes.csv (per class), results.json (every number of this page), "
+        "predictions.csv (a label for each target image)"
+    )
+    return {"files": files, "fingerprint_text": json.dumps(results["fingerprint"], indent=1)}
 
 
 SECTIONS = [
