@@ -10,7 +10,7 @@ import pandas as pd
 from ftransfer.adapt import domain_codes
 from ftransfer.cells import read_label
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.features.label_file import read_label_file
+from ftransfer.features.label_file import Files, read_labels
 from ftransfer.features.label_map import guess_pair, name_labels
 from ftransfer.features.manifest import LABELS
 from ftransfer.features.protocol import Features
@@ -351,28 +351,20 @@ def draw_target_labels(task: Task, n: int, *, random_state: int = 0) -> tuple[Ta
     return _set_aside(task, labels), labels
 
 
-def read_target_labels(task: Task, file: str | Path) -> tuple[Task, np.ndarray]:
-    """Read labels of a few target images for the guard, from a CSV file with the columns path and label.
+def read_target_labels(task: Task, files: Files) -> tuple[Task, np.ndarray]:
+    """Read labels of a few target images for the guard, from CSV files with the columns path and label.
 
-    See `draw_target_labels` for what comes back. A class that no source has counts as wrong for every candidate.
+    See `draw_target_labels` for what comes back, and `ftransfer.features.label_file.read_labels`, which also tells
+    which images were drawn at random. An image of none of the source's classes counts as wrong for every candidate.
 
     Raises
     ------
     FtransferError
-        If the file cannot be read, names an image that the target has not, or no class of the source.
+        If a file cannot be read, names an image that the target has not, or a class that the source has not.
     """
-    at, names = read_label_file(file, task.rows[~task.is_source], task.target)
-    codes = pd.Index(task.classes).get_indexer(names)
-    labels = np.full(len(task.answers.codes), -1)
-    labels[at] = np.where(codes < 0, -2, codes)
-    if (codes < 0).any():
-        other = sorted({str(name) for name in np.asarray(names)[codes < 0]})
-        if (codes < 0).all():
-            raise unknown("class", other[0], task.classes, plural="classes of the source")
-        named = f"{', '.join(map(repr, other[:3]))}{' ...' if len(other) > 3 else ''}"
-        note = f"{int((codes < 0).sum())} labels of {file} name classes that no source has ({named}): they are wrong"
-        task = replace(task, notes=[*task.notes, note])
-    return _set_aside(task, labels), labels
+    given = read_labels(files, task.rows[~task.is_source], task.target, task.classes.tolist())
+    task = replace(task, notes=[*task.notes, *given.notes])
+    return _set_aside(task, given.codes), given.codes
 
 
 def _set_aside(task: Task, labels: np.ndarray) -> Task:

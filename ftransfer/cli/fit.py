@@ -103,10 +103,11 @@ class Duration(click.ParamType):
 )
 @click.option(
     "--target-labels",
+    multiple=True,
     shell_complete=complete.paths,
     metavar="FILE",
     help="CSV with path and label of a few target images, to decide between recipes; not used to fit, and "
-    "excluded from the reported accuracy.",
+    "excluded from the reported accuracy. May be repeated; ftransfer suggest makes a page for labelling.",
 )
 @click.option(
     "--use-target-labels",

@@ -56,7 +56,7 @@ class FitSettings:
     jobs: int | None = None
     label: str | None = None
     scorer: str = DEFAULT_SCORER
-    target_labels: str | None = None
+    target_labels: tuple[str, ...] = ()
     use_target_labels: int | None = None
     leave_target_out: bool = False
     search: Search = "grid"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ftransfer.adapt import domain_codes
 from ftransfer.errors import FtransferError
-from ftransfer.features.label_file import read_label_file
+from ftransfer.features.label_file import Files, read_label_file
 from ftransfer.features.label_map import name_labels
 from ftransfer.features.manifest import LABELS
 from ftransfer.features.protocol import Features
@@ -218,24 +218,25 @@ def draw_target_numbers(
     return _set_aside(task, labels), labels
 
 
-def read_target_numbers(task: RegressionTask, file: str | Path) -> tuple[RegressionTask, np.ndarray]:
-    """Read labels of a few target images for the guard, from a CSV file with the columns path and label.
+def read_target_numbers(task: RegressionTask, files: Files) -> tuple[RegressionTask, np.ndarray]:
+    """Read labels of a few target images for the guard, from CSV files with the columns path and label.
 
     See `draw_target_numbers` for what comes back.
 
     Raises
     ------
     FtransferError
-        If the file cannot be read, a label is not a number, or it names an image that the target has not.
+        If a file cannot be read, a label is not a number, or it names an image that the target has not.
     """
-    at, given = read_label_file(file, task.rows[~task.is_source], task.target)
+    table = read_label_file(files, task.rows[~task.is_source], task.target)
+    given = table["label"]
     values = pd.to_numeric(given, errors="coerce").to_numpy(float)
     if not np.isfinite(values).all():
         raise FtransferError(
-            f"{file} should hold numbers as labels; '{given[~np.isfinite(values)].iloc[0]}' is not one"
+            f"target labels of a regression should be numbers; '{given[~np.isfinite(values)].iloc[0]}' is not one"
         )
     labels = np.full(len(task.answers), np.nan)
-    labels[at] = values
+    labels[table["at"]] = values
     return _set_aside(task, labels), labels
 
 
