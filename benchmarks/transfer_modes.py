@@ -1,21 +1,22 @@
-"""Compare ways to transfer on real domains: what each reaches on the target, and the seconds it takes.
+"""Compare modes of transfer on real domains: what each reaches on both test sets, and the seconds it takes.
 
     python benchmarks/transfer_modes.py IMAGES --source photo --target cartoon --backbone squeezenet1_1 --weights FILE
     python benchmarks/transfer_modes.py ftransfer-demo/images --source printed --target handwritten --backbone small_cnn
 
-IMAGES is a folder <root>/<domain>/<class>/*. Half of the target, the same for all rows, is kept for counting; the
-other half is what the ways may see, without labels but where the line says so. The ways:
+IMAGES is a folder <root>/<domain>/<class>/*. Half of the target and a fifth of the source are the test sets, the same
+for all modes; a mode may see the other half of the target, without labels unless the line says so. The modes:
 
-* frozen, source only: embeddings of the backbone as it comes, logistic regression (C=0.01) on raw source rows.
-* frozen, scaled / CORAL / pseudo-labels: as in benchmarks/methods.py, on the same embeddings.
-* AdaBN: batch-norm statistics re-estimated on each domain, then source only (backbones with batch norm).
-* fine-tuned: the backbone trained on the source's labels, layers up to --freeze-until left as they are; counted by its
+* frozen: embeddings of the backbone as it comes; logistic regression (C=0.01) on raw source rows, and scaled / CORAL /
+  pseudo-labels as in benchmarks/methods.py.
+* adabn: batch-norm statistics re-estimated on each domain, then source only (backbones with batch norm).
+* tuned: the backbone trained on the source's labels, layers up to --freeze-until left as they are; counted by its
   own head, then by its embeddings with the same adaptations.
-* N a class: so many labels of the target. Logistic regression on frozen embeddings of them and the source, each domain
+* labels: N labels a class of the target. Logistic regression on frozen embeddings of them and the source, each domain
   scaled; the backbone fine-tuned on them, from the one fine-tuned on the source or as it comes.
 
 Nothing is tuned on these or other data; settings are the defaults of `Training` but for what the options say.
-Seconds are those of this machine and one run, each way from the images on: decoding, embedding, training, fitting.
+Each seed draws other test sets, heads and orders; accuracies are means, with the standard deviation of several seeds.
+Seconds are those of this machine, each mode from the images on: decoding, embedding, training, fitting.
 """
 
 import argparse
@@ -23,9 +24,12 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import Normalizer
@@ -46,7 +50,176 @@ from ftransfer import (
 )
 from ftransfer.finetune.data import split_rows
 
-TEST = 0.5
+TEST, SOURCE_TEST = 0.5, 0.2
+
+
+class Row(NamedTuple):
+    """What one way reached: accuracies on the test sets of source and target, and seconds."""
+
+    way: str
+    source: float
+    target: float
+    seconds: float
+
+
+class Pair:
+    """A source and a target, divided by a seed: what trains, what is seen, what counts."""
+
+    def __init__(self, table, options, folder, seed, shared):
+        self.table, self.options, self.folder, self.seed = table, options, folder, seed
+        self.made, self.shared = {}, shared  # once for this seed, and once for all of them
+        is_source = (table["domain"] == options.source).to_numpy()
+        use = {
+            share: split_rows(table, "label", validation=0.0, test=share, seed=seed)
+            for share in (TEST, SOURCE_TEST)
+        }
+        few = split_rows(
+            table, "label", validation=0.0, test=TEST, labels_per_class=options.labels, seed=seed
+        )
+        self.is_source = is_source
+        self.source_test, self.target_test = (
+            is_source & (use[SOURCE_TEST] == "test"),
+            ~is_source & (use[TEST] == "test"),
+        )
+        self.source, self.unlabelled = is_source & ~self.source_test, ~is_source & ~self.target_test
+        self.few = (few == "train") & ~is_source
+        self.labels = np.unique(table["label"], return_inverse=True)[1]
+
+    def right(self, predicted):
+        """Accuracies on the test sets of source and target, of labels predicted for all rows."""
+        right = predicted == self.labels
+        return float(right[self.source_test].mean()), float(right[self.target_test].mean())
+
+    def counted(self, results):
+        """Accuracies on both test sets by the network's own head."""
+        return (
+            results["accuracy"]["source test"]["label"]["accuracy"],
+            results["accuracy"]["target test"]["label"]["accuracy"],
+        )
+
+    def tune(self, rows, name, **settings):
+        """Train on some rows, a domain `train`; return the checkpoint, the results and the seconds.
+
+        The table's domains are "train", "unlabelled" (the target's, with no labels), "source test", "target test".
+        """
+        started = time.monotonic()
+        seen = rows | self.source_test | self.target_test
+        domain = np.select(
+            [rows, self.source_test, self.target_test], ["train", "source test", "target test"], ""
+        )
+        table = self.table.assign(domain=domain)
+        if "target" in settings:
+            unlabelled = self.table.assign(domain="unlabelled", label=None)[self.unlabelled]
+            table, seen = pd.concat([table[seen], unlabelled]), slice(None)
+        options, out = self.options, self.folder / f"{self.seed}-{name}.safetensors"
+        common = {
+            "backbone": options.backbone,
+            "weights": options.weights,
+            "freeze_until": options.freeze_until,
+            "rules": tuple(filter(None, options.rules.split(","))),
+            "epochs": options.epochs,
+            "domains": ("train",),
+            "seed": self.seed,
+        }
+        results = fine_tune(table[seen].reset_index(drop=True), out, Training(**common | settings))
+        return out, results, time.monotonic() - started
+
+    def tuned(self):
+        """The backbone trained on the source's labels, once."""
+        if "tuned" not in self.made:
+            self.made["tuned"] = self.tune(self.source, "tuned")
+        return self.made["tuned"]
+
+    def embed(self, weights, rows=None):
+        """Embed all rows, or some, and return the seconds as well."""
+        started = time.monotonic()
+        images = self.table if rows is None else self.table[rows].reset_index(drop=True)
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            features = extract_features(
+                images, Path(folder) / "features", Backbone(self.options.backbone, weights), strict=True
+            )
+            X = features.load(features.manifest.set_index("path", drop=False).loc[images["path"]])
+        return X, time.monotonic() - started
+
+    def frozen(self):
+        """Embeddings of the backbone as it comes, once."""
+        if "frozen" not in self.shared:
+            self.shared["frozen"] = self.embed(self.options.weights)
+        return self.shared["frozen"]
+
+    def fit(
+        self, name, X, seconds, adaptations=("source only", "scaled", "CORAL", "pseudo-labels")
+    ) -> Iterator[Row]:
+        """Fit on source rows and unlabelled target rows, and count."""
+        seen, y = self.source | self.unlabelled, np.where(self.is_source, self.labels, -1)
+        for adaptation in adaptations:
+            started = time.monotonic()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                pipeline = make(adaptation).fit(X[seen], y[seen])
+            predicted = pipeline.predict(X)
+            predicted[self.is_source] = pipeline.predict_source(X[self.is_source])
+            yield Row(f"{name}, {adaptation}", *self.right(predicted), seconds + time.monotonic() - started)
+
+
+# ---------------------------------------------------------------- the modes: each yields its rows
+
+
+def frozen(pair) -> Iterator[Row]:
+    """Fit on frozen features."""
+    yield from pair.fit("frozen", *pair.frozen())
+
+
+def adabn(pair) -> Iterator[Row]:
+    """Embed each domain by its own batch-norm statistics."""
+    started = time.monotonic()
+    backbone = Backbone(pair.options.backbone, pair.options.weights)
+    X = np.empty((len(pair.table), backbone.width), np.float32)
+    for seen, rows in ((pair.source, pair.is_source), (pair.unlabelled, ~pair.is_source)):
+        try:
+            adapt_batch_norm(pair.table[seen], backbone)
+        except FtransferError as error:
+            print(f"AdaBN: {error}", file=sys.stderr)
+            return
+        save_backbone(backbone, pair.folder / "adapted.safetensors")
+        X[rows] = pair.embed(pair.folder / "adapted.safetensors", rows)[0]
+    yield from pair.fit("AdaBN", X, time.monotonic() - started, ["source only"])
+
+
+def tuned(pair) -> Iterator[Row]:
+    """Train on the source's labels."""
+    out, results, seconds = pair.tuned()
+    yield Row("fine-tuned on source, own head", *pair.counted(results), seconds)
+    X, more = pair.embed(out)
+    yield from pair.fit("fine-tuned on source", X, seconds + more)
+
+
+def labels(pair) -> Iterator[Row]:
+    """Use a few labels of the target."""
+    n = pair.options.labels
+    X, seconds = pair.frozen()
+    started = time.monotonic()
+    X = DomainScaler().fit_transform(X, np.where(pair.is_source, pair.labels, -1))
+    fitted = pair.source | pair.few
+    # a domain weighs as the other
+    weight = np.where(pair.few, pair.source.sum() / pair.few.sum(), 1.0)
+    model = LogisticRegression(C=0.01, max_iter=1000)
+    model.fit(X[fitted], pair.labels[fitted], sample_weight=weight[fitted])
+    yield Row(
+        f"frozen, scaled, and {n} a class",
+        *pair.right(model.predict(X)),
+        seconds + time.monotonic() - started,
+    )
+    source, _, before = pair.tuned()
+    # few rows make few steps an epoch, so there are more of them; and none is spared to stop early
+    few = {"validation": 0.0, "epochs": 3 * pair.options.epochs}
+    _, results, seconds = pair.tune(pair.few, "few", weights=str(source), **few)
+    yield Row(f"fine-tuned on source, then {n} a class", *pair.counted(results), before + seconds)
+    _, results, seconds = pair.tune(pair.few, "alone", **few)
+    yield Row(f"fine-tuned on {n} a class alone", *pair.counted(results), seconds)
+
+
+MODES = {each.__name__: each for each in (frozen, adabn, tuned, labels)}
 
 
 def main():
@@ -58,11 +231,14 @@ def main():
     parser.add_argument("--target", required=True)
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--weights", default="DEFAULT")
+    parser.add_argument("--modes", default=",".join(MODES), help="[default: %(default)s]")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="0 to N - 1")
     parser.add_argument("--freeze-until", metavar="LAYER", help="of fine-tuning")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--labels", type=int, default=5, metavar="N", help="of each class of the target")
     parser.add_argument("--rules", default="", help="of fine-tuning: flip,colour,channels")
     parser.add_argument("--per-class", type=int, metavar="N", help="take so many images of each class")
+    parser.add_argument("--out", metavar="FILE", help="write every row of every seed as .csv")
     parser.add_argument("--plot", metavar="FILE", help="draw accuracy against seconds, with matplotlib")
     options = parser.parse_args()
     try:
@@ -70,138 +246,47 @@ def main():
     except FtransferError as error:
         sys.exit(str(error))
     if options.plot:
-        plot(rows, options)
+        plot(rows.groupby("way", sort=False).mean(), options)
 
 
-def compare(options) -> list[tuple[str, float, float]]:
-    """Run all ways, print a line for each, and return (way, accuracy, seconds)."""
+def compare(options) -> pd.DataFrame:
+    """Run the modes, print a line for each row, and return all rows of all seeds."""
     table = find_images(options.images)
     for name in (options.source, options.target):
         if name not in set(table["domain"]):
             raise FtransferError(f"no domain {name}; domains found: {', '.join(table['domain'].unique())}")
+    modes = options.modes.split(",")
+    if wrong := [mode for mode in modes if mode not in MODES]:
+        raise FtransferError(f"no mode {wrong[0]}; modes found: {', '.join(MODES)}")
     table = table[table["domain"].isin([options.source, options.target])]
     if options.per_class:
         drawn = table.sample(frac=1, random_state=0).groupby(["domain", "label"]).head(options.per_class)
         table = drawn.sort_values(["domain", "path"])
-    table = table.reset_index(drop=True)
-    shown = []
-    print(f"{options.source} > {options.target}, {options.backbone}: {len(table)} images")
-    print(f"{'way':<44}{'accuracy':>9}{'seconds':>9}")
-
-    def show(way, accuracy, seconds):
-        shown.append((way, accuracy, seconds))
-        print(f"{way:<44}{100 * accuracy:9.1f}{seconds:9.1f}", flush=True)
-
+    table, rows = table.reset_index(drop=True), []
+    print(
+        f"{options.source} > {options.target}, {options.backbone}: {len(table)} images, {options.seeds} seeds"
+    )
+    print(f"{'way':<44}{'source':>13}{'target':>13}{'seconds':>9}")
     with tempfile.TemporaryDirectory() as folder:
-        Ways(table, options, Path(folder), show).go()
-    return shown
+        shared: dict = {}
+        pairs = [Pair(table, options, Path(folder), seed, shared) for seed in range(options.seeds)]
+        for mode in modes:
+            found = [{"seed": pair.seed, **row._asdict()} for pair in pairs for row in MODES[mode](pair)]
+            show(pd.DataFrame(found, columns=["seed", *Row._fields]))
+            rows += found
+            if options.out:
+                pd.DataFrame(rows).to_csv(options.out, index=False)
+    return pd.DataFrame(rows, columns=["seed", *Row._fields])
 
 
-class Ways:
-    """The ways on one pair of domains; each of them sees the same rows."""
-
-    def __init__(self, table, options, folder, show):
-        self.table, self.options, self.folder, self.show = table, options, folder, show
-        self.is_source = (table["domain"] == options.source).to_numpy()
-        use = split_rows(table, "label", validation=0.0, test=TEST)
-        self.counts = (use == "test") & ~self.is_source
-        few = split_rows(table, "label", validation=0.0, test=TEST, labels_per_class=options.labels)
-        self.few = (few == "train") & ~self.is_source
-        self.classes, self.labels = np.unique(table["label"], return_inverse=True)
-
-    def go(self):
-        """Run all of them."""
-        options = self.options
-        self.embedded("frozen", options.weights, 0.0)
-        self.few_labels()
-        started = time.monotonic()
-        try:
-            backbone = Backbone(options.backbone, options.weights)
-            X = np.empty((len(self.table), backbone.width), np.float32)
-            for seen, rows in (
-                (self.is_source, self.is_source),
-                (~self.is_source & ~self.counts, ~self.is_source),
-            ):
-                adapt_batch_norm(self.table[seen], backbone)
-                file = self.folder / "adapted.safetensors"
-                save_backbone(backbone, file)
-                X[rows] = self.embed(file, rows)
-            self.fit("AdaBN, source only", X, time.monotonic() - started, ["source only"])
-        except FtransferError as error:
-            print(f"AdaBN: {error}")
-        tuned, began = self.folder / "tuned.safetensors", time.monotonic()
-        settings = {
-            "backbone": options.backbone,
-            "freeze_until": options.freeze_until,
-            "rules": tuple(filter(None, options.rules.split(","))),
-        }
-        table = self.table.assign(domain=self.table["domain"].mask(self.few, "few"))
-
-        def tune(rows, out, **more):
-            return fine_tune(table[rows | self.counts], out, Training(**settings, **more))
-
-        source = {"domains": (options.source,), "epochs": options.epochs}
-        results = tune(self.is_source, tuned, weights=options.weights, **source)
-        seconds = time.monotonic() - began
-        self.show("fine-tuned on source, own head", self.right(results), seconds)
-        self.embedded("fine-tuned on source", tuned, seconds)
-        for way, weights, before in (
-            (f"fine-tuned on source, then {options.labels} a class", tuned, seconds),
-            (f"fine-tuned on {options.labels} a class alone", options.weights, 0.0),
-        ):
-            # few rows make few steps an epoch, so there are more of them; and none is spared to stop early
-            few = {"domains": ("few",), "validation": 0.0, "epochs": 3 * options.epochs}
-            started = time.monotonic()
-            results = tune(self.few, self.folder / "few.safetensors", weights=str(weights), **few)
-            self.show(way, self.right(results), before + time.monotonic() - started)
-
-    def right(self, results):
-        """Share of the counted rows that the network's own head reads rightly."""
-        return results["accuracy"][self.options.target]["label"]["accuracy"]
-
-    def embedded(self, name, weights, seconds):
-        """Embed all rows with some weights, and fit what is fitted on embeddings."""
-        started = time.monotonic()
-        self.X = self.embed(weights, np.ones(len(self.table), dtype=bool))
-        self.seconds = seconds + time.monotonic() - started
-        self.fit(name, self.X, self.seconds, ["source only", "scaled", "CORAL", "pseudo-labels"])
-
-    def embed(self, weights, rows):
-        """Embed some rows."""
-        images = self.table[rows].reset_index(drop=True)
-        folder = self.folder / f"features{len(list(self.folder.glob('features*')))}"
-        features = extract_features(images, folder, Backbone(self.options.backbone, weights), strict=True)
-        return features.load(features.manifest.set_index("path", drop=False).loc[images["path"]])
-
-    def fit(self, name, X, seconds, adaptations):
-        """Fit on source rows and unlabelled target rows, and count."""
-        y = np.where(self.is_source, self.labels, -1)
-        seen = ~self.counts
-        for adaptation in adaptations:
-            started = time.monotonic()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                pipeline = make(adaptation).fit(X[seen], y[seen])
-            accuracy = float((pipeline.predict(X[self.counts]) == self.labels[self.counts]).mean())
-            way = name if len(adaptations) == 1 else f"{name}, {adaptation}"
-            self.show(way, accuracy, seconds + time.monotonic() - started)
-
-    def few_labels(self):
-        """Fit on source rows and a few labelled target rows, each domain scaled by all of its rows."""
-        started = time.monotonic()
-        X = DomainScaler().fit_transform(self.X, np.where(self.is_source, self.labels, -1))
-        fitted = self.is_source | self.few
-        weight = np.where(
-            self.few, self.is_source.sum() / self.few.sum(), 1.0
-        )  # a domain weighs as the other
-        model = LogisticRegression(C=0.01, max_iter=1000)
-        model.fit(X[fitted], self.labels[fitted], sample_weight=weight[fitted])
-        accuracy = float((model.predict(X[self.counts]) == self.labels[self.counts]).mean())
-        self.show(
-            f"frozen, scaled, and {self.options.labels} a class",
-            accuracy,
-            self.seconds + time.monotonic() - started,
-        )
+def show(found):
+    """Print the mean of each way over the seeds, and the standard deviation where there are several."""
+    for way, each in found.groupby("way", sort=False):
+        text = ""
+        for name in ("source", "target"):
+            spread = f" ±{100 * each[name].std():4.1f}" if len(each) > 1 else ""
+            text += f"{f'{100 * each[name].mean():.1f}{spread}':>13}"
+        print(f"{way:<44}{text}{each['seconds'].mean():9.1f}", flush=True)
 
 
 def make(adaptation):
@@ -218,13 +303,15 @@ def make(adaptation):
 
 
 def plot(rows, options):
-    """Draw accuracy against seconds."""
+    """Draw accuracy on the target against seconds."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    for way, accuracy, seconds in rows:
-        axes.plot(seconds, 100 * accuracy, "o", color="C1" if "tuned" in way else "C0")
-        axes.annotate(way, (seconds, 100 * accuracy), fontsize=7, xytext=(4, 2), textcoords="offset points")
+    for way, row in rows.iterrows():
+        axes.plot(row["seconds"], 100 * row["target"], "o", color="C1" if "tuned" in way else "C0")
+        axes.annotate(
+            way, (row["seconds"], 100 * row["target"]), fontsize=7, xytext=(4, 2), textcoords="offset points"
+        )
     axes.set(xscale="log", xlabel="seconds", ylabel="accuracy on the target, per cent")
     axes.set_title(f"{options.source} > {options.target}, {options.backbone}")
     figure.savefig(options.plot)

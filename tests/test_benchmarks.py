@@ -370,18 +370,30 @@ def test_extract_says_that_a_folder_holds_no_photographs(tmp_path):
     assert result.stderr == f"no .jpg in {tmp_path}\n"
 
 
-def test_transfer_modes_counts_every_way_on_the_same_rows(pictures):
-    small = ("--backbone", "small_cnn", "--freeze-until", "block2", "--epochs", 1)
+def test_transfer_modes_counts_every_way_on_the_same_rows(pictures, tmp_path):
+    small = (
+        "--backbone",
+        "small_cnn",
+        "--freeze-until",
+        "block2",
+        "--epochs",
+        1,
+        "--out",
+        tmp_path / "a.csv",
+    )
     result = run("transfer_modes.py", pictures, "--source", "day", "--target", "night", *small)
     assert result.returncode == 0, result.stderr
     first, header, *lines = result.stdout.splitlines()
-    assert first == "day > night, small_cnn: 24 images"
-    assert header.split() == ["way", "accuracy", "seconds"]
-    ways = {line[:44].strip(): float(line[44:53]) for line in lines}
-    assert len(ways) == len(lines) == 13
-    assert {"frozen, source only", "AdaBN, source only", "fine-tuned on source, CORAL"} <= set(ways)
-    for accuracy in ways.values():  # of the six pictures of the target that are kept for counting
-        assert min(abs(accuracy - 100 * right / 6) for right in range(7)) < 0.06
+    assert first == "day > night, small_cnn: 24 images, 1 seeds"
+    assert header.split() == ["way", "source", "target", "seconds"]
+    rows = pd.read_csv(tmp_path / "a.csv")
+    assert [line[:44].strip() for line in lines] == list(rows["way"])
+    assert len(set(rows["way"])) == len(rows) == 13
+    assert {"frozen, source only", "AdaBN, source only", "fine-tuned on source, CORAL"} <= set(rows["way"])
+    for column, of in (("source", 3), ("target", 6)):  # pictures that are kept for counting
+        assert all(
+            min(abs(accuracy - right / of) for right in range(of + 1)) < 1e-6 for accuracy in rows[column]
+        )
 
 
 def test_transfer_modes_names_the_domain_that_is_not_there(pictures):
