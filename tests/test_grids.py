@@ -105,3 +105,38 @@ def test_the_command_line_takes_a_file_and_sets_values_over_it(feature_set, tmp_
         "--set takes PARAMETER=VALUE,VALUE,..., such as coral__ridge=1,10,100; given 'coral__ridge'"
         in said.stderr
     )
+
+
+@pytest.mark.parametrize("labels", [[], ["--label-column", "label", "--label-column", "domain"]])
+def test_a_wrong_name_leaves_no_run_folder(feature_set, tmp_path, labels):
+    asked = [
+        "fit",
+        str(feature_set.folder),
+        "--source",
+        "day",
+        "--target",
+        "night",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    said = CliRunner().invoke(main, [*asked, *labels, "--set", "coral__rigde=2"])
+    assert said.exit_code == 1
+    assert "coral__rigde" in said.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_name_leaves_an_older_run_as_it_was(feature_set, tmp_path, short_reports):
+    asked = [
+        "fit",
+        str(feature_set.folder),
+        "--source",
+        "day",
+        "--target",
+        "night",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert CliRunner().invoke(main, [*asked, "--pipeline", "coral_svm"]).exit_code == 0
+    before = {p.name for p in (tmp_path / "run").iterdir()}
+    assert CliRunner().invoke(main, [*asked, "--set", "coral__rigde=2"]).exit_code == 1
+    assert {p.name for p in (tmp_path / "run").iterdir()} == before

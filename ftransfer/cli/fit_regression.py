@@ -15,7 +15,6 @@ from ftransfer.cli.progress import progress_bar
 from ftransfer.cli.run_race import FitSettings
 from ftransfer.cli.text import in_columns, number, say, visible
 from ftransfer.errors import FtransferError
-from ftransfer.storage.writing import release
 
 if TYPE_CHECKING:
     from ftransfer.features.protocol import Features
@@ -72,7 +71,7 @@ def run_regressions(
         raise click.UsageError(f"a regression does not take {names}")
     from ftransfer.features.joined import open_features
     from ftransfer.regression.report import write_several_regressions
-    from ftransfer.report import name_folders, start_run
+    from ftransfer.report import drop_run, name_folders, start_run
 
     opened, command = (
         open_features(features, balance=settings.balance),
@@ -83,7 +82,11 @@ def run_regressions(
             opened, settings, next(iter(label_columns), None), settings.folder, command
         ), settings.folder
     folder, folders = start_run(settings.folder), name_folders(label_columns)
-    runs = {name: _run(opened, settings, name, folder / folders[name], command) for name in label_columns}
+    try:
+        runs = {name: _run(opened, settings, name, folder / folders[name], command) for name in label_columns}
+    except BaseException:
+        drop_run(folder)
+        raise
     return write_several_regressions(runs, folder, command=command), folder
 
 
@@ -94,7 +97,7 @@ def _run(
     from ftransfer.regression.race import race_regression
     from ftransfer.regression.report import write_regression_report
     from ftransfer.regression.task import draw_target_numbers, load_regression_task, read_target_numbers
-    from ftransfer.report import start_run
+    from ftransfer.report import drop_run, start_run
 
     recipes = [load_recipe(each, regression=True) for each in settings.pipelines]
     task, labels = load_regression_task(opened, settings.sources, settings.target, label=label), None
@@ -116,7 +119,7 @@ def _run(
                 announce=bar.reset,
             )
     except BaseException:
-        release(folder)
+        drop_run(folder)
         raise
     return write_regression_report(race, opened, folder, command=command, target_labels=labels)
 

@@ -136,7 +136,7 @@ def run_race(features: Features, settings: FitSettings, *, name: str = "") -> tu
     The race and the run folder.
     """
     from ftransfer.recipes import load_recipe
-    from ftransfer.report import start_run
+    from ftransfer.report import drop_run, start_run
     from ftransfer.search.race import race
 
     if settings.cluster is not None:
@@ -168,7 +168,7 @@ def run_race(features: Features, settings: FitSettings, *, name: str = "") -> tu
             f"interrupted: results so far are kept in {folder}; run the same command again to resume"
         ) from None
     except BaseException:
-        release(folder)
+        drop_run(folder)
         raise
 
 

@@ -1,6 +1,7 @@
 """The run folder: a self-contained HTML page, and CSV, JSON and the model beside it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,16 @@ from ftransfer.search.outcome import Race
 from ftransfer.storage.places import local
 from ftransfer.storage.writing import hold, release, write_whole, writing
 
-__all__ = ["KINDS", "PARTS", "name_folders", "setting", "start_run", "write_report", "write_several"]
+__all__ = [
+    "KINDS",
+    "PARTS",
+    "drop_run",
+    "name_folders",
+    "setting",
+    "start_run",
+    "write_report",
+    "write_several",
+]
 
 PARTS = 3  # model and predictions, the numbers, the page
 
@@ -43,6 +53,18 @@ def start_run(folder: Path) -> Path:
         hold(folder, "ftransfer fit")
         (folder / "running").touch()  # the journal of a race that has not ended yet, or was stopped
     return folder
+
+
+def drop_run(folder: Path) -> None:
+    """Let go of a run folder that came to nothing, and remove it if nothing was written into it."""
+    names = {each.name for each in folder.iterdir()} - {".lock"}
+    journal = folder / "running"
+    if "running" in names and not journal.stat().st_size:
+        if names == {"running"}:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif "results.json" in names:
+            journal.unlink()
+    release(folder)
 
 
 def write_report(
