@@ -106,6 +106,10 @@ def test_a_table_with_names_of_its_own_trains_and_is_labelled_and_counted(home, 
         "day": 18,
         "night": 18,
     }
+    pd.DataFrame(asked)[["file", "tree"]].to_csv(home / "pictures" / "one.csv", index=False)
+    one = run("predict", out, home / "pictures" / "one.csv", "--out", tmp_path / "o.csv", "--accuracy", "--json",
+              "--path-column", "file", "--label-column", "tree")  # fmt: skip
+    assert json.loads(one.stdout)["accuracy"]["new"]["of"] == 36, "a table without domains is one domain"
     labelled = run("predict", out, own, "--out", tmp_path / "q.csv", "--path-column", "file")
     assert labelled.exit_code == 0, labelled.output
     assert len(pd.read_csv(tmp_path / "q.csv")) == 36

@@ -157,6 +157,12 @@ def _inside(file: Remote, path: str) -> PurePosixPath:
     return inside
 
 
+def names_domains(file: Place, given: str | None = None) -> bool:
+    """Whether a table has a column of domains, under a name that is usual or the one given."""
+    names = list(_read_columns(file))
+    return find_column(file, names, "domain", given) is not None
+
+
 def _read_columns(file: Place) -> pd.DataFrame:
     """Read a table of texts; only an empty cell is missing.
 

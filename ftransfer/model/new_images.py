@@ -19,7 +19,7 @@ from ftransfer.features.protocol import Features
 from ftransfer.images.find import find_images
 from ftransfer.images.kinds import is_image
 from ftransfer.images.pixels import eight_bits
-from ftransfer.images.table import COLUMNS
+from ftransfer.images.table import COLUMNS, TABLES, names_domains
 from ftransfer.storage.places import Remote, is_remote, place
 
 DOMAIN = "new"  # of images that a model labels
@@ -35,14 +35,17 @@ def find_new_images(
 ) -> pd.DataFrame:
     """List images: a folder however deep, a table, a data set of torchvision, or one file.
 
-    With `labelled` as `find_images` does it, with domains and labels; class folders alone are of one domain. `columns`
-    as it takes them.
+    With `labelled` as `find_images` does it, with domains and labels; class folders alone are of one domain, as is a
+    table without a column of domains. `columns` as it takes them.
     """
     path = place(str(location))
     if path.is_file() and is_image(path.name):
         return _table([path])
     if labelled:
-        one = path.is_dir() and not any(path.glob("*/*/*"))
+        if path.suffix.lower() in TABLES and path.is_file():
+            one = not names_domains(path, (columns or {}).get("domain"))
+        else:
+            one = path.is_dir() and not any(path.glob("*/*/*"))
         return find_images(
             location, domain=DOMAIN if one else None, allow_outside=allow_outside, columns=columns
         )
