@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,9 @@ from click.testing import CliRunner
 from conftest import ROOT
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torchvision import models
 
 from ftransfer import (
@@ -21,18 +26,21 @@ from ftransfer import (
     Training,
     adapt_batch_norm,
     extract_adapted,
+    extract_features,
     find_images,
     fine_tune,
     save_backbone,
 )
 from ftransfer.backbone import batch_norm
-from ftransfer.backbone.checkpoint import checkpoint
+from ftransfer.backbone.checkpoint import checkpoint, read_about
 from ftransfer.cli import main
 from ftransfer.finetune.augment import vary
-from ftransfer.finetune.data import split_rows
+from ftransfer.finetune.curves import accuracy_rows
+from ftransfer.finetune.data import choose_rows, split_rows
 from ftransfer.finetune.network import Network
 from ftransfer.finetune.rules import describe_search, learn_rules, read_rules
 from ftransfer.images.views import AUGMENTATIONS
+from ftransfer.model.checkpoint import models_of_checkpoint
 
 SMALL = {"backbone": "small_cnn", "batch_size": 8, "epochs": 2, "validation": 0.25}
 QUICK = {"patience": 0, "learning_rate": 0.01, "taken_rate": 1.0}
@@ -100,7 +108,93 @@ def test_a_network_learns_classes_it_can_see_and_counts_them_on_rows_that_traine
     assert json.loads((tmp_path / "a.json").read_text())["history"] == results["history"]
     page = (tmp_path / "a.html").read_text()
     assert page.count("<polyline") == 4
-    assert "12 of 12" in page
+    assert "<td>night</td><td>no</td><td>12</td>" in page
+    assert "<td>100.0%</td></tr>" in page
+
+
+def test_before_and_after_are_counted_on_the_same_test_images_of_source_and_target(table, tmp_path):
+    results = train(table, tmp_path / "a.safetensors", domains=("day",), test=0.5, **QUICK)
+    assert {d: c["label"]["of"] for d, c in results["before"].items()} == {"day": 6, "night": 6}
+    assert {d: c["label"]["of"] for d, c in results["accuracy"].items()} == {"day": 6, "night": 6}
+    use, answers, _ = choose_rows(table, Training(**SMALL, domains=("day",), test=0.5))
+    images = [Image.open(tmp_path / "pictures" / path).convert("RGB") for path in table["path"]]
+    backbone = Backbone("small_cnn")
+    X = backbone.embed(torch.stack([backbone.preprocess(image) for image in images]))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    fitted, night = np.isin(use, ["train", "validation"]), (use == "test") & (table["domain"] == "night")
+    right = model.fit(X[fitted], answers[fitted, 0]).predict(X[night]) == answers[night, 0]
+    assert results["before"]["night"]["label"]["right"] == right.sum()
+    rows = accuracy_rows(results)
+    assert [row[:3] for row in rows[1:]] == [["day", "yes", "6"], ["night", "no", "6"]]
+
+
+def test_a_split_that_is_named_counts_and_does_not_train(pictures, tmp_path):
+    for domain in ("day", "night"):
+        for label in ("ash", "elm", "oak"):
+            (pictures / domain / "test" / label).mkdir(parents=True)
+            (pictures / domain / label).rename(pictures / domain / f"train {label}")
+            (pictures / domain / "train").mkdir(exist_ok=True)
+            (pictures / domain / f"train {label}").rename(pictures / domain / "train" / label)
+            for i in range(2):
+                (pictures / domain / "train" / label / f"{i}.png").rename(
+                    pictures / domain / "test" / label / f"{i}.png"
+                )
+    table = find_images(pictures)
+    settings = Training(**SMALL, domains=("day",), test_split="test")
+    use, _, _ = choose_rows(table, settings)
+    in_test = table["path"].str.contains("/test/")
+    assert set(use[in_test]) == {"test"}
+    assert set(use[~in_test & (table["domain"] == "day")]) <= {"train", "validation"}
+    assert set(use[~in_test & (table["domain"] == "night")]) == {""}
+    of_a_set = table.assign(
+        root=np.where(in_test, "torchvision:SVHN:test:/x", "torchvision:SVHN:train:/test")
+    )
+    of_a_set["path"] = [str(i) for i in range(len(table))]
+    np.testing.assert_array_equal(choose_rows(of_a_set, settings)[0] == "test", in_test)
+    with pytest.raises(FtransferError, match="no image is in a folder 'holdout'"):
+        choose_rows(table, replace(settings, test_split="holdout"))
+
+
+def test_the_small_network_is_trained_on_images_of_any_size_and_its_checkpoint_remembers_which(
+    table, tmp_path
+):
+    out = tmp_path / "large.safetensors"
+    results = train(table, out, image_size=48, epochs=1)
+    assert results["taken"]
+    model = models_of_checkpoint(out)[""]
+    at_48 = Backbone("small_cnn", out, image_size=48)
+    assert at_48.image_size == 48
+    assert model.fingerprint == at_48.fingerprint
+    save_file(load_file(out), out, {"ftransfer": json.dumps(read_about(out) | {"image_size": "48"})})
+    with pytest.raises(FtransferError, match="is damaged: an image size of 48 pixels"):
+        models_of_checkpoint(out)
+
+
+def test_three_convolutions_and_three_linear_layers_from_a_file_are_trained_and_extracted(table, tmp_path):
+    file, out = str(ROOT / "docs" / "three_convolutions.py"), tmp_path / "own.safetensors"
+    settings = {"backbone": file, "epochs": 12, "domains": ("day",), "validation": 0.25, "batch_size": 8}
+    results = fine_tune(table, out, Training(**settings, **QUICK | {"learning_rate": 0.003}))
+    assert results["taken"] == [
+        *(f"convolutions.{i}.0" for i in range(3)),
+        "linear1.1",
+        "linear2.0",
+        "linear3",
+    ]
+    assert results["accuracy"]["night"]["label"]["accuracy"] == 1.0
+    before, after = (Backbone.from_file(file, weights=weights) for weights in ("DEFAULT", out))
+    assert moved(before.network.state_dict(), after.network.state_dict()) == {
+        f"module.{name}" for name in results["taken"] if name != "linear3"
+    }
+    pixels = after.preprocess(Image.open(tmp_path / "pictures/day/ash/0.png").convert("RGB"))[None]
+    network = Network(file, out, {"label": ["ash", "elm", "oak"]})
+    assert network.head_taken
+    network.train(False)
+    with torch.no_grad():
+        np.testing.assert_array_equal(after.embed(pixels), network.embed(pixels).numpy())
+    features = extract_features(table, tmp_path / "features", after)
+    assert features.load()[0].shape == (24, 128)
+    with pytest.raises(FtransferError, match="a checkpoint cannot name code to run"):
+        models_of_checkpoint(out)
 
 
 def test_frozen_layers_keep_weights_and_statistics_and_the_others_do_not(table, tmp_path):
@@ -627,7 +721,7 @@ def test_the_command_trains_and_extract_takes_what_it_wrote(pictures, tmp_path):
     assert result.exit_code == 0, result.output
     assert "small_cnn from DEFAULT, " in result.output
     assert "  frozen: stem, block1\n  head: new, 3 classes of label\n" in result.output
-    assert "of 12 not used for training" in result.output
+    assert re.search(r"night +no +12 +[\d.]+% +[\d.]+%", result.output)
     assert "1 images could not be read" in result.output
     command = [
         "extract",

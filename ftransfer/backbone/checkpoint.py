@@ -15,6 +15,8 @@ from ftransfer.errors import FtransferError
 from ftransfer.storage.places import local
 from ftransfer.storage.writing import write_whole, writing
 
+HEAD = "ftransfer_head"  # the classifier trained on top of a user's own module, which does not name its own
+
 
 def read_checkpoint(file: Path) -> dict[str, torch.Tensor]:
     """Read the state dict in a file, without running code.

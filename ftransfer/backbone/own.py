@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ftransfer.backbone.checkpoint import read_checkpoint
+from ftransfer.backbone.checkpoint import HEAD, read_checkpoint
 from ftransfer.backbone.cut import OUTPUT, Whole
 from ftransfer.backbone.preprocess import find_preset
 from ftransfer.backbone.weights import Built
@@ -91,10 +91,9 @@ def run_file(file: Path, weights: str = "DEFAULT", layers: Sequence[str] = ()) -
                 f"--weights for {file} must be DEFAULT (the file's own) or a checkpoint file; {weights} does "
                 f"not exist"
             )
-        built.state, built.origin = (
-            read_checkpoint(Path(weights).expanduser()),
-            f"{file.name}, {Path(weights).name}",
-        )
+        state = read_checkpoint(Path(weights).expanduser())
+        built.state = {key: value for key, value in state.items() if key.split(".")[0] != HEAD}
+        built.origin = f"{file.name}, {Path(weights).name}"
     layer = found.get("layer") or ()
     return built, list(layers) or ([layer] if isinstance(layer, str) else list(layer))
 

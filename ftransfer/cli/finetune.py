@@ -9,7 +9,7 @@ import click
 
 from ftransfer.cli import complete, options, split_names
 from ftransfer.cli.progress import progress_bar
-from ftransfer.cli.text import say
+from ftransfer.cli.text import in_columns, say
 
 
 class Names(click.ParamType):
@@ -41,6 +41,7 @@ class Names(click.ParamType):
 )
 @options.backbone
 @options.weights("Initial weights: DEFAULT, a name (IMAGENET1K_V1), a file, or random.")
+@options.image_size
 @click.option(
     "--take", type=Names(), default="", help="Layers to load from the weights: layer1,layer2.  [default: all]"
 )
@@ -61,6 +62,11 @@ class Names(click.ParamType):
 )
 @click.option(
     "--test", type=float, default=0.0, show_default=True, help="Share of each domain held out as test set."
+)
+@click.option(
+    "--test-split",
+    metavar="NAME",
+    help="Images in a folder of this name (test), or of this torchvision split, only count, too.",
 )
 @click.option("--labels-per-class", type=click.IntRange(1), help="Images to use per class.")
 @click.option(
@@ -228,6 +234,8 @@ def _show(bar: Any) -> Callable[[str, int, int], None]:
 
 def describe(results: dict, out: Any) -> str:
     """Say in a few lines what was trained, and what it reaches."""
+    from ftransfer.finetune.curves import accuracy_rows
+
     out, images, training = Path(out), results["images"], results["training"]
     best = results["history"][results["best_epoch"] - 1]
     lines = [
@@ -246,15 +254,16 @@ def describe(results: dict, out: Any) -> str:
         lines.append(f"  rules: {describe_search(training['rules'], results['rules_tried'])}")
     if "validation_loss" in best and best["validation_accuracy"] is not None:
         lines.append(f"  validation: {best['validation_accuracy']:.1%} of {images['validation']}")
-    for domain, tasks in results["accuracy"].items():
-        for task, counted in tasks.items():
-            what = f"{domain}, {task}" if len(results["classes"]) > 1 else domain
-            lines.append(f"  {what}: {counted['accuracy']:.1%} of {counted['of']} not used for training")
+    if rows := accuracy_rows(results):
+        lines += [f"  {line}" for line in in_columns(rows, right={2, 3, 4})]
     if results["unreadable"]:
         lines.append(f"{len(results['unreadable'])} images could not be read and were skipped:")
         lines += [f"  {path}: {reason}" for path, reason in results["unreadable"][:10]]
     lines.append(f"curves: {out.with_suffix('.html')}")
-    command = f"ftransfer extract IMAGES --backbone {training['backbone']} --weights {out} --out FEATURES"
+    size = f" --image-size {training['image_size']}" if training["image_size"] else ""
+    command = (
+        f"ftransfer extract IMAGES --backbone {training['backbone']} --weights {out}{size} --out FEATURES"
+    )
     return "\n".join([*lines, f"next: {command}"])
 
 

@@ -6,7 +6,7 @@ import math
 from ftransfer.storage.places import Place, place
 from ftransfer.storage.reading import read_text
 
-KEPT = ("training", "images", "history", "best_epoch", "seconds", "classes", "accuracy")
+KEPT = ("training", "images", "history", "best_epoch", "seconds", "classes", "before", "accuracy")
 
 
 def read_training(file: str | Place) -> dict | None:
@@ -36,5 +36,11 @@ def _check(results: dict) -> None:
         numbers += [value for value in measured if value is not None]
     if not (isinstance(history, list) and history and all(isinstance(text, str) for text in texts)):
         raise ValueError("not the results of a training")
+    for counted in (results.get("before", {}), results.get("accuracy", {})):
+        numbers += [
+            each[name] for tasks in counted.values() for each in tasks.values() for name in ("of", "accuracy")
+        ]
+    if not isinstance(results.get("classes", {}), dict):
+        raise ValueError("not the classes of a training")
     if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
         raise ValueError("not a number")

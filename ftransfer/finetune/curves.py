@@ -4,6 +4,10 @@ from html import escape
 from typing import Any
 
 WIDTH, HEIGHT, LEFT = 640, 200, 44
+ACCURACY_NOTE = (
+    "Before: a logistic regression on the features of the backbone as it started, fitted on the same images. "
+    "After: the trained head. Test images are not used for training."
+)
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -12,7 +16,7 @@ PAGE = """<!doctype html>
 body {{ max-width: 46rem; margin: 2rem auto; padding: 0 1rem }} table {{ border-collapse: collapse }}
 svg {{ width: 100%; height: auto }} svg text {{ font: 12px system-ui; fill: currentColor }}
 td, th {{ text-align: right; padding: .2rem .8rem; border-bottom: 1px solid #8886 }}</style></head>
-<body><h1>{title}</h1><p>{summary}</p>{charts}<h2>Accuracy afterwards</h2>{accuracy}<h2>Epochs</h2>{epochs}
+<body><h1>{title}</h1><p>{summary}</p>{charts}<h2>Accuracy on test images</h2>{accuracy}<h2>Epochs</h2>{epochs}
 <p>Taken from the source: {taken}. Fresh: {fresh}. Frozen: {frozen}.</p></body></html>
 """
 
@@ -27,18 +31,11 @@ def curves_page(title: str, results: dict) -> str:
     """
     history = results["history"]
     columns = ["epoch", "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds"]
-    counted = [
-        [domain, task, f"{c['right']} of {c['of']}", f"{c['accuracy']:.1%}"]
-        for domain, tasks in results["accuracy"].items()
-        for task, c in tasks.items()
-    ]
     return PAGE.format(
         title=escape(title),
         summary=escape(_summary(results)),
         charts=_charts(results, "h2"),
-        accuracy=_table(["domain", "task", "right", "accuracy"], counted)
-        if counted
-        else "<p>No test rows.</p>",
+        accuracy=_accuracy(results),
         epochs=_table(
             [c.replace("_", " ") for c in columns], [[_text(r.get(c)) for c in columns] for r in history]
         ),
@@ -53,7 +50,43 @@ def draw_curve(results: dict) -> str:
     ----------
     results : dict, as `fine_tune` returns it
     """
-    return f"<p>{escape(_summary(results))}</p>{_charts(results, 'h3')}"
+    accuracy = f"<h3>Accuracy on test images</h3>{_accuracy(results)}" if results.get("accuracy") else ""
+    return f"<p>{escape(_summary(results))}</p>{_charts(results, 'h3')}{accuracy}"
+
+
+def accuracy_rows(results: dict) -> list[list[str]]:
+    """Put down the accuracy on the test images of each domain before and after, a row a domain and task.
+
+    Parameters
+    ----------
+    results : dict, as `fine_tune` returns it
+
+    Returns
+    -------
+    list of list of str, the header first; nothing where no row was counted
+    """
+    rows, trained = [], set(results["training"].get("domains") or ())
+    for domain, tasks in results["accuracy"].items():
+        for task, after in tasks.items():
+            before = results.get("before", {}).get(domain, {}).get(task)
+            rows.append(
+                [
+                    f"{domain}, {task}" if len(results["classes"]) > 1 else domain,
+                    "yes" if domain in trained or not trained else "no",
+                    str(after["of"]),
+                    f"{before['accuracy']:.1%}" if before else "",
+                    f"{after['accuracy']:.1%}",
+                ]
+            )
+    header = ["test images of", "trained on", "images", "before: frozen features", "after"]
+    return [header, *rows] if rows else []
+
+
+def _accuracy(results: dict) -> str:
+    rows = accuracy_rows(results)
+    if not rows:
+        return "<p>No test images.</p>"
+    return _table(rows[0], rows[1:]) + f"<p>{ACCURACY_NOTE}</p>"
 
 
 def _summary(results: dict) -> str:

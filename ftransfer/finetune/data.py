@@ -1,6 +1,7 @@
 """Which rows train, which stop the training, which only count; and their pixels, on disk."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -69,8 +70,10 @@ def choose_rows(
     labels = images[list(training.labels)].astype(object)
     usable = labels.notna().any(axis=1).to_numpy() | (trains & (training.teacher is not None))
     use = np.full(len(images), "", dtype=object)
-    use[usable] = split_rows(
-        images[usable],
+    counts = _in_split(images, training.test_split)
+    split = usable & ~counts
+    use[split] = split_rows(
+        images[split],
         training.labels[0],
         validation=training.validation,
         test=training.test,
@@ -78,7 +81,8 @@ def choose_rows(
         seed=training.seed,
     )
     # a domain that does not train only counts: its test share, or all of it where there is none
-    use[~trains & (use != "test")] = "" if training.test else "test"
+    use[~trains & (use != "test")] = "" if training.test or training.test_split else "test"
+    use[counts] = "test"
     use[~usable] = ""
     classes = {c: sorted(labels.loc[use == "train", c].dropna().unique()) for c in training.labels}
     if not (use == "train").any() or not (any(classes.values()) or training.teacher):
@@ -89,3 +93,26 @@ def choose_rows(
     answers = np.stack([pd.Categorical(labels[c], classes[c]).codes for c in training.labels], axis=1)
     use[(use == "test") & (answers == -1).all(axis=1)] = ""
     return use, answers.astype(np.int64), classes
+
+
+def _in_split(images: pd.DataFrame, name: str | None) -> np.ndarray:
+    """Mark the images in a folder of this name, or of this split of a torchvision data set.
+
+    Raises
+    ------
+    FtransferError
+        If there are none.
+    """
+    if name is None:
+        return np.zeros(len(images), dtype=bool)
+    splits = {
+        r: r.split(":")[2] if r.startswith("torchvision:") else Path(r).name for r in images["root"].unique()
+    }
+    folders = images["path"].map(lambda path: Path(path).parts[:-1])
+    found = np.array([name in (splits[r], *f) for r, f in zip(images["root"], folders, strict=True)])
+    if not found.any():
+        raise FtransferError(
+            f"no image is in a folder {name!r}, or of a torchvision split of this name; give the test images as well, "
+            f"such as torchvision:CIFAR10:train torchvision:CIFAR10:test --test-split test"
+        )
+    return found

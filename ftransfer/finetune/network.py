@@ -8,10 +8,9 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from ftransfer.backbone.backbone import Backbone
-from ftransfer.backbone.checkpoint import read_about
-from ftransfer.backbone.cut import Pooled, Whole
-from ftransfer.errors import FtransferError, unknown
+from ftransfer.backbone.backbone import open_backbone
+from ftransfer.backbone.checkpoint import HEAD, read_about
+from ftransfer.errors import unknown
 from ftransfer.finetune.parts import make_parts, owned
 
 
@@ -21,7 +20,7 @@ class Network:
     Parameters
     ----------
     name, weights : str
-        As `Backbone` takes them; ``weights="random"`` starts from nothing.
+        As `open_backbone` takes them; ``weights="random"`` starts from nothing.
     classes : dict of str to list of str
         Classes of each task, by the name of its label column.
     take : sequence of str
@@ -31,6 +30,8 @@ class Network:
     seed : int
         Of the heads; fresh layers of the backbone start as ``weights="random"`` does.
     device : str
+    image_size : int, optional
+        Side in pixels of the square that the network sees. Default: that of the backbone.
 
     Attributes
     ----------
@@ -50,15 +51,12 @@ class Network:
         freeze_until: str | None = None,
         seed: int = 0,
         device: str = "auto",
+        image_size: int | None = None,
     ) -> None:
-        source = Backbone(name, weights, device=device)
-        if isinstance(source.network, Whole) and not isinstance(source.network, Pooled):
-            raise FtransferError(
-                f"ftransfer finetune trains small_cnn and models of torchvision and timm; train {name} by the code "
-                f"that makes it, and let the file load what came of it"
-            )
+        source = open_backbone(name, weights, device=device, image_size=image_size)
         # what `extract --weights FILE` will hold the checkpoint for, whatever it started from
-        self.backbone = Backbone(name, "random", device=device)
+        plain = "DEFAULT" if name.endswith(".py") else "random"
+        self.backbone = open_backbone(name, plain, device=device, image_size=image_size)
         self.device, self.classes = source.device, classes
         self.parts = make_parts(self.backbone.network)
         self.modules = self.parts.modules
@@ -95,7 +93,7 @@ class Network:
 
     def _head_keys(self) -> list[str]:
         """Name the heads by the classifier of the published model, so that other programs find a single one."""
-        name = self.backbone.classifier
+        name = self.backbone.classifier or HEAD
         return [name] if len(self.classes) == 1 else [f"{name}.{task}" for task in self.classes]
 
     def stages(self) -> list[list[str]]:

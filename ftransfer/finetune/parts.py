@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import fx, nn
 
-from ftransfer.backbone.cut import Pooled
+from ftransfer.backbone.cut import Whole
 
 
 class Parts(Protocol):
@@ -84,16 +84,16 @@ class Traced:
 
 
 class Untraced:
-    """A model of timm, whole: what is frozen is computed anew each time.
+    """A model of timm or of a user's file, whole: what is frozen is computed anew each time.
 
     Parameters
     ----------
-    extractor : Pooled
+    extractor : Whole
     """
 
     trunk = None
 
-    def __init__(self, extractor: Pooled) -> None:
+    def __init__(self, extractor: Whole) -> None:
         self.extractor, self.module = extractor, extractor.module
         owners = {key: key.rpartition(".")[0] for key in extractor.weights()}
         self.parents = {outer for owner in set(owners.values()) for outer in _outer(owner)}
@@ -126,7 +126,7 @@ class Untraced:
 
 def make_parts(extractor: nn.Module) -> Parts:
     """Divide a network by its graph if it has one."""
-    return Untraced(extractor) if isinstance(extractor, Pooled) else Traced(extractor)
+    return Untraced(extractor) if isinstance(extractor, Whole) else Traced(extractor)
 
 
 def _outer(module: str) -> list[str]:

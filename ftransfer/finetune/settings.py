@@ -17,6 +17,8 @@ class Training:
     ----------
     backbone, weights : str
         As `Backbone` takes them: published weights, a checkpoint, or ``"random"`` for a training from nothing.
+    image_size : int, optional
+        Side in pixels of the square that the network sees. Default: what the backbone is made for.
     take : tuple of str
         Structure transfer: the layers that are taken from `weights`; the others start fresh. Default: all.
     freeze_until : str, optional
@@ -32,6 +34,8 @@ class Training:
         Rows of each domain and class that train and validate.
     validation, test : float, default=0.2 and 0
         Shares of each domain and class that stop the training, and that count afterwards.
+    test_split : str, optional
+        Images in a folder of this name, or of this split of a torchvision data set, only count, too.
     rules : tuple of str
         Augmentations, see `vary`; ``("auto",)`` learns on the source which, see `learn_rules`.
     epochs : int, default=20
@@ -60,6 +64,7 @@ class Training:
 
     backbone: str = "resnet50"
     weights: str = "DEFAULT"
+    image_size: int | None = None
     take: tuple[str, ...] = ()
     freeze_until: str | None = None
     unfreeze_every: int = 0
@@ -68,6 +73,7 @@ class Training:
     labels_per_class: int | None = None
     validation: float = 0.2
     test: float = 0.0
+    test_split: str | None = None
     rules: tuple[str, ...] = ()
     epochs: int = 20
     patience: int = 5

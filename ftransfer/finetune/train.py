@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from ftransfer.errors import FtransferError
 from ftransfer.finetune.augment import AUTO
 from ftransfer.finetune.curves import curves_page
 from ftransfer.finetune.data import choose_rows
+from ftransfer.finetune.frozen import count_frozen
 from ftransfer.finetune.network import Network
 from ftransfer.finetune.rules import learn_rules
 from ftransfer.finetune.run import Run
@@ -54,7 +56,8 @@ def fine_tune(
     dict
         ``taken``, ``fresh`` and ``frozen`` modules, ``classes``, ``history`` (a dict an epoch), ``best_epoch``
         and ``accuracy``: for each domain the share of its test rows that is right (of a domain that did not
-        train and with no test share: of all its rows), by task.
+        train and with no test share: of all its rows), by task; ``before``: the same of a logistic regression on the
+        features of the backbone as it started, fitted on the rows that train and validate.
 
     Raises
     ------
@@ -74,6 +77,7 @@ def fine_tune(
         freeze_until=training.freeze_until,
         seed=training.seed,
         device=device,
+        image_size=training.image_size,
     )
     with writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -91,10 +95,13 @@ def fine_tune(
             network.backbone, pixels, rows, *chosen, seed=training.seed, progress=progress
         )
         training = replace(training, rules=rules)
+    domains = images["domain"].to_numpy()
+    before = count_frozen(network.backbone, pixels, use, answers, domains, classes, progress)
     run = Run(network, training, pixels, use, answers, out, progress)
     results = run.go()
     state = network.state()
-    about = {"classes": classes, "rules": list(training.rules), "training": asdict(training)}
+    about: dict[str, Any] = {"image_size": training.image_size} if training.image_size else {}
+    about |= {"classes": classes, "rules": list(training.rules), "training": asdict(training)}
     results = {
         "format": 1,
         "training": asdict(training),
@@ -107,7 +114,8 @@ def fine_tune(
         "head_taken": network.head_taken,
         "rules_tried": learned,
         **results,
-        "accuracy": run.count(images["domain"].to_numpy()),
+        "before": before,
+        "accuracy": run.count(domains),
         "seconds": round(time.monotonic() - started, 1),
         "versions": versions(),
     }

@@ -11,6 +11,7 @@ from ftransfer.errors import FtransferError
 from ftransfer.model.model import Model
 
 SUFFIX = ".safetensors"
+LARGEST = 4096  # side of the images that a checkpoint may ask for
 
 
 class Head(ClassifierMixin, BaseEstimator):
@@ -70,7 +71,15 @@ def models_of_checkpoint(file: str | Path, device: str = "auto") -> dict[str, Mo
             f"{file} has no class names, so it cannot label images (checkpoints of ftransfer finetune have "
             f"them); to use it for features: ftransfer extract --weights {Path(file).name}"
         )
-    backbone = Backbone(about["backbone"], file, device=device)
+    if about["backbone"].startswith("module:"):
+        raise FtransferError(
+            f"{file} is of a network that a file of yours makes, and a checkpoint cannot name code to run; "
+            f"extract features with --backbone FILE.py --weights {Path(file).name}, then run ftransfer fit"
+        )
+    side = about.get("image_size")
+    if side is not None and (type(side) is not int or not 8 <= side <= LARGEST):
+        raise FtransferError(f"{file} is damaged: an image size of {str(side)[:20]} pixels")
+    backbone = Backbone(about["backbone"], file, device=device, image_size=side)
     state, found = read_checkpoint(Path(file).expanduser()), {}
     for task, names in classes.items():
         key = backbone.classifier if len(classes) == 1 else f"{backbone.classifier}.{task}"
