@@ -41,6 +41,8 @@ class Task:
         Whether the target's rows, too, are for counting only: a domain never seen, see `ftransfer.search.unseen`.
     label : str or None
         Column that the labels are of, where one was named.
+    via : tuple of (str, ndarray of shape (n_rows, n_features))
+        Domains on the way from source to target, unlabelled, in this order; see `ftransfer.search.via`.
     """
 
     X: np.ndarray
@@ -54,6 +56,7 @@ class Task:
     notes: list[str] = field(default_factory=list)
     unseen: bool = False
     label: str | None = None
+    via: tuple[tuple[str, np.ndarray], ...] = ()
 
     @property
     def visible(self) -> "Task":

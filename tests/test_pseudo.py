@@ -10,7 +10,7 @@ from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ftransfer import DomainScaler, FtransferError, PseudoLabelled, make_pipeline
-from ftransfer.adapt.pseudo import _surest
+from ftransfer.adapt.pseudo import surest
 
 
 @pytest.mark.filterwarnings("ignore:no target rows", "ignore::sklearn.exceptions.ConvergenceWarning")
@@ -59,11 +59,11 @@ def test_given_labels_stay_and_the_others_are_predicted():
     assert fitted.predict_proba(X).sum(axis=1) == pytest.approx(1)
 
 
-def test_the_surest_of_each_class_are_chosen():
+def test_thesurest_of_each_class_are_chosen():
     probability = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8], [0.45, 0.55]])
-    assert _surest(probability, 0.3).tolist() == [0, -1, -1, 1, -1]
-    assert _surest(probability, 0.6).tolist() == [0, -1, 0, 1, 1]
-    assert _surest(probability, 1.0).tolist() == [0, 0, 0, 1, 1]
+    assert surest(probability, 0.3).tolist() == [0, -1, -1, 1, -1]
+    assert surest(probability, 0.6).tolist() == [0, -1, 0, 1, 1]
+    assert surest(probability, 1.0).tolist() == [0, 0, 0, 1, 1]
 
 
 def test_row_order_and_the_callers_arrays_do_not_matter():

@@ -1,40 +1,28 @@
 """Importance weighting for covariate shift."""
 
-from collections.abc import Callable
-from copy import deepcopy
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
-from sklearn.utils import Tags, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
+from sklearn.utils.validation import has_fit_parameter, validate_data
 
 from ftransfer.adapt.base import content_order, is_unlabelled, read_domain, warn_of_no_target
+from ftransfer.adapt.wrapped import FittedOnLabelled
 from ftransfer.errors import FtransferError
 
 FARTHEST = 14.0  # bound on a log-odds of the domains: beyond it a probability is one in single precision
 
 
-def _estimator_has(method: str) -> Callable[[Any], bool]:
-    def check(self: Any) -> bool:
-        getattr(getattr(self, "estimator_", self._template()), method)  # the wrapped one's error, if any
-        return True
-
-    return check
-
-
-class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
+class ImportanceWeighted(FittedOnLabelled):
     """Weight the source rows by how much more often the target has such rows, then fit.
 
     The last step of a pipeline; it is fitted on all rows, and ``y == -1`` (NaN in a regression) marks the
@@ -198,41 +186,6 @@ class ImportanceWeighted(MetaEstimatorMixin, BaseEstimator):
             score = scale(np.asarray(score, dtype=np.float64))[:, None]
             score = LogisticRegression().fit(score, target).decision_function(score)
         return np.clip(score, -FARTHEST, FARTHEST)
-
-    def predict(self, X: ArrayLike) -> np.ndarray:
-        """Predict each row: array of shape (n_samples,)."""
-        return self._ask("predict", X)
-
-    @available_if(_estimator_has("predict_proba"))
-    def predict_proba(self, X: ArrayLike) -> np.ndarray:
-        """Predict the probability of each class: array of shape (n_samples, n_classes)."""
-        return self._ask("predict_proba", X)
-
-    @available_if(_estimator_has("decision_function"))
-    def decision_function(self, X: ArrayLike) -> np.ndarray:
-        """Compute the estimator's decision function: array of shape (n_samples,) or (n_samples, n_classes)."""
-        return self._ask("decision_function", X)
-
-    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Compute the accuracy of a classifier, or the R2 of a regressor, on labels given."""
-        measure = accuracy_score if is_classifier(self) else r2_score
-        return measure(y, self.predict(X), sample_weight=sample_weight)
-
-    def _ask(self, method: str, X: ArrayLike) -> np.ndarray:
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
-        return getattr(self.estimator_, method)(X)
-
-    def _template(self) -> BaseEstimator:
-        return LogisticRegression(max_iter=1000) if self.estimator is None else self.estimator
-
-    def __sklearn_tags__(self) -> Tags:
-        tags, wrapped = super().__sklearn_tags__(), get_tags(self._template())
-        tags.estimator_type = wrapped.estimator_type
-        tags.classifier_tags = deepcopy(wrapped.classifier_tags)
-        tags.regressor_tags = deepcopy(wrapped.regressor_tags)
-        tags.target_tags.required = True
-        return tags
 
 
 def _clipped(weight: np.ndarray, clip: float | None) -> np.ndarray:

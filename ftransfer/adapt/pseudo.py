@@ -141,7 +141,7 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 most = np.ceil(self.target_shares_ * len(X_target)).astype(int)
             for r in range(1, self.n_rounds + 1):
                 probability = self._round(X_labelled, codes, X_target, chosen)
-                chosen = _surest(probability, r / self.n_rounds, most)
+                chosen = surest(probability, r / self.n_rounds, most)
             self.transduction_[unlabelled] = self.classes_[probability.argmax(axis=1)]
         self._fit_estimator(X_labelled, codes, X_target, chosen)
         return self
@@ -192,7 +192,7 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return self.classes_[probability.argmax(axis=1)]
 
 
-def _surest(probability: np.ndarray, share: float, most: np.ndarray | None = None) -> np.ndarray:
+def surest(probability: np.ndarray, share: float, most: np.ndarray | None = None) -> np.ndarray:
     """Label the surest `share` of the rows of each predicted class, at least one; -1 for the others.
 
     `most` limits them to so many rows of each class: array of shape (n_classes,).

@@ -51,6 +51,12 @@ class Duration(click.ParamType):
     "--target", shell_complete=complete.domains, required=True, help="Domain to transfer the labels to."
 )
 @click.option(
+    "--via",
+    shell_complete=complete.domains,
+    metavar="DOMAINS",
+    help="Unlabelled domains on the way from source to target, in order: spring,summer. Adds the recipe gradual.",
+)
+@click.option(
     "--all-sources",
     is_flag=True,
     help="With several sources: only fit on all together, not on each alone.",

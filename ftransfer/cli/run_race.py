@@ -34,6 +34,8 @@ class FitSettings:
     ----------
     source, target : str
         Several sources have commas between them.
+    via : str or None
+        Domains on the way, in order, with commas between them.
     pipelines : tuple of str
         None: all that ship.
     label : str or None
@@ -63,6 +65,7 @@ class FitSettings:
     trials: int | None = None
     budget: float | None = None
     all_sources: bool = False
+    via: str | None = None
     label_map: str | None = None
     balance: bool = True
     cluster: str | None = None
@@ -174,6 +177,7 @@ def run_race(features: Features, settings: FitSettings, *, name: str = "") -> tu
 
 def _load(features: Features, settings: FitSettings) -> tuple[Task, np.ndarray | None]:
     """Load the task, and the labels of the target that the guard may use."""
+    from ftransfer.search.via import with_via
     from ftransfer.task import draw_target_labels, load_task, read_target_labels
 
     named = settings.classes not in ("strict", "shared", "all")
@@ -186,6 +190,8 @@ def _load(features: Features, settings: FitSettings) -> tuple[Task, np.ndarray |
         leave_target_out=settings.leave_target_out,
         label_map=settings.label_map,
     )
+    if settings.via:
+        task = with_via(task, features, split_names(settings.via))
     if settings.target_labels:
         return read_target_labels(task, settings.target_labels)
     if settings.use_target_labels:

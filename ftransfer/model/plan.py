@@ -21,6 +21,7 @@ MAX_PLAN_DEPTH = 200  # and 40 levels
 PROTOCOL = 2  # of skops; older ones read with fewer checks
 ADAPTERS = """
     adapt.coral.CORAL adapt.coral._CovariancePower adapt.gfk.GeodesicFlowKernel adapt.importance.ImportanceWeighted
+    adapt.gradual.GradualSelfTraining adapt.selection.SourceSelected
     adapt.jda.JointDistributionAdaptation adapt.mixture.TargetMixture adapt.prior.PriorCorrected
     adapt.pseudo.PseudoLabelled adapt.scaler.DomainScaler adapt.share_scaler.ShareWeightedScaler
     adapt.subspace.SubspaceAlignment adapt.tca.TransferComponentAnalysis adapt.transport.OptimalTransport

@@ -26,6 +26,7 @@ from ftransfer.search.settings import RaceSettings
 from ftransfer.search.sources import learned_from, offer_sources
 from ftransfer.search.steps import BASELINES, STEPS, adaptation, step_of
 from ftransfer.search.strategy import Strategy, Trial, make_strategy
+from ftransfer.search.via import gradual_recipe
 from ftransfer.task import Task
 
 CLASSIFIERS = ("svm", "forest", "logistic")
@@ -68,6 +69,8 @@ class Contest:
         )
         if added := _baselines_added(loaded, recipes):
             self.notes.append(f"baselines that always race: {', '.join(added)}")
+        if task.via:
+            loaded.append(gradual_recipe(task))
         self.steps = {recipe.name: step_of(recipe.pipeline) for recipe in loaded}
         self.recipes = sorted(loaded, key=lambda recipe: STEPS.index(self.steps[recipe.name]))
         self.scorer: Scorer = load_scorer(settings.scorer)

@@ -120,7 +120,7 @@ def _key(trial: Trial) -> str:
 
 def _fingerprint(task: Task, scorer: str, target_labels: np.ndarray | None) -> str:
     digest = hashlib.sha256(f"{scorer} scikit-learn {sklearn.__version__}".encode())
-    for values in (task.X, task.y, task.sample_domain, target_labels):
+    for values in (task.X, task.y, task.sample_domain, target_labels, *(rows for _, rows in task.via)):
         digest.update(str(getattr(values, "shape", None)).encode())
         digest.update(b"" if values is None else np.ascontiguousarray(values).data)
     return digest.hexdigest()
