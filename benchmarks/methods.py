@@ -14,7 +14,8 @@ other data. The settings:
 * source only: no adaptation, and raw rows: standardised by the source alone, logistic regression loses 6 points.
 * All others come after `DomainScaler`: nothing more (per-domain scaling), CORAL (ridge=1), SubspaceAlignment
   (40 components), TCA, JDA and GFK (20 components, mu=1; JDA's own labels by the nearest neighbour),
-  PseudoLabelled around the classifier, on rows of unit length, ImportanceWeighted around the classifier, and
+  PseudoLabelled around the classifier, on rows of unit length,
+  ImportanceWeighted and SourceSelected (keep=0.75) around the classifier, and
   OptimalTransport (reg=0.1 of the largest cost), where POT is installed (`pip install "ftransfer[ot]"`).
 """
 
@@ -44,6 +45,7 @@ from ftransfer import (
     JointDistributionAdaptation,
     OptimalTransport,
     PseudoLabelled,
+    SourceSelected,
     SubspaceAlignment,
     TransferComponentAnalysis,
     load_task,
@@ -125,6 +127,10 @@ def list_pipelines(trees):
     for name, (*before, classifier) in classifiers.items():
         weighted = ImportanceWeighted(classifier)
         pipelines["ImportanceWeighted", name] = make_pipeline(DomainScaler(), *before, weighted)
+        for criterion in ("nearest", "odds"):
+            selected = SourceSelected(classifier, criterion=criterion)
+            way = f"SourceSelected, {criterion}"
+            pipelines[way, name] = make_pipeline(DomainScaler(), *before, selected)
     return pipelines
 
 

@@ -42,7 +42,7 @@ class Task:
     label : str or None
         Column that the labels are of, where one was named.
     via : tuple of (str, ndarray of shape (n_rows, n_features))
-        Domains on the way from source to target, unlabelled, in this order; see `ftransfer.search.via`.
+        Domains on the way from source to target, unlabelled, in this order; see `ftransfer.search.data_level`.
     """
 
     X: np.ndarray

@@ -1,5 +1,7 @@
 """Which rows and domains are learned from: source rows chosen by the target, and domains on the way to it."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +22,8 @@ from ftransfer import (
     race,
 )
 from ftransfer.cli import main
-from ftransfer.search.via import gradual_recipe, with_via
+from ftransfer.recipes import Recipe
+from ftransfer.search.data_level import gradual_recipe, with_via
 
 
 @pytest.mark.filterwarnings("ignore:no target rows", "ignore::sklearn.exceptions.ConvergenceWarning")
@@ -148,6 +151,9 @@ def test_a_race_has_a_row_for_the_domains_on_the_way_that_wins_on_turning_domain
     result = CliRunner().invoke(main, [str(each) for each in command])
     assert result.exit_code == 0, result.output
     assert "for the recipe gradual only: turn20 (60 images), turn40 (60 images)" in result.output
+    assert re.search(
+        r"gradual: images of each domain .* turn20 \d+%, turn40 \d+%, .* turn120 \d+%", result.output
+    )
     found = pd.read_csv(out / "results.csv").groupby("pipeline")["target_accuracy"].max()
     assert found["gradual"] > 0.9
     assert found.drop("gradual").max() < 0.2
@@ -183,3 +189,19 @@ def test_a_model_of_the_gradual_recipe_is_kept_and_read_again(turning, tmp_path)
     model.save(tmp_path / "model.skops")
     again = Model.load(tmp_path / "model.skops")
     np.testing.assert_array_equal(again.pipeline.predict(task.X_target), pipeline.predict(task.X_target))
+
+
+def test_a_race_says_how_much_of_each_source_was_kept(tmp_path):
+    X, _, domain, labels = two_sources()
+    domains = np.select([domain == 1, domain == 2], ["near", "remote"], "target")
+    features = write_feature_set(
+        tmp_path / "features", X.astype(np.float32), np.array(["ash", "elm"])[labels], domains
+    )
+    task = load_task(features, ["near", "remote"], "target")
+    selected = Recipe("selected", make_pipeline(SourceSelected(keep=0.5)), {})
+    found = race(task, ["source_only_logistic", "scaled_logistic", selected], jobs=1, choose_sources=False)
+    said = "selected learns from the source images nearest to the target (by nearest): "
+    said += "120 of 120 of near, 0 of 120 of remote"
+    assert said in found.task.notes
+    best = found.table.groupby("pipeline")["target_accuracy"].max()
+    assert best["selected"] > best["source_only_logistic"] + 0.1

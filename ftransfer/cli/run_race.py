@@ -177,7 +177,7 @@ def run_race(features: Features, settings: FitSettings, *, name: str = "") -> tu
 
 def _load(features: Features, settings: FitSettings) -> tuple[Task, np.ndarray | None]:
     """Load the task, and the labels of the target that the guard may use."""
-    from ftransfer.search.via import with_via
+    from ftransfer.search.data_level import with_via
     from ftransfer.task import draw_target_labels, load_task, read_target_labels
 
     named = settings.classes not in ("strict", "shared", "all")

@@ -17,6 +17,7 @@ from ftransfer.scoring.source import importance_weighted
 from ftransfer.search.assumptions import Assumptions, check_assumptions
 from ftransfer.search.candidate import Candidate
 from ftransfer.search.cost import fit_to_size
+from ftransfer.search.data_level import gradual_recipe
 from ftransfer.search.expected import Expected, expect_accuracy
 from ftransfer.search.explanations import Explanations, explain
 from ftransfer.search.finalists import Finalists
@@ -26,7 +27,6 @@ from ftransfer.search.settings import RaceSettings
 from ftransfer.search.sources import learned_from, offer_sources
 from ftransfer.search.steps import BASELINES, STEPS, adaptation, step_of
 from ftransfer.search.strategy import Strategy, Trial, make_strategy
-from ftransfer.search.via import gradual_recipe
 from ftransfer.task import Task
 
 CLASSIFIERS = ("svm", "forest", "logistic")

@@ -9,8 +9,17 @@ from functools import partial
 from typing import Unpack
 
 from ftransfer.errors import FtransferError
-from ftransfer.search.candidate import Candidate, compare, guard_table, rank, resampled_scores, result_table
+from ftransfer.search.candidate import (
+    Candidate,
+    best_of_each,
+    compare,
+    guard_table,
+    rank,
+    resampled_scores,
+    result_table,
+)
 from ftransfer.search.contest import Contest, Recipes
+from ftransfer.search.data_level import describe_rows, learns_from_chosen_rows
 from ftransfer.search.finalists import Finalists
 from ftransfer.search.guard import Recommendation, between_groups, recommend
 from ftransfer.search.outcome import Race
@@ -165,6 +174,10 @@ def sum_up(contest: Contest, trials: Trials, choice: Choice) -> Race:
     notes = [*learned.notes, *contest.notes, *trials.notes()]
     if learned.answers.describes_copies:
         notes += learned.answers.describe_copies(finalists.pipeline(chosen).predict(learned.X_target))
+    for each in best_of_each([row for row in ranked if row.scored]):
+        if learns_from_chosen_rows(each.trial.recipe.pipeline):
+            fitted = finalists.pipeline(each)
+            notes.append(describe_rows(each.pipeline, fitted, contest.learned(each.trial)))
     if answer.assumptions is not None:
         notes += answer.assumptions.describe(contest.task.classes)
     rivals = [ranked[row] for row in answer.rivals or ()]

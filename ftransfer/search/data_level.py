@@ -1,12 +1,12 @@
-"""Domains on the way from source to target, and the recipe that goes through them."""
+"""Which rows are learned from: domains on the way from source to target, and source rows near the target."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ftransfer.adapt import GradualSelfTraining
+from ftransfer.adapt import GradualSelfTraining, SourceSelected
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.features.protocol import Features
-from ftransfer.pipeline import make_pipeline
+from ftransfer.pipeline import AdaptationPipeline, make_pipeline
 from ftransfer.recipes import Recipe
 from ftransfer.task import Task
 
@@ -55,3 +55,29 @@ def gradual_recipe(task: Task) -> Recipe:
     names = " > ".join([" + ".join(task.sources), *(name for name, _ in task.via), task.target])
     grid = {"gradualselftraining__scale": [True, False]}
     return Recipe(GRADUAL, pipeline, grid, f"Self-training from domain to domain: {names}.")
+
+
+def learns_from_chosen_rows(pipeline: AdaptationPipeline) -> bool:
+    """Whether there is something to say of the rows that a pipeline learns from: see `describe_rows`."""
+    return isinstance(pipeline.steps[-1][1], SourceSelected | GradualSelfTraining)
+
+
+def describe_rows(name: str, pipeline: AdaptationPipeline, task: Task) -> str:
+    """Say which source rows a fitted pipeline kept, or how far labels changed from domain to domain.
+
+    Parameters
+    ----------
+    name : str
+        Of its recipe.
+    pipeline : AdaptationPipeline, fitted on the task
+        Its last step is `SourceSelected` or `GradualSelfTraining`.
+    task : Task
+    """
+    last = pipeline.steps_[-1][1]
+    if isinstance(last, SourceSelected):
+        kept = zip(task.sources, last.kept_by_domain_.values(), strict=True)
+        said = ", ".join(f"{kept} of {of} of {source}" for source, (kept, of) in kept)
+        return f"{name} learns from the source images nearest to the target (by {last.criterion}): {said}"
+    steps = zip([*(via for via, _ in task.via), task.target], last.agreement_, strict=True)
+    said = ", ".join(f"{domain} {agreement:.0%}" for domain, agreement in steps)
+    return f"{name}: images of each domain whose label the classifier fitted on it confirms: {said}"
