@@ -1,14 +1,15 @@
 """`AdaptationPipeline` and `make_pipeline`."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline, _name_estimators
-from sklearn.utils import Bunch, Tags
+from sklearn.utils import Bunch, Tags, check_scalar
 from sklearn.utils.metadata_routing import _routing_enabled, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, check_memory, has_fit_parameter
@@ -18,13 +19,13 @@ from ftransfer.adapt.containers import (
     change_parts,
     holds_adapter,
     known_domain,
-    learns_labels,
     readers_in,
     reads_unlabelled,
     refuse_hidden,
     refuse_surroundings,
     told,
 )
+from ftransfer.adapt.rows import repeat_rows, rows_for
 from ftransfer.errors import FtransferError, warn_user
 
 
@@ -51,6 +52,8 @@ class AdaptationPipeline(Pipeline):
     memory : str or joblib.Memory, optional
         Where fitted transformers are cached.
     verbose : bool, default=False
+    target_weight : int, default=1
+        How many rows each labelled target row counts as for the last step; `sample_domain` says which these are.
 
     Attributes
     ----------
@@ -75,10 +78,20 @@ class AdaptationPipeline(Pipeline):
 
     transform_input = None  # of scikit-learn's Pipeline, for validation sets; there is no use for it here
 
-    def __init__(self, steps: list[tuple[str, Any]], *, memory: Any = None, verbose: bool = False) -> None:
+    target_weight = 1  # of pipelines out of files that are older than it
+
+    def __init__(
+        self,
+        steps: list[tuple[str, Any]],
+        *,
+        memory: Any = None,
+        verbose: bool = False,
+        target_weight: int = 1,
+    ) -> None:
         self.steps = steps
         self.memory = memory
         self.verbose = verbose
+        self.target_weight = target_weight
 
     def fit(
         self,
@@ -107,8 +120,9 @@ class AdaptationPipeline(Pipeline):
         steps, X, y, last_params = self._fit_transformers(X, y, sample_domain, params)
         name, last = steps.pop()
         if last is not None and last != "passthrough":
+            X, y, last_params, domain = self._weigh(X, y, last_params, sample_domain)
             X, y, last_params = rows_for(last, X, y, last_params)
-            with told(last, sample_domain):
+            with told(last, domain):
                 last = last.fit(X, y, **last_params)
         self.steps_ = [*steps, (name, last)]
         return self
@@ -202,6 +216,15 @@ class AdaptationPipeline(Pipeline):
                     X, step = fit_transform(step, X, y, step_params[name], sample_domain)
                 fitted.append((name, step))
         return [*fitted, steps[-1]], X, y, step_params[steps[-1][0]]
+
+    def _weigh(self, X: Any, y: Any, params: dict[str, Any], sample_domain: ArrayLike | None) -> tuple:
+        """Repeat the labelled target rows by their weight."""
+        check_scalar(self.target_weight, "target_weight", Integral, min_val=1)
+        if self.target_weight == 1 or sample_domain is None or y is None:
+            return X, y, params, sample_domain
+        domain = np.asarray(sample_domain)
+        counts = np.where((domain < 0) & ~is_unlabelled(y), self.target_weight, 1)
+        return *repeat_rows(X, y, params, counts), domain.repeat(counts)
 
     def _params_by_step(
         self, steps: list[tuple[str, Any]], sample_domain: ArrayLike | None, params: dict[str, Any]
@@ -340,18 +363,6 @@ class AdaptationPipeline(Pipeline):
         return hasattr(self, "steps_")
 
 
-def rows_for(step: Any, X: Any, y: Any, params: dict) -> tuple[Any, Any, dict[str, Any]]:
-    """Leave out the unlabelled rows for a step that would take -1 for a class."""
-    if y is None or reads_unlabelled(step) or not learns_labels(step):
-        return X, y, params
-    labelled = ~is_unlabelled(y)
-    if labelled.all():
-        return X, y, params
-    rows = np.flatnonzero(labelled)
-    params = {k: _take(v, rows) if _one_a_row(v, len(y)) else v for k, v in params.items()}
-    return _take(X, rows), y[labelled], params
-
-
 def _fit_transform(
     step: Any, X: Any, y: Any, params: dict[str, Any], sample_domain: ArrayLike | None
 ) -> tuple[Any, Any]:
@@ -374,16 +385,6 @@ def _adopt(step: Any, copy: bool = True) -> Any:
         steps = [(name, _adopt(each, copy=False)) for name, each in step.steps]
         return AdaptationPipeline(steps, memory=step.memory, verbose=step.verbose)
     return change_parts(step, lambda each: _adopt(each, copy=False))
-
-
-def _one_a_row(value: Any, n: int) -> bool:
-    return hasattr(value, "__len__") and not isinstance(value, str | Mapping) and len(value) == n
-
-
-def _take(values: Any, rows: np.ndarray) -> Any:
-    if hasattr(values, "iloc"):
-        return values.iloc[rows]
-    return values[rows] if hasattr(values, "shape") else np.asarray(values)[rows]
 
 
 def make_pipeline(*steps: Any, memory: Any = None, verbose: bool = False) -> AdaptationPipeline:

@@ -24,6 +24,7 @@ from ftransfer import (
     AdaptationPipeline,
     DomainScaler,
     FtransferError,
+    PseudoLabelled,
     list_recipes,
     load_pipeline,
     load_recipe,
@@ -283,3 +284,42 @@ def test_recipes_are_ordinary_imports_from_the_checkout(monkeypatch):
 
     assert isinstance(pipeline[-1], RandomForestClassifier)
     assert "coral__ridge" in grid
+
+
+# ------------------------------------------------------------ the weight of labelled target rows
+
+
+def labelled_target_rows():
+    X, y, labels = blobs(shift=4.0)
+    domain = np.where(y == -1, -1, 1)
+    known = np.flatnonzero(domain < 0)[:9]
+    given = y.copy()
+    given[known] = labels[known]
+    return X, given, domain, known
+
+
+def test_a_weight_counts_each_labelled_target_row_as_so_many_for_the_last_step_alone():
+    X, y, domain, known = labelled_target_rows()
+    weighted = make_pipeline(DomainScaler(), CORAL(), LogisticRegression())
+    weighted.set_params(target_weight=3).fit(X, y, sample_domain=domain)
+    mapped = weighted[:-1].fit_transform(X, y, sample_domain=domain)
+    rows = np.r_[np.flatnonzero(y != -1), known, known]
+    by_hand = LogisticRegression().fit(mapped[rows], y[rows])
+    np.testing.assert_allclose(weighted[-1].coef_, by_hand.coef_, atol=1e-3)
+    once = make_pipeline(DomainScaler(), CORAL(), LogisticRegression()).fit(X, y, sample_domain=domain)
+    np.testing.assert_array_equal(once[0].target_center_, weighted[0].target_center_)
+    assert np.abs(once[-1].coef_ - weighted[-1].coef_).max() > 1e-3
+
+
+def test_a_weight_reaches_what_learns_from_target_rows_and_changes_nothing_without_labelled_ones():
+    X, y, domain, _ = labelled_target_rows()
+    for weight in (1, 5):
+        pipeline = make_pipeline(DomainScaler(), PseudoLabelled()).set_params(target_weight=weight)
+        assert len(pipeline.fit(X, y, sample_domain=domain)[-1].transduction_) == len(y) + 9 * (weight - 1)
+        bare = np.where(domain < 0, -1, y)
+        plain = clone(pipeline).set_params(target_weight=1).fit(X, bare, sample_domain=domain)
+        np.testing.assert_array_equal(
+            clone(pipeline).fit(X, bare, sample_domain=domain).predict_proba(X), plain.predict_proba(X)
+        )
+    with pytest.raises(ValueError, match="target_weight == 0, must be >= 1"):
+        pipeline.set_params(target_weight=0).fit(X, y, sample_domain=domain)

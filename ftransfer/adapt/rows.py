@@ -1,0 +1,39 @@
+"""Which rows a step is fitted on, with the parameters that have one entry a row."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ftransfer.adapt.base import is_unlabelled
+from ftransfer.adapt.containers import learns_labels, reads_unlabelled
+
+
+def rows_for(step: Any, X: Any, y: Any, params: dict) -> tuple[Any, Any, dict[str, Any]]:
+    """Leave out the unlabelled rows for a step that would take -1 for a class."""
+    if y is None or reads_unlabelled(step) or not learns_labels(step):
+        return X, y, params
+    labelled = ~is_unlabelled(y)
+    if labelled.all():
+        return X, y, params
+    return _take_rows(X, y, params, np.flatnonzero(labelled))
+
+
+def repeat_rows(X: Any, y: np.ndarray, params: dict, counts: np.ndarray) -> tuple[Any, Any, dict[str, Any]]:
+    """Repeat each row as often as `counts` says: a weight for steps that take none."""
+    return _take_rows(X, y, params, np.repeat(np.arange(len(y)), counts))
+
+
+def _take_rows(X: Any, y: np.ndarray, params: dict, rows: np.ndarray) -> tuple[Any, Any, dict[str, Any]]:
+    params = {k: _take(v, rows) if _one_a_row(v, len(y)) else v for k, v in params.items()}
+    return _take(X, rows), y[rows], params
+
+
+def _one_a_row(value: Any, n: int) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, str | Mapping) and len(value) == n
+
+
+def _take(values: Any, rows: np.ndarray) -> Any:
+    if hasattr(values, "iloc"):
+        return values.iloc[rows]
+    return values[rows] if hasattr(values, "shape") else np.asarray(values)[rows]
