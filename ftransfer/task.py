@@ -10,7 +10,7 @@ import pandas as pd
 from ftransfer.adapt import domain_codes
 from ftransfer.cells import read_label
 from ftransfer.errors import FtransferError, unknown
-from ftransfer.features.label_file import Files, read_labels
+from ftransfer.features.label_file import Files, TargetLabels, read_labels
 from ftransfer.features.label_map import guess_pair, name_labels
 from ftransfer.features.manifest import LABELS
 from ftransfer.features.protocol import Features
@@ -43,6 +43,8 @@ class Task:
         Column that the labels are of, where one was named.
     via : tuple of (str, ndarray of shape (n_rows, n_features))
         Domains on the way from source to target, unlabelled, in this order; see `ftransfer.search.data_level`.
+    labels : TargetLabels or None
+        Labels of a few target rows that may be used to fit and to choose; they are not among the answers.
     """
 
     X: np.ndarray
@@ -57,12 +59,13 @@ class Task:
     unseen: bool = False
     label: str | None = None
     via: tuple[tuple[str, np.ndarray], ...] = ()
+    labels: TargetLabels | None = None
 
     @property
     def visible(self) -> "Task":
         """The task as what fits and chooses may see it: without answers, and without target rows that are left out."""
         if not self.unseen:
-            return replace(self, answers=Answers(np.full(len(self.answers.codes), -1)))
+            return replace(self, answers=Answers(np.full(len(self.answers.codes), -1)), labels=None)
         n = int(self.is_source.sum())
         return replace(
             self,
@@ -326,14 +329,14 @@ def _some(given: Iterable[str]) -> str:
 
 
 def draw_target_labels(task: Task, n: int, *, random_state: int = 0) -> tuple[Task, np.ndarray]:
-    """Draw labels of `n` target rows to decide between steps; the returned task measures the accuracy on the others.
+    """Draw labels of `n` target rows to fit and to choose; the returned task measures the accuracy on the others.
 
     Drawn at random among the labelled rows: which class a row has is not known before.
 
     Returns
     -------
     task : Task
-        The same but for its `answers` and a note.
+        The same but for its `labels`, its `answers` and a note; ``race(task)`` uses the labels.
     labels : ndarray of shape (n_target,), int
         Index into the classes, -1 for a row whose label is not used.
 
@@ -351,11 +354,11 @@ def draw_target_labels(task: Task, n: int, *, random_state: int = 0) -> tuple[Ta
     rows = np.random.default_rng(random_state).choice(known, n, replace=False)
     labels = np.full(len(task.answers.codes), -1)
     labels[rows] = task.answers.codes[rows]
-    return _set_aside(task, labels), labels
+    return _set_aside(task, TargetLabels(labels, labels != -1)), labels
 
 
 def read_target_labels(task: Task, files: Files) -> tuple[Task, np.ndarray]:
-    """Read labels of a few target images for the guard, from CSV files with the columns path and label.
+    """Read labels of a few target images, from CSV files with the columns path and label.
 
     See `draw_target_labels` for what comes back, and `ftransfer.features.label_file.read_labels`, which also tells
     which images were drawn at random. An image of none of the source's classes counts as wrong for every candidate.
@@ -367,14 +370,17 @@ def read_target_labels(task: Task, files: Files) -> tuple[Task, np.ndarray]:
     """
     given = read_labels(files, task.rows[~task.is_source], task.target, task.classes.tolist())
     task = replace(task, notes=[*task.notes, *given.notes])
-    return _set_aside(task, given.codes), given.codes
+    return _set_aside(task, given), given.codes
 
 
-def _set_aside(task: Task, labels: np.ndarray) -> Task:
+def _set_aside(task: Task, labels: TargetLabels) -> Task:
     """Count neither by rows whose label is used, nor by copies of their image."""
-    used = labels != -1
+    used = labels.codes != -1
     contents = task.rows.loc[~task.is_source, "sha256"].to_numpy()
     codes = np.where(np.isin(contents, contents[used]), -1, task.answers.codes)
-    note = f"{int(used.sum())} target labels were used to choose; these images are excluded from the reported accuracy"
-    copies = task.answers.copies
-    return replace(task, answers=Answers(codes, copies), notes=[*task.notes, note])
+    note = (
+        f"{int(used.sum())} target labels were used to choose and, if enough, to fit; these images are excluded "
+        f"from the reported accuracy"
+    )
+    answers = Answers(codes, task.answers.copies)
+    return replace(task, labels=labels, answers=answers, notes=[*task.notes, note])

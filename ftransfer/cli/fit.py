@@ -112,7 +112,7 @@ class Duration(click.ParamType):
     multiple=True,
     shell_complete=complete.paths,
     metavar="FILE",
-    help="CSV with path and label of a few target images, to decide between recipes; not used to fit, and "
+    help="CSV with path and label of a few target images, to decide between recipes and to fit; they are "
     "excluded from the reported accuracy. May be repeated; ftransfer suggest makes a page for labelling.",
 )
 @click.option(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ftransfer.errors import FtransferError
+from ftransfer.features.label_file import TargetLabels
 from ftransfer.recipes import Recipe, list_recipes, load_recipe
 from ftransfer.scoring.judge import Judge, PipelineJudge
 from ftransfer.scoring.names import DEFAULT_SCORER
@@ -48,6 +49,8 @@ class Contest:
         With the answers, for counting after the choice.
     task : Task
         As what fits and chooses may see it, see `Task.visible`.
+    labels : TargetLabels or None
+        Labels of a few target rows, for what comes after the blind race.
     recipes : list of Recipe
         Those that can be fitted, the mildest adaptation first.
     steps : dict of {str: str}
@@ -64,6 +67,7 @@ class Contest:
 
     def __init__(self, task: Task, recipes: Recipes | None, settings: RaceSettings) -> None:
         self.whole, self.task, self.settings = task, task.visible, settings
+        self.labels = _labels(task, settings.target_labels)
         loaded, self.notes = _for_rows(
             with_grids(with_baselines(recipes), settings.grids), recipes, self.task
         )
@@ -154,7 +158,7 @@ class Contest:
         rivals: Sequence[Candidate] = (),
     ) -> Expected | None:
         """Estimate the accuracy of a candidate on the target; None where that cannot be done."""
-        assumptions, labels = answer.assumptions, self.settings.target_labels
+        assumptions, labels = answer.assumptions, self.known
         predicted = candidate.result.predicted
         if assumptions is None or predicted is None:
             return None
@@ -181,6 +185,14 @@ class Contest:
             for each in finalists.look_at(candidates)
         ]
 
+    @property
+    def known(self) -> np.ndarray | None:
+        """Labels that may decide between candidates that none was fitted on: those drawn at random, if any was."""
+        if self.labels is None:
+            return None
+        random = self.labels.random
+        return np.where(random, self.labels.codes, -1) if random.any() else self.labels.codes
+
     def learned(self, trial: Trial) -> Task:
         """Take what a trial learned from, with the answers: of several sources those that it names."""
         return learned_from(self.whole, trial.params)
@@ -194,6 +206,13 @@ class Contest:
         for candidate in ranked:
             if candidate.result.predicted is not None:
                 candidate.target_accuracy = self.whole.answers.accuracy(candidate.result.predicted)
+
+
+def _labels(task: Task, given: np.ndarray | None) -> TargetLabels | None:
+    """Take the labels that are given, and why they were asked for where the task knows."""
+    if given is None or (task.labels is not None and np.array_equal(task.labels.codes, given)):
+        return task.labels
+    return TargetLabels(np.asarray(given), np.asarray(given) != -1)
 
 
 def _for_rows(loaded: list[Recipe], named: Recipes | None, task: Task) -> tuple[list[Recipe], list[str]]:

@@ -9,6 +9,7 @@ from ftransfer.search.assumptions import Assumptions
 from ftransfer.search.guard import wilson
 
 REACH = 0.2  # nine in ten errors on the even-numbered tasks of benchmarks/proving_ground.py were smaller
+OF_LABELS = 0.95  # confidence of the interval by labels that were held back
 SURE, FAIRLY_SURE = 0.9, 0.75  # of the expected accuracy
 
 
@@ -83,6 +84,27 @@ def expect_accuracy(
         )
     low, high = max(0.0, value - REACH), min(1.0, value + REACH)
     return _said(value, low, high, basis, rests, holds=assumptions.alike)
+
+
+def expect_by_labels(hits: np.ndarray, drawn: bool) -> Expected:
+    """Estimate the accuracy by labelled target rows that a candidate was not fitted on.
+
+    Parameters
+    ----------
+    hits : array of shape (n_labelled,), bool
+        Which of them are predicted right.
+    drawn : bool
+        Whether the rows were drawn at random, as far as is known.
+    """
+    value = float(np.mean(hits))
+    low, high = wilson(value, len(hits), OF_LABELS)
+    rests = "images drawn at random" if drawn else "images; it takes these for a random sample of the target"
+    words = "high" if value >= SURE else "medium" if value >= FAIRLY_SURE else "low"
+    sentence = (
+        f"Accuracy on the target: between {low:.0%} and {high:.0%} ({OF_LABELS:.0%} interval), about {value:.0%}, "
+        f"cross-validated on {len(hits)} labelled target {rests}. Confidence: {words}."
+    )
+    return Expected(value, low, high, "labels", words, sentence)
 
 
 def _said(value: float, low: float, high: float, basis: str, rests: str, *, holds: bool) -> Expected:

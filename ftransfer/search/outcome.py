@@ -12,6 +12,7 @@ from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.scorer import Scorer
 from ftransfer.search.cv_results import cv_results
 from ftransfer.search.expected import Expected
+from ftransfer.search.labelled import LabelUse
 from ftransfer.search.weighed import WeighedStep
 from ftransfer.task import Task
 
@@ -46,7 +47,9 @@ class Race:
     scorer : Scorer
         The score that ranks.
     target_labels : ndarray of shape (n_target,), int, or None
-        Labels that the guard was given, -1 for the other rows.
+        Labels that were given, -1 for the other rows, -2 for none of the classes.
+    label_use : LabelUse or None
+        What they were used for; None where there were none, or too few to fit on.
     source_only : AdaptationPipeline or None
         The best source-only candidate, fitted; None if all of them failed.
     source_only_row : int or None
@@ -70,6 +73,7 @@ class Race:
     reason: str
     scorer: Scorer
     target_labels: np.ndarray | None = None
+    label_use: LabelUse | None = None
     source_only: AdaptationPipeline | None = None
     source_only_row: int | None = None
     expected: Expected | None = None

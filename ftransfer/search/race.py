@@ -4,7 +4,7 @@ Four steps: prepare what is raced, run it, choose, and sum up. Labels of the tar
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Unpack
 
@@ -20,12 +20,14 @@ from ftransfer.search.candidate import (
 )
 from ftransfer.search.contest import Contest, Recipes
 from ftransfer.search.data_level import describe_rows, learns_from_chosen_rows
+from ftransfer.search.expected import Expected, expect_by_labels
 from ftransfer.search.finalists import Finalists
 from ftransfer.search.guard import Recommendation, between_groups, recommend
+from ftransfer.search.labelled import TARGET_ONLY, LabelFits, LabelUse, decide, fit_candidates
 from ftransfer.search.outcome import Race
 from ftransfer.search.rivals import describe_rivals, rows_to_decide
 from ftransfer.search.settings import RaceOptions, RaceSettings
-from ftransfer.search.steps import BASELINES
+from ftransfer.search.steps import BASELINES, STEPS
 from ftransfer.search.trials import Bind, Trials
 from ftransfer.search.unseen import UnseenContest
 from ftransfer.task import Task
@@ -73,7 +75,7 @@ def race(
     """
     contest = prepare(task, recipes, replace(settings or RaceSettings(), **options))
     trials = run(contest, progress=progress, announce=announce, bind=bind)
-    choice = choose(contest, trials)
+    choice = fit_on_labels(contest, trials, choose(contest, trials))
     return sum_up(contest, trials, choice)
 
 
@@ -121,6 +123,12 @@ class Choice:
     answer : Recommendation
     finalists : Finalists
         Gives what was fitted on all rows.
+    rivals : list of Candidate
+        Two answers that nothing could decide between, or none.
+    expected : Expected or None
+        What accuracy labels of the target promise.
+    use : LabelUse or None
+        What labels of the target were used for.
     """
 
     ranked: list[Candidate]
@@ -128,6 +136,9 @@ class Choice:
     source_only: Candidate | None
     answer: Recommendation
     finalists: Finalists
+    rivals: list[Candidate] = field(default_factory=list)
+    expected: Expected | None = None
+    use: LabelUse | None = None
 
 
 def choose(contest: Contest, trials: Trials) -> Choice:
@@ -146,7 +157,7 @@ def choose(contest: Contest, trials: Trials) -> Choice:
         raise FtransferError(f"every candidate failed; the first: {first.pipeline}: {first.result.error}")
     finalists = Finalists(trials.judge, settings.jobs)
 
-    table = guard_table(ranked, settings.target_labels)
+    table = guard_table(ranked, contest.known)
     answer = recommend(
         table,
         score_name=contest.scorer.name,
@@ -157,15 +168,47 @@ def choose(contest: Contest, trials: Trials) -> Choice:
     if groups := contest.groups(ranked, answer):
         answer = between_groups(answer, table, groups)
     plain = None if answer.source_only is None else ranked[answer.source_only]
-    return Choice(ranked, ranked[answer.chosen], plain, answer, finalists)
+    rivals = [ranked[row] for row in answer.rivals or ()]
+    return Choice(ranked, ranked[answer.chosen], plain, answer, finalists, rivals)
+
+
+def fit_on_labels(contest: Contest, trials: Trials, choice: Choice) -> Choice:
+    """Fit the best candidate of each step on labels of the target, too, where there are any, and let them decide.
+
+    See `ftransfer.search.labelled`.
+    """
+    if contest.labels is None or choice.answer.labels_of_rivals:
+        return choice
+    fits = LabelFits(contest.labels, trials.judge, contest.task)
+    if not fits.enough:
+        return choice
+    best = {each.step: each for each in reversed(choice.ranked) if each.scored}
+    finalists = [choice.chosen, *(best[step] for step in STEPS if step in best)]
+    candidates = fit_candidates(fits, list(dict.fromkeys(finalists)), contest.settings.jobs)
+    chosen, steps = decide(candidates, candidates[0])
+    fits.fit_all(candidates, contest.scorer, contest.settings.jobs)
+    ranked = [*choice.ranked, *candidates]
+    compare(ranked, contest.scorer)
+    use = fits.use(chosen, len(contest.task.classes))
+    answer = replace(
+        choice.answer,
+        sentence=use.sentence(chosen),
+        ground=f"{choice.answer.ground} {use.ground}",
+        steps=(*choice.answer.steps, *steps),
+    )
+    expected = expect_by_labels(fits.estimate(chosen), use.drawn) if len(fits.held_back) else None
+    return replace(
+        choice, ranked=rank(ranked), chosen=chosen, answer=answer, expected=expected, use=use, rivals=[]
+    )
 
 
 def sum_up(contest: Contest, trials: Trials, choice: Choice) -> Race:
     """Look at the best of each step of the guard, count the target's labels, and put everything together."""
     ranked, chosen, answer, finalists = choice.ranked, choice.chosen, choice.answer, choice.finalists
-    weighed = {each.step: each for each in reversed(ranked) if each.scored}  # the first of each step
+    weighed = {each.step: each for each in reversed(ranked) if each.scored and each.step in STEPS}
     plain = choice.source_only
-    looked_at = [each for each in ranked if each is chosen or each is plain or weighed.get(each.step) is each]
+    first = [*weighed.values(), plain, chosen]
+    looked_at = [each for each in ranked if each.step in STEPS and each in first]
     for candidate, finalist in zip(looked_at, finalists.look_at(looked_at), strict=True):
         if finalist.evidence:
             candidate.source_accuracy = float(finalist.evidence.right.mean())
@@ -180,7 +223,7 @@ def sum_up(contest: Contest, trials: Trials, choice: Choice) -> Race:
             notes.append(describe_rows(each.pipeline, fitted, contest.learned(each.trial)))
     if answer.assumptions is not None:
         notes += answer.assumptions.describe(contest.task.classes)
-    rivals = [ranked[row] for row in answer.rivals or ()]
+    rivals = choice.rivals
     if rivals:
         notes.append(describe_rivals(rivals, chosen))
     return Race(
@@ -188,16 +231,17 @@ def sum_up(contest: Contest, trials: Trials, choice: Choice) -> Race:
         table=result_table(ranked),
         pipeline=finalists.pipeline(chosen),
         chosen=ranked.index(chosen),
-        adapt=chosen.adaptation not in BASELINES,
+        adapt=chosen.adaptation not in (*BASELINES, TARGET_ONLY),
         sentence=contest.sentence(answer, chosen),
         reason=answer.reason,
         ground=answer.ground,
         steps=answer.steps,
         scorer=contest.scorer,
-        target_labels=contest.settings.target_labels,
+        target_labels=None if contest.labels is None else contest.labels.codes,
+        label_use=choice.use,
         source_only=None if plain is None else finalists.pipeline(plain),
         source_only_row=None if plain is None else ranked.index(plain),
-        expected=contest.expected(chosen, answer, finalists, rivals),
+        expected=choice.expected or contest.expected(chosen, answer, finalists, rivals),
         decide=rows_to_decide(learned, rivals) if rivals else None,
         resampled=resampled_scores(ranked),
     )

@@ -35,8 +35,8 @@ class RaceSettings:
     journal : str or path, optional
         File of the results so far; an interrupted race resumes from it.
     target_labels : ndarray of shape (n_target,), int, optional
-        Labels of a few target rows that decide between steps, -1 for the others: `draw_target_labels`. They are not
-        used to fit or to rank.
+        Labels of a few target rows, -1 for the others, -2 for none of the classes: they decide between candidates,
+        and are fitted on (`ftransfer.search.labelled`). Default: those of the task (`draw_target_labels`).
     choose_sources : bool, default=True
         Whether, with several sources, each one alone is tried as well as all together.
     jobs : int, optional

@@ -118,7 +118,7 @@ class UnseenContest(Contest):
 
     def _admit(self) -> None:
         settings, n = self.settings, len(self.task.sources)
-        if settings.scorer != DEFAULT_SCORER or settings.target_labels is not None:
+        if settings.scorer != DEFAULT_SCORER or self.labels is not None:
             raise FtransferError(
                 "with --leave-target-out the target is not used to choose: give no --scorer and no target labels"
             )
