@@ -29,6 +29,8 @@ class TrialResult:
         Why it failed; empty where it did not.
     fitted : AdaptationPipeline or None
         Kept for the best of each recipe alone: a forest can be larger than the data.
+    hope : float or None
+        Of a forest that was begun with a few trees: the score that all of them may reach.
     """
 
     found: Score | dict[str, Score] | None
@@ -36,6 +38,12 @@ class TrialResult:
     seconds: float
     error: str
     fitted: AdaptationPipeline | None = None
+    hope: float | None = None
+
+    @property
+    def value(self) -> float:
+        """The score, where it is one number; else NaN."""
+        return getattr(self.found, "value", math.nan)
 
 
 @dataclass(eq=False)

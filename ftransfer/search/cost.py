@@ -34,28 +34,34 @@ class Clock:
 
     def __init__(self, n_rows: int, n_features: int) -> None:
         self.n_rows, self.n_features = n_rows, n_features
-        self._timed: dict[tuple[str, float], float] = {}  # longest, by recipe and share of the rows
+        self._timed: dict[tuple[str, float, int | None], float] = {}  # longest, by recipe, rows and trees
         self._ratios: list[float] = []
 
     def guess(self, trial: Trial) -> float:
         """Guess the seconds of a trial before any was timed; for comparing trials with one another."""
-        return operations(trial.recipe.pipeline, self.n_rows * trial.share, self.n_features) / OPERATIONS
+        pipeline, rows = trial.recipe.pipeline, self.n_rows * trial.share
+        return operations(pipeline, rows, self.n_features, trial.trees) / OPERATIONS
 
     def took(self, trial: Trial, seconds: float) -> None:
         """Learn from a trial."""
-        key = trial.recipe.name, trial.share
+        key = trial.recipe.name, trial.share, trial.trees
         self._timed[key] = max(seconds, self._timed.get(key, 0.0))
         self._ratios.append(seconds / self.guess(trial))
 
     def expect(self, trial: Trial) -> float:
         """Expect the seconds of a trial: those of the longest of its recipe, or a guess by the others."""
-        if timed := self._timed.get((trial.recipe.name, trial.share)):
+        if timed := self._timed.get((trial.recipe.name, trial.share, trial.trees)):
             return timed
         return self.guess(trial) * (median(self._ratios) if self._ratios else 1.0)
 
 
-def operations(pipeline: AdaptationPipeline, n_rows: float, n_features: int) -> float:
-    """Guess how many operations fitting a pipeline takes, from its last step; right to an order of magnitude."""
+def operations(
+    pipeline: AdaptationPipeline, n_rows: float, n_features: int, trees: int | None = None
+) -> float:
+    """Guess how many operations fitting a pipeline takes, from its last step; right to an order of magnitude.
+
+    `trees` are those that a forest is begun with, where it is not grown at once.
+    """
     last = pipeline.steps[-1][1]
     rounds = ROUNDS if labels_target(last) else 1
     inner = _classifier(last)
@@ -63,7 +69,7 @@ def operations(pipeline: AdaptationPipeline, n_rows: float, n_features: int) -> 
         share = getattr(inner, "max_samples", None)
         rows = n_rows * share if isinstance(share, float) else n_rows
         each = 20 * rows * math.log2(max(rows, 2)) * math.sqrt(n_features)
-        return float(rounds * inner.n_estimators * each)
+        return float(rounds * (trees or inner.n_estimators) * each)
     if hasattr(inner, "kernel"):
         return float(rounds * n_rows**2 * n_features)
     return float(rounds * ITERATIONS * n_rows * n_features)

@@ -149,7 +149,9 @@ def choose(contest: Contest, trials: Trials) -> Choice:
     FtransferError
         If every candidate failed.
     """
-    settings = contest.settings
+    settings, assumptions = contest.settings, contest.assumptions()
+    if assumptions is not None and assumptions.overlap:  # held-out source rows decide, not the score
+        trials.grow_out([each for each in trials.stopped if each.step == BASELINES[0]])
     compare(trials.candidates, contest.scorer)  # all of them; so far, those of each round
     ranked = rank(trials.candidates)
     if not ranked[0].scored:
@@ -161,12 +163,18 @@ def choose(contest: Contest, trials: Trials) -> Choice:
     answer = recommend(
         table,
         score_name=contest.scorer.name,
-        assumptions=contest.assumptions(),
+        assumptions=assumptions,
         source_accuracy=lambda rows: contest.source_accuracy([ranked[row] for row in rows], finalists),
         explain=contest.explain,
     )
     if groups := contest.groups(ranked, answer):
         answer = between_groups(answer, table, groups)
+    of_a_few_trees = [
+        ranked[row] for row in (answer.chosen, *(groups or ())) if ranked[row] in trials.stopped
+    ]
+    if of_a_few_trees:
+        trials.grow_out(of_a_few_trees)
+        return choose(contest, trials)
     plain = None if answer.source_only is None else ranked[answer.source_only]
     rivals = [ranked[row] for row in answer.rivals or ()]
     return Choice(ranked, ranked[answer.chosen], plain, answer, finalists, rivals)

@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from ftransfer.errors import FtransferError, unknown
+from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
 from ftransfer.search.settings import SEARCHES
 
@@ -27,11 +28,24 @@ BATCH = 8  # trials that the Bayesian search proposes before it looks at scores 
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting of one recipe, to be fitted on a share of each domain's rows."""
+    """One setting of one recipe, to be fitted on a share of each domain's rows.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    params : dict
+    share : float
+    trees : int or None
+        That a forest is begun with; None: all.
+    begun : AdaptationPipeline or None
+        With a forest that was begun, to be grown on.
+    """
 
     recipe: Recipe
     params: dict[str, Any] = field(default_factory=dict)
     share: float = 1.0
+    trees: int | None = None
+    begun: AdaptationPipeline | None = field(default=None, repr=False)
 
 
 class Strategy(Protocol):

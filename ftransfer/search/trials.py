@@ -8,16 +8,16 @@ from functools import partial
 
 import numpy as np
 from joblib import cpu_count
-from sklearn.base import clone
 
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.judge import PipelineJudge
 from ftransfer.scoring.scorer import Scorer
 from ftransfer.search.candidate import Candidate, TrialResult, compare
 from ftransfer.search.cost import Clock
+from ftransfer.search.forests import FEW, begin_forest, few_trees, grow_on, set_up, worth_growing
 from ftransfer.search.journal import Journal
 from ftransfer.search.settings import RaceSettings
-from ftransfer.search.sources import SOURCES, learned_from, without_sources
+from ftransfer.search.sources import SOURCES, learned_from
 from ftransfer.search.strategy import Trial
 from ftransfer.search.threads import in_threads
 from ftransfer.task import Answers, Task
@@ -81,35 +81,68 @@ class Trials:
         self._seconds: dict[str, float] = {}  # and its seconds
 
     @property
+    def stopped(self) -> list[Candidate]:
+        """Forests that were not grown to all their trees."""
+        return [each for each in self.candidates if each.result.hope is not None]
+
+    @property
     def n_tried(self) -> int:
         return sum(n for n, _ in self.rounds)
 
     def run(self, trials: Sequence[Trial]) -> list[Candidate]:
-        """Run the trials of one round; return those for which there was time, in their order."""
+        """Run the trials of one round; return those for which there was time, in their order.
+
+        Forests are begun with a few trees, and on all rows those are grown on that may be the best of their step.
+        """
         share = trials[0].share
-        works = {_part(trial): self._work(trial) for trial in trials}
-        sent: list[Trial] = []
-        results: dict[int, TrialResult] = {}
-
-        def unknown() -> Iterator[tuple[Work, Trial]]:
-            for trial in self._in_time(trials):
-                if known := self.journal.find(trial):
-                    results[id(trial)] = known
-                else:
-                    sent.append(trial)
-                    yield works[_part(trial)], trial
-
-        for i, result in enumerate(in_threads(_apply, unknown(), self.jobs)):
-            self._learn(sent[i], result)
-            results[id(sent[i])] = result
+        results = {id(trial): known for trial in trials if (known := self.journal.find(trial))}
+        self._begun |= {self.step(trial) for trial in trials if id(trial) in results and share == 1}
+        self.progress(len(results))
+        first = {id(trial): few_trees(trial, self.scorer) for trial in trials if id(trial) not in results}
+        for trial, result in self._run(list(first.values())):
+            results[next(key for key, each in first.items() if each is trial)] = result
             self.progress(1)
-        self.progress(len(results) - len(sent))
+        if share == 1:
+            self._grow(trials, results)
         candidates = [Candidate(trial, results[id(trial)]) for trial in trials if id(trial) in results]
         compare(candidates, self.scorer)
         self.rounds.append((len(candidates), share))
         if share == 1:
             self.candidates += candidates
         return candidates
+
+    def _run(self, trials: Sequence[Trial]) -> Iterator[tuple[Trial, TrialResult]]:
+        """Run those for which there is time."""
+        sent: list[Trial] = []
+        works = {_part(trial): self._work(trial) for trial in trials}
+
+        def todo() -> Iterator[tuple[Work, Trial]]:
+            for trial in self._in_time(trials):
+                sent.append(trial)
+                yield works[_part(trial)], trial
+
+        for i, result in enumerate(in_threads(_apply, todo(), self.jobs)):
+            self._learn(sent[i], result)
+            yield sent[i], result
+
+    def _grow(self, trials: Sequence[Trial], results: dict[int, TrialResult]) -> None:
+        """Grow the forests on that may be the best of their step, and let go of the others."""
+        again = {id(t): t for t in worth_growing(trials, results, self.steps)}
+        whole = {key: replace(trial, begun=results[key].fitted) for key, trial in again.items()}
+        for trial, result in self._run(list(whole.values())):
+            key = next(key for key, each in whole.items() if each is trial)
+            result.seconds += results[key].seconds
+            results[key] = result
+        for result in results.values():
+            if result.hope is not None:
+                result.fitted = None
+
+    def grow_out(self, candidates: Sequence[Candidate]) -> None:
+        """Give forests that were stopped all their trees, whatever the budget; `compare` is left to the caller."""
+        works = [(self._work(each.trial), each.trial) for each in candidates]
+        for candidate, result in zip(candidates, in_threads(_apply, works, self.jobs), strict=True):
+            self._learn(candidate.trial, result)
+            candidate.result = result
 
     def judge(self, trial: Trial) -> PipelineJudge:
         """Make the judge of a trial, by the sources it learns from and its share of the rows."""
@@ -125,6 +158,9 @@ class Trials:
         if len(self.rounds) > 1 and any(share < 1 for _, share in self.rounds):
             steps = ", then ".join(f"{n} settings on {share:.0%} of the rows" for n, share in self.rounds)
             notes.append(f"successive halving: {steps}")
+        if self.stopped:
+            names = ", ".join(sorted({each.pipeline for each in self.stopped}))
+            notes.append(f"{len(self.stopped)} forests that fell behind were stopped at {FEW} trees: {names}")
         if self.late:
             notes.append(f"the time budget was used up: {self.late} settings were not tried")
         return notes
@@ -142,11 +178,11 @@ class Trials:
         first = {self.steps[trial.recipe.name]: trial for trial in reversed(cheap)}
         for trial in [*first.values(), *(each for each in cheap if first[self.step(each)] is not each)]:
             must = trial.share == 1 and self.step(trial) not in self._begun
-            if must or self._ends_in_time(trial) or self.journal.find(trial):
+            if must or self._ends_in_time(trial):
                 if trial.share == 1:
                     self._begun.add(self.step(trial))
                 yield trial
-            else:
+            elif trial.begun is None:
                 self.late += 1
 
     def step(self, trial: Trial) -> str:
@@ -163,13 +199,15 @@ class Trials:
 
     def _learn(self, trial: Trial, result: TrialResult) -> None:
         """Take what came of a trial: write it down, keep the best pipelines, and know how long such trials take."""
-        self.journal.add(trial, result)
-        self._keep_best(trial, result)
+        if trial.trees is None:
+            self.journal.add(trial, result)
+            self._keep_best(trial, result)
         self.clock.took(trial, result.seconds)
         if trial.share == 1 and result.found is not None:
-            step = self.step(trial)
-            if not _value(result) <= self._best.get(step, -math.inf):
-                self._best[step], self._seconds[step] = _value(result), result.seconds
+            step, whole = self.step(trial), replace(trial, trees=None)
+            if not result.value <= self._best.get(step, -math.inf):
+                at_last = self.clock.guess(whole) / self.clock.guess(trial)  # a forest that is grown on
+                self._best[step], self._seconds[step] = result.value, at_last * result.seconds
 
     def _keep_best(self, trial: Trial, result: TrialResult) -> None:
         """Keep the fitted pipeline of the best trial of each recipe alone."""
@@ -178,7 +216,7 @@ class Trials:
             return
         leader = self._leaders.setdefault(trial.recipe.name, result)
         if leader is not result:
-            better = result.found is not None and not _value(result) <= _value(leader)
+            better = result.found is not None and not result.value <= leader.value
             self._leaders[trial.recipe.name] = result if better else leader
             (leader if better else result).fitted = None
 
@@ -188,9 +226,12 @@ def fit_and_score(judge: PipelineJudge, scorer: Scorer, trial: Trial) -> TrialRe
     started = time.monotonic()
     result = TrialResult(None, None, 0.0, "")
     try:
-        fitted = fit_trial(judge, trial)
-        evidence = judge.evidence(fitted)
-        result = TrialResult(scorer.judge(evidence), evidence.predicted, 0.0, "", fitted)
+        if trial.trees is None:
+            fitted = fit_trial(judge, trial)
+            evidence = judge.evidence(fitted)
+            result = TrialResult(scorer.judge(evidence), evidence.predicted, 0.0, "", fitted)
+        else:
+            result = begin_forest(judge, scorer, trial)
     except (ValueError, TypeError, ArithmeticError, np.linalg.LinAlgError) as problem:
         result.error = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
     result.seconds = time.monotonic() - started
@@ -199,8 +240,9 @@ def fit_and_score(judge: PipelineJudge, scorer: Scorer, trial: Trial) -> TrialRe
 
 def fit_trial(judge: PipelineJudge, trial: Trial) -> AdaptationPipeline:
     """Fit a trial on the rows of its judge."""
-    pipeline = clone(trial.recipe.pipeline).set_params(**without_sources(trial.params))
-    fitted: AdaptationPipeline = pipeline.fit(judge.X, judge.y, sample_domain=judge.domain)
+    if trial.begun is not None:
+        return grow_on(judge, trial)
+    fitted: AdaptationPipeline = set_up(trial).fit(judge.X, judge.y, sample_domain=judge.domain)
     return fitted
 
 
@@ -211,10 +253,6 @@ def _apply(work: Work, trial: Trial) -> TrialResult:
 def _part(trial: Trial) -> Part:
     """Name the part of the task that a trial is fitted on."""
     return trial.params.get(SOURCES), trial.share
-
-
-def _value(result: TrialResult) -> float:
-    return getattr(result.found, "value", math.nan)
 
 
 def _thinned(task: Task, share: float) -> Task:
