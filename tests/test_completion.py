@@ -45,7 +45,7 @@ def ask(line, shell="bash"):
         (["compare", "features", "--source", "d"], ["day"]),
         (["extract", "pictures", "--adapt-bn", ""], ["day", "night"]),
         (["fit", "features", "--scorer", "en"], ["entropy", "ensemble"]),
-        (["fit", "features", "--search", ""], ["grid", "random", "halving", "bayesian"]),
+        (["fit", "features", "--search", ""], ["auto", "grid", "random", "halving", "bayesian"]),
         (["fit", "features", "--pipeline", "pseudo"], ["pseudo_logistic", "pseudo_shares", "pseudo_svm"]),
         (["extract", "pictures", "--tier", ""], ["exact", "fast"]),
         (["extract", "pictures", "--backbone", "resnet1"], ["resnet101", "resnet152", "resnet18"]),

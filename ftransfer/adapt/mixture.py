@@ -15,6 +15,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ftransfer.adapt.base import read_rows, warn_of_no_target
 
+BLOCK = 8192  # rows held in float64 at once
+
 
 class TargetMixture(ClassifierMixin, BaseEstimator):
     """Fit a Gaussian mixture to the target, one component a class, from the source's class means on.
@@ -118,16 +120,18 @@ class TargetMixture(ClassifierMixin, BaseEstimator):
         self._validate_params()
         X, y, unlabelled, codes = read_rows(self, X, y, sample_domain)
         self.classes_ = np.unique(y[~unlabelled])
-        labelled = X[~unlabelled].astype(np.float64)
-        means = np.stack([labelled[codes == k].mean(axis=0) for k in range(len(self.classes_))])
-        whiten = self._whitener(labelled - means[codes])
+        labelled = X[~unlabelled]
+        means = np.stack(
+            [labelled[codes == k].mean(axis=0, dtype=np.float64) for k in range(len(self.classes_))]
+        )
+        whiten = self._whitener(labelled, means, codes)
         self._tempering = (
             max(1.0, np.sqrt(X.shape[1]) / 4) if self.temperature == "auto" else self.temperature
         )
         prior, shares = whiten(means), np.bincount(codes) / len(codes)
         means = prior
         if unlabelled.any():
-            means, shares = self._expectation_maximisation(whiten(X[unlabelled]), prior, shares)
+            means, shares = self._expectation_maximisation(_in_blocks(whiten, X[unlabelled]), prior, shares)
         else:
             warn_of_no_target(self)
         self.target_shares_ = shares
@@ -136,13 +140,23 @@ class TargetMixture(ClassifierMixin, BaseEstimator):
         self.intercept_ = np.log(shares) - (means**2).sum(axis=1) / 2 / self._tempering
         return self
 
-    def _whitener(self, residuals: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        """Return a function that maps rows so that the shrunk covariance of `residuals` is the identity."""
-        n, d = residuals.shape
-        level = (residuals**2).sum() / n / d
+    def _whitener(
+        self, rows: np.ndarray, means: np.ndarray, codes: np.ndarray
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """Return a function that maps rows so that the shrunk covariance about the class means is the identity."""
+        n, d = rows.shape
+        blocks = [slice(start, start + BLOCK) for start in range(0, n, BLOCK)]
+        if n < d:
+            residuals = rows - means[codes]
+            scatter = residuals @ residuals.T
+        else:
+            scatter = np.zeros((d, d))
+            for block in blocks:
+                residuals = rows[block] - means[codes[block]]
+                scatter += residuals.T @ residuals
+        level = scatter.trace() / n / d
         if level <= np.finfo(np.float64).tiny:
             return lambda rows: rows * 1.0
-        scatter = residuals @ residuals.T if n < d else residuals.T @ residuals
         values, vectors = eigh(scatter / n)
         some = values > 1e-9 * max(values[-1], 0)
         values, axes = values[some], vectors[:, some]
@@ -190,3 +204,11 @@ class TargetMixture(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
+
+
+def _in_blocks(whiten: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Whiten rows without as many copies of all of them as it takes steps."""
+    out = np.empty(rows.shape)
+    for start in range(0, len(rows), BLOCK):
+        out[start : start + BLOCK] = whiten(rows[start : start + BLOCK])
+    return out

@@ -1,7 +1,7 @@
 """Selective pseudo-labelling with structured prediction."""
 
 from numbers import Integral
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,6 +40,9 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     limit : bool, default=False
         Whether at most as many rows of a class are taken in as its share of the target allows, which is estimated
         as in `PriorCorrected` before the first round: no class is filled that the target lacks.
+    max_rows : int, optional
+        Rows of each side that are learned from, at most: labelled ones drawn at random in proportion to the classes,
+        and target rows drawn at random. Default: all.
 
     Attributes
     ----------
@@ -85,6 +88,7 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
         "structured": ["boolean"],
         "limit": ["boolean"],
+        "max_rows": [Interval(Integral, 1, None, closed="left"), None],
     }
     # with metadata routing switched on, sample_domain is asked for without the user's doing
     __metadata_request__fit = {"sample_domain": True}
@@ -96,11 +100,13 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         n_rounds: int = 10,
         structured: bool = True,
         limit: bool = False,
+        max_rows: int | None = None,
     ) -> None:
         self.estimator = estimator
         self.n_rounds = n_rounds
         self.structured = structured
         self.limit = limit
+        self.max_rows = max_rows
 
     def fit(self, X: ArrayLike, y: ArrayLike, *, sample_domain: ArrayLike | None = None) -> Self:
         """Fit over the rounds.
@@ -126,25 +132,46 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         self._validate_params()
         X, y, unlabelled, codes = read_rows(self, X, y, sample_domain)
         self.classes_ = np.unique(y[~unlabelled])
-        X_labelled, X_target = X[~unlabelled], X[unlabelled]
-        self.cluster_centers_: np.ndarray | None = None
-        self.target_shares_: np.ndarray | None = None
         self.transduction_ = y.copy()
+        labelled, target = self._drawn(np.flatnonzero(~unlabelled), codes, np.flatnonzero(unlabelled))
+        X_labelled, X_target = X[labelled], X[target]
+        codes = np.searchsorted(self.classes_, y[labelled])
+        self.cluster_centers_: np.ndarray | None = None
+        self.estimator_: Any = None
+        self.target_shares_: np.ndarray | None = None
         chosen = np.full(len(X_target), -1)
         if len(X_target) == 0:
             warn_of_no_target(self)
         else:
             most = None
             if self.limit:
-                prior = PriorCorrected(self._template()).fit(X, y)
+                rows = np.r_[labelled, target]
+                prior = PriorCorrected(self._template()).fit(X[rows], y[rows])
                 self.target_shares_ = prior.target_shares_
                 most = np.ceil(self.target_shares_ * len(X_target)).astype(int)
             for r in range(1, self.n_rounds + 1):
                 probability = self._round(X_labelled, codes, X_target, chosen)
                 chosen = surest(probability, r / self.n_rounds, most)
-            self.transduction_[unlabelled] = self.classes_[probability.argmax(axis=1)]
+            self.transduction_[target] = self.classes_[probability.argmax(axis=1)]
         self._fit_estimator(X_labelled, codes, X_target, chosen)
+        if len(rest := np.setdiff1d(np.flatnonzero(unlabelled), target)):
+            self.transduction_[rest] = self.classes_[self._probability(X[rest]).argmax(axis=1)]
         return self
+
+    def _drawn(
+        self, labelled: np.ndarray, codes: np.ndarray, target: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw the rows that are learned from: labelled ones, and those of the target."""
+        rng, most = np.random.default_rng(0), self.max_rows or np.inf
+        if len(target) > most:
+            target = np.sort(rng.permutation(target)[: self.max_rows])
+        if len(labelled) > most:
+            share = most / len(labelled)
+            of_classes = [rng.permutation(labelled[codes == k]) for k in range(len(self.classes_))]
+            labelled = np.sort(
+                np.concatenate([rows[: max(1, int(share * len(rows)))] for rows in of_classes])
+            )
+        return labelled, target
 
     def _round(
         self, X_labelled: np.ndarray, codes: np.ndarray, X_target: np.ndarray, chosen: np.ndarray
@@ -164,7 +191,15 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     ) -> None:
         taken = chosen >= 0
         rows, labels = np.vstack([X_labelled, X_target[taken]]), np.r_[codes, chosen[taken]]
-        self.estimator_ = clone(self._template()).fit(rows, self.classes_[labels])
+        before, estimator = self.estimator_, clone(self._template())
+        if type(estimator) is LogisticRegression and isinstance(before, LogisticRegression):
+            # its loss has one minimum, and that of the round before is near: found in a fraction of the steps
+            estimator.coef_, estimator.intercept_ = before.coef_.copy(), before.intercept_.copy()
+            estimator.set_params(warm_start=True).fit(rows, self.classes_[labels])
+            estimator.set_params(warm_start=self._template().warm_start)
+        else:
+            estimator.fit(rows, self.classes_[labels])
+        self.estimator_ = estimator
 
     def _template(self) -> BaseEstimator:
         return LogisticRegression(C=10.0, max_iter=1000) if self.estimator is None else self.estimator

@@ -129,10 +129,10 @@ class Duration(click.ParamType):
 @click.option(
     "--search",
     shell_complete=complete.words(*SEARCHES),
-    default="grid",
+    default="auto",
     show_default=True,
-    help="grid: all settings; random: some; halving: all on few images, the best on more; bayesian: proposed "
-    "by Optuna.",
+    help="auto: halving with more than 30,000 images, else grid; grid: all settings; random: some; halving: all "
+    "on few images, the best on more; bayesian: proposed by Optuna.",
 )
 @click.option(
     "--trials",

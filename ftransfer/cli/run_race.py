@@ -61,7 +61,7 @@ class FitSettings:
     target_labels: tuple[str, ...] = ()
     use_target_labels: int | None = None
     leave_target_out: bool = False
-    search: Search = "grid"
+    search: Search = "auto"
     trials: int | None = None
     budget: float | None = None
     all_sources: bool = False

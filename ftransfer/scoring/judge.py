@@ -118,7 +118,7 @@ class Judge:
                 f"a score compares classes, and y holds numbers such as {labels[labels % 1 != 0][0]:.4g}: choose the "
                 f"model of a regression by an error that is known, such as that on held-out source rows"
             )
-        self.X_source, self.X_target = self.X[self.source], self.X[self.target]
+        self.X_source, self.X_target = take_rows(self.X, self.source), take_rows(self.X, self.target)
         self.classes, self.labels = np.unique(self.y[self.source], return_inverse=True)
         rng = np.random.default_rng(random_state)
         order = content_order(self.X_target)  # so that the order of the rows makes no difference
@@ -264,6 +264,13 @@ class Evidence:
         classes = self.judge.classes
         at = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
         return np.where(classes[at] == labels, at, -1)
+
+
+def take_rows(X: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Take rows; without a copy where they lie one after another."""
+    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+        return X[rows[0] : rows[0] + len(rows)]
+    return X[rows]
 
 
 def refit(pipeline: Any, X: np.ndarray, y: np.ndarray, domain: np.ndarray) -> Any:

@@ -17,7 +17,7 @@ from ftransfer.scoring.scorer import Scorer, load_scorer
 from ftransfer.scoring.source import importance_weighted
 from ftransfer.search.assumptions import Assumptions, check_assumptions
 from ftransfer.search.candidate import Candidate
-from ftransfer.search.cost import fit_to_size
+from ftransfer.search.cost import MANY_ROWS, fit_to_size
 from ftransfer.search.data_level import gradual_recipe
 from ftransfer.search.expected import Expected, expect_accuracy
 from ftransfer.search.explanations import Explanations, explain
@@ -100,8 +100,11 @@ class Contest:
                 f"Bayesian search; choose another --scorer or --search"
             )
         strata = np.c_[task.sample_domain, task.y][task.is_source]
+        search = settings.search
+        if search == "auto":
+            search = "halving" if len(task.y) > MANY_ROWS else "grid"
         return make_strategy(
-            settings.search,
+            search,
             self.recipes,
             n_trials=settings.n_trials,
             keep=[name for name, step in self.steps.items() if step in BASELINES],

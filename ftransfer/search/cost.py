@@ -10,12 +10,15 @@ from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.svm import SVC
 
+from ftransfer.adapt import PseudoLabelled
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
 from ftransfer.search.steps import labels_target
 from ftransfer.search.strategy import Trial
 
+MANY_ROWS = 30_000  # of both domains, above which settings are compared on fewer rows first
 KERNEL_ROWS = 30_000  # of both domains, above which no support vector machine races unless it is named
+PSEUDO_ROWS = 20_000  # of either domain that pseudo-labelling learns from, at most
 VOTES = 5e9  # products that a support vector machine sums up for one prediction, one for each pair of classes
 FOREST_BYTES = 8e9  # that a forest takes at most, with the shares of all classes in every node
 TREE_ROWS = 20_000  # that a tree of a forest is grown on, at most
@@ -95,13 +98,19 @@ def fit_to_size(
     kept: list[Recipe] = []
     out: dict[str, list[str]] = {}
     thinned: list[str] = []
+    drawn: list[str] = []
     for recipe in recipes:
         if reason := _too_much(_classifier(recipe.pipeline.steps[-1][1]), n_rows, n_source, n_classes):
             out.setdefault(reason, []).append(recipe.name)
             continue
         if n_source > TREE_ROWS and _is_forest(recipe):
             thinned.append(recipe.name)
-            recipe = replace(recipe, pipeline=_thinned(recipe.pipeline, TREE_ROWS / n_source))
+            recipe = replace(recipe, pipeline=_changed(recipe.pipeline, "max_samples", TREE_ROWS / n_source))
+        if max(n_source, n_rows - n_source) > PSEUDO_ROWS and isinstance(
+            recipe.pipeline.steps[-1][1], PseudoLabelled
+        ):
+            drawn.append(recipe.name)
+            recipe = replace(recipe, pipeline=_changed(recipe.pipeline, "max_rows", PSEUDO_ROWS))
         kept.append(recipe)
     notes = [
         f"not run, because {reason}: {', '.join(names)}; to run them anyway, name them with --pipeline"
@@ -110,6 +119,10 @@ def fit_to_size(
     if thinned:
         notes.append(
             f"each tree of a forest is grown on a random sample of {TREE_ROWS:,} source rows: {', '.join(thinned)}"
+        )
+    if drawn:
+        notes.append(
+            f"pseudo-labelling learns from a random sample of {PSEUDO_ROWS:,} rows of each domain: {', '.join(drawn)}"
         )
     return kept, notes
 
@@ -136,10 +149,10 @@ def _is_forest(recipe: Recipe) -> bool:
     return isinstance(_classifier(recipe.pipeline.steps[-1][1]), RandomForestClassifier)
 
 
-def _thinned(pipeline: AdaptationPipeline, share: float) -> AdaptationPipeline:
-    """Set the share of the rows that a tree is grown on, of however many the forest is given."""
-    key = next(key for key in pipeline.get_params() if key.rpartition("__")[2] == "max_samples")
-    return clone(pipeline).set_params(**{key: share})
+def _changed(pipeline: AdaptationPipeline, name: str, value: Any) -> AdaptationPipeline:
+    """Set a parameter of a step, or of what it wraps."""
+    key = next(key for key in pipeline.get_params() if key.rpartition("__")[2] == name)
+    return clone(pipeline).set_params(**{key: value})
 
 
 def _classifier(step: Any) -> Any:

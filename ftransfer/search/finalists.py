@@ -1,7 +1,7 @@
 """The few candidates that the guard weighs: fitted on all rows, and looked at on source rows that are held out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.judge import PipelineJudge
 from ftransfer.search.candidate import Candidate
+from ftransfer.search.cost import MANY_ROWS
 from ftransfer.search.strategy import Trial
 from ftransfer.search.threads import in_threads
 from ftransfer.search.trials import fit_trial
@@ -52,8 +53,10 @@ class Finalists:
         """Fit a candidate, and hold out source rows."""
         key = id(candidate.trial)
         if key not in self._seen:
-            pipeline = self.pipeline(candidate)
-            self._seen[key] = Finalist(pipeline, _held_out(self.judge_of(candidate.trial), pipeline))
+            pipeline, judge = self.pipeline(candidate), self.judge_of(candidate.trial)
+            if (n := len(judge.y)) > MANY_ROWS:  # three more fits on as many rows would tell little more
+                judge = self.judge_of(replace(candidate.trial, share=MANY_ROWS / n))
+            self._seen[key] = Finalist(pipeline, _held_out(judge, pipeline))
         return self._seen[key]
 
     def pipeline(self, candidate: Candidate) -> AdaptationPipeline:

@@ -108,4 +108,8 @@ def worth_growing(
 def set_up(trial: Trial) -> AdaptationPipeline:
     """Make the pipeline of a trial."""
     pipeline: AdaptationPipeline = clone(trial.recipe.pipeline)
-    return pipeline.set_params(**without_sources(trial.params))
+    pipeline.set_params(**without_sources(trial.params))
+    forest = pipeline.steps[-1][1]
+    if trial.share < 1 and isinstance(share := getattr(forest, "max_samples", None), float):
+        forest.set_params(max_samples=min(1.0, share / trial.share))  # as many rows a tree
+    return pipeline

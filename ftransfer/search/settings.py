@@ -12,8 +12,8 @@ from ftransfer.scoring.names import DEFAULT_SCORER
 if TYPE_CHECKING:
     import numpy as np
 
-SEARCHES = ("grid", "random", "halving", "bayesian")
-Search = Literal["grid", "random", "halving", "bayesian"]
+SEARCHES = ("auto", "grid", "random", "halving", "bayesian")
+Search = Literal["auto", "grid", "random", "halving", "bayesian"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,10 @@ class RaceSettings:
     ----------
     scorer : str, default="consistency"
         Score that needs no target labels, one of `list_scorers`.
-    search : {"grid", "random", "halving", "bayesian"}, default="grid"
-        All settings; random ones; all on few rows, then the best on more; or those that Optuna proposes,
-        also between the values of the grid (extra ``[bayesian]``).
+    search : {"auto", "grid", "random", "halving", "bayesian"}, default="auto"
+        All settings (grid); random ones; all on few rows, then the best on more (halving); or those that Optuna
+        proposes, also between the values of the grid (extra ``[bayesian]``). "auto": halving with more than 30,000
+        rows, else grid.
     n_trials : int, optional
         Settings that a random or Bayesian search tries. Default: as many as the grid has.
     budget : float, optional
@@ -50,7 +51,7 @@ class RaceSettings:
     """
 
     scorer: str = DEFAULT_SCORER
-    search: Search = "grid"
+    search: Search = "auto"
     n_trials: int | None = None
     budget: float | None = None
     journal: str | Path | None = None

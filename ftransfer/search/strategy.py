@@ -100,8 +100,8 @@ def make_strategy(
     FtransferError
         If there is no such strategy, it needs Optuna, or a grid holds what the strategy cannot take.
     """
-    if name not in SEARCHES:
-        raise unknown("search", name, SEARCHES, plural="searches")
+    if name not in SEARCHES or name == "auto":
+        raise unknown("search", name, SEARCHES[1:], plural="searches")
     if name == "bayesian":
         return _Bayesian(recipes, n_trials, random_state)
     if name == "random":
