@@ -91,11 +91,30 @@ class Names(click.ParamType):
     help="Augmentations of this checkpoint.",
 )
 @click.option(
+    "--transfer-loss",
+    shell_complete=complete.words("l2sp", "features", "logits"),
+    metavar="NAME",
+    help="Add a term to the loss: l2sp (stay near the initial weights), features (near the teacher's embedding), "
+    "logits (near its softened scores).",
+)
+@click.option("--transfer-weight", type=float, help="Weight of this term.  [default: 1, l2sp 0.01]")
+@click.option(
     "--teacher",
     shell_complete=complete.backbones,
-    help="Backbone to distil: its embedding is learned as well.",
+    help="Backbone to distil, of any input size.  [default: the network as it starts]",
 )
-@options.weights("As --weights.", "--teacher-weights")
+@options.weights("As --weights; for logits, a checkpoint of the same classes.", "--teacher-weights")
+@click.option("--temperature", type=float, help="Of --transfer-loss logits.  [default: 4]")
+@click.option(
+    "--target", shell_complete=complete.domains, metavar="DOMAIN", help="Domain to align, without its labels."
+)
+@click.option(
+    "--align",
+    shell_complete=complete.words("adversarial", "coral", "mmd"),
+    metavar="NAME",
+    help="Bring --target near while training: adversarial (DANN), coral (Deep CORAL) or mmd (several kernels).",
+)
+@click.option("--align-weight", type=float, help="Weight of this term of the loss.  [default: 1]")
 @click.option(
     "--adapt-bn",
     is_flag=True,
@@ -121,9 +140,7 @@ class Names(click.ParamType):
 @click.option(
     "--taken-rate",
     type=float,
-    default=0.1,
-    show_default=True,
-    help="For loaded layers, as a fraction of that.",
+    help="For loaded layers, as a fraction of that.  [default: 1 and 0.1 are trained, the better validation is kept]",
 )
 @click.option(
     "--class-weights",
@@ -252,6 +269,10 @@ def describe(results: dict, out: Any) -> str:
         from ftransfer.finetune.rules import describe_search
 
         lines.append(f"  rules: {describe_search(training['rules'], results['rules_tried'])}")
+    if len(results["rates_tried"]) > 1:
+        tried = [f"{each['taken_rate']:g}: {_validation(each)}" for each in results["rates_tried"]]
+        lines.append(f"  taken rate: {training['taken_rate']:g} (validation of {', '.join(tried)})")
+    lines += _describe_terms(results, best)
     if "validation_loss" in best and best["validation_accuracy"] is not None:
         lines.append(f"  validation: {best['validation_accuracy']:.1%} of {images['validation']}")
     if rows := accuracy_rows(results):
@@ -265,6 +286,30 @@ def describe(results: dict, out: Any) -> str:
         f"ftransfer extract IMAGES --backbone {training['backbone']} --weights {out}{size} --out FEATURES"
     )
     return "\n".join([*lines, f"next: {command}"])
+
+
+def _describe_terms(results: dict, best: dict) -> list[str]:
+    """Say what was added to the loss of the labels."""
+    training, lines = results["training"], []
+    for name in (training["transfer_loss"], training["align"]):
+        if name:
+            first = results["history"][0]["terms"][name]
+            lines.append(
+                f"  {name}: {first:.3g} in the first epoch, {best['terms'][name]:.3g} in the one kept"
+            )
+    if training["align"]:
+        lines.append(
+            f"  epoch chosen by source validation and target information ({best['target_information']:.2f} of 1), "
+            f"without labels of {training['target']}"
+        )
+    return lines
+
+
+def _validation(row: dict) -> str:
+    """Say how an epoch validates: by accuracy, or by loss where there are no labels."""
+    if row["validation_accuracy"] is None:
+        return f"loss {row['validation_loss']:.3g}"
+    return f"{row['validation_accuracy']:.1%}"
 
 
 def _describe_adapted(results: dict, out: Any) -> str:

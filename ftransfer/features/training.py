@@ -32,7 +32,10 @@ def _check(results: dict) -> None:
     numbers = [images["train"], images["validation"], results["best_epoch"], results["seconds"]]
     for epoch in history:
         numbers += [epoch[name] for name in ("loss", "accuracy") if epoch[name] is not None]
-        measured = [epoch.get(f"validation_{name}") for name in ("loss", "accuracy")]
+        measured = [
+            epoch.get(name) for name in ("validation_loss", "validation_accuracy", "target_information")
+        ]
+        measured += (epoch.get("terms") or {}).values()
         numbers += [value for value in measured if value is not None]
     if not (isinstance(history, list) and history and all(isinstance(text, str) for text in texts)):
         raise ValueError("not the results of a training")

@@ -6,7 +6,7 @@ from typing import Any
 WIDTH, HEIGHT, LEFT = 640, 200, 44
 ACCURACY_NOTE = (
     "Before: a logistic regression on the features of the backbone as it started, fitted on the same images. "
-    "After: the trained head. Test images are not used for training."
+    "After: the trained head. Test images do not train, except those marked unlabelled, whose labels do not."
 )
 
 PAGE = """<!doctype html>
@@ -30,14 +30,20 @@ def curves_page(title: str, results: dict) -> str:
     results : dict, as `fine_tune` returns it
     """
     history = results["history"]
-    columns = ["epoch", "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds"]
+    terms = _terms(history)
+    columns = ["epoch", "loss", *terms, "accuracy", "validation_loss", "validation_accuracy"]
+    columns += [*(["target_information"] if "target_information" in history[0] else []), "seconds"]
     return PAGE.format(
         title=escape(title),
         summary=escape(_summary(results)),
         charts=_charts(results, "h2"),
         accuracy=_accuracy(results),
         epochs=_table(
-            [c.replace("_", " ") for c in columns], [[_text(r.get(c)) for c in columns] for r in history]
+            [c.replace("_", " ") for c in columns],
+            [
+                [_text(terms[c][i] if c in terms else r.get(c)) for c in columns]
+                for i, r in enumerate(history)
+            ],
         ),
         **{k: escape(", ".join(results[k]) or "nothing") for k in ("taken", "fresh", "frozen")},
     )
@@ -66,13 +72,14 @@ def accuracy_rows(results: dict) -> list[list[str]]:
     list of list of str, the header first; nothing where no row was counted
     """
     rows, trained = [], set(results["training"].get("domains") or ())
+    target = results["training"].get("target")
     for domain, tasks in results["accuracy"].items():
         for task, after in tasks.items():
             before = results.get("before", {}).get(domain, {}).get(task)
             rows.append(
                 [
                     f"{domain}, {task}" if len(results["classes"]) > 1 else domain,
-                    "yes" if domain in trained or not trained else "no",
+                    "unlabelled" if domain == target else "yes" if domain in trained or not trained else "no",
                     str(after["of"]),
                     f"{before['accuracy']:.1%}" if before else "",
                     f"{after['accuracy']:.1%}",
@@ -92,20 +99,42 @@ def _accuracy(results: dict) -> str:
 def _summary(results: dict) -> str:
     images, training = results["images"], results["training"]
     rules = f", varied by {', '.join(training['rules'])}" if training.get("rules") else ""
-    return (
+    text = (
         f"{training['backbone']} from {training['weights']}, {images['train']} images to train{rules} and "
         f"{images['validation']} to validate; epoch {results['best_epoch']} of {len(results['history'])} was kept, "
         f"after {results['seconds']} seconds in all."
     )
+    if training.get("align"):
+        text += (
+            f" Aligned with {images.get('target', 0)} images of {training.get('target')} without labels "
+            f"({training['align']}); the epoch was chosen by the accuracy on the source's validation images plus the "
+            f"mutual information between the target's images and their predicted classes, which reads no label."
+        )
+    return text
+
+
+def _terms(history: list[dict]) -> dict[str, list]:
+    """Values of each term of the loss by epoch, before its weight; nothing where there is only that of the labels."""
+    names = list(dict.fromkeys(name for row in history for name in row.get("terms") or {}))
+    return {n: [(r.get("terms") or {}).get(n) for r in history] for n in names} if len(names) > 1 else {}
 
 
 def _charts(results: dict, heading: str) -> str:
     history, charts = results["history"], ""
-    for name in ("loss", "accuracy"):
-        lines = {"training": [r[name] for r in history]}
-        lines["validation"] = [r.get(f"validation_{name}") for r in history]
-        drawn = _chart(name, lines, results["best_epoch"])
-        charts += f"<{heading}>{name.capitalize()}</{heading}>{drawn}"
+    drawn = {
+        name: {
+            "training": [r[name] for r in history],
+            "validation": [r.get(f"validation_{name}") for r in history],
+        }
+        for name in ("loss", "accuracy")
+    }
+    drawn |= {f"loss term: {name}": {"training": values} for name, values in _terms(history).items()}
+    if any("target_information" in r for r in history):
+        drawn["target information"] = {"target": [r.get("target_information") for r in history]}
+    for name, lines in drawn.items():
+        title = escape(name)
+        chart = _chart(title, lines, results["best_epoch"])
+        charts += f"<{heading}>{title[:1].upper()}{title[1:]}</{heading}>{chart}"
     return charts
 
 
@@ -113,7 +142,7 @@ def _chart(name: str, lines: dict, best: int) -> str:
     known = [v for values in lines.values() for v in values if v is not None]
     if not known:
         return "<p>No labels.</p>"
-    top = 1.0 if name == "accuracy" else max(known) or 1.0
+    top = 1.0 if name == "accuracy" else max([0.0, *known]) or 1.0
     n = max(len(values) for values in lines.values())
 
     def place(epoch: int, value: float) -> str:
@@ -121,7 +150,7 @@ def _chart(name: str, lines: dict, best: int) -> str:
         return f"{x:.1f},{10 + (HEIGHT - 40) * (1 - value / top):.1f}"
 
     parts = []
-    for (line, values), colour in zip(lines.items(), ("#0b5cad", "#c2571a"), strict=True):
+    for (line, values), colour in zip(lines.items(), ("#0b5cad", "#c2571a"), strict=False):
         points = [place(i, v) for i, v in enumerate(values) if v is not None]
         if points:
             x, y = points[-1].split(",")

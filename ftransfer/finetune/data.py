@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -55,44 +56,93 @@ def split_rows(
     return use
 
 
+class Chosen(NamedTuple):
+    """What the rows of a table are for, and their classes.
+
+    Attributes
+    ----------
+    use : ndarray of str
+        "train", "validation", "target" (trains without labels), "test" or "" (nothing).
+    answers : ndarray of shape (n, tasks), int
+        What training knows: classes as numbers, -1 where there is no label, and for all rows of the target.
+    truth : ndarray of the same shape
+        The same with the target's labels: for counting afterwards alone.
+    counted : ndarray of bool
+        The rows that are counted afterwards: for testing, and where none of them is the target's, those of the target.
+    classes : dict of str to list of str
+        By task.
+    """
+
+    use: np.ndarray
+    answers: np.ndarray
+    truth: np.ndarray
+    counted: np.ndarray
+    classes: dict[str, list[str]]
+
+    def take(self, rows: np.ndarray) -> "Chosen":
+        """Keep some rows."""
+        return Chosen(*(each[rows] for each in self[:4]), self.classes)
+
+
 def choose_rows(
-    images: pd.DataFrame, training: Training
-) -> tuple[np.ndarray, np.ndarray, dict[str, list[str]]]:
-    """Say of each row what it is for and its classes as numbers (-1: unknown), and name the classes."""
+    images: pd.DataFrame, training: Training, known: dict[str, list[str]] | None = None
+) -> Chosen:
+    """Say of each row what it is for and its classes as numbers, and name the classes.
+
+    Parameters
+    ----------
+    images : DataFrame
+    training : Training
+    known : dict of str to list of str, optional
+        Classes of a teacher, by task; they stand for those of the rows if none of the rows has another.
+    """
     for column in training.labels:
         if column not in images:
             raise unknown("label column", column, [c for c in images if c not in ("root", "path", "domain")])
     domains = list(images["domain"].unique())
-    for domain in training.domains:
+    for domain in (*training.domains, *([training.target] if training.target else [])):
         if domain not in domains:
             raise unknown("domain", domain, domains)
-    trains = images["domain"].isin(training.domains or domains).to_numpy()
+    sources = training.domains or [d for d in domains if d != training.target]
+    trains = images["domain"].isin(sources).to_numpy()
+    is_target = (images["domain"] == training.target).to_numpy()
     labels = images[list(training.labels)].astype(object)
-    usable = labels.notna().any(axis=1).to_numpy() | (trains & (training.teacher is not None))
-    use = np.full(len(images), "", dtype=object)
-    counts = _in_split(images, training.test_split)
-    split = usable & ~counts
+    usable = (labels.notna().any(axis=1).to_numpy() & ~is_target) | (trains & training.has_teacher)
+    use, shares = np.full(len(images), "", dtype=object), {"test": training.test, "seed": training.seed}
+    in_split = _in_split(images, training.test_split)
+    split = usable & ~in_split
     use[split] = split_rows(
         images[split],
         training.labels[0],
         validation=training.validation,
-        test=training.test,
         labels_per_class=training.labels_per_class,
-        seed=training.seed,
+        **shares,
     )
     # a domain that does not train only counts: its test share, or all of it where there is none
     use[~trains & (use != "test")] = "" if training.test or training.test_split else "test"
-    use[counts] = "test"
+    use[in_split] = "test"
     use[~usable] = ""
+    # divided without a look at its labels
+    unlabelled = images[is_target & ~in_split].assign(**{training.labels[0]: None})
+    use[is_target & ~in_split] = split_rows(unlabelled, training.labels[0], validation=0.0, **shares)
+    use[is_target & in_split], use[is_target & (use == "train")] = "test", "target"
     classes = {c: sorted(labels.loc[use == "train", c].dropna().unique()) for c in training.labels}
-    if not (use == "train").any() or not (any(classes.values()) or training.teacher):
+    classes = {
+        c: list(known[c]) if known and set(names) <= set(known.get(c, [])) else names
+        for c, names in classes.items()
+    }
+    if not (use == "train").any() or not (any(classes.values()) or training.has_teacher):
         raise FtransferError(
-            f"no labelled training images in {', '.join(map(str, training.domains or domains))}; labels come "
+            f"no labelled training images in {', '.join(map(str, sources))}; labels come "
             f"from class folders or from the column {', '.join(training.labels)} of a table"
         )
-    answers = np.stack([pd.Categorical(labels[c], classes[c]).codes for c in training.labels], axis=1)
-    use[(use == "test") & (answers == -1).all(axis=1)] = ""
-    return use, answers.astype(np.int64), classes
+    codes = [pd.Index(classes[c], dtype=object).get_indexer(labels[c]) for c in training.labels]
+    truth = np.stack(codes, axis=1).astype(np.int64)
+    use[(use == "test") & (truth == -1).all(axis=1) & ~is_target] = ""
+    counted = use == "test"
+    if not (counted & is_target).any():
+        counted |= use == "target"
+    return Chosen(use, np.where(is_target[:, None], -1, truth), truth, counted, classes)
 
 
 def _in_split(images: pd.DataFrame, name: str | None) -> np.ndarray:

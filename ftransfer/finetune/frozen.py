@@ -1,6 +1,6 @@
 """What the backbone reaches before it is trained: a classifier on its frozen features, on the same test rows."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ftransfer.backbone.backbone import Backbone
 from ftransfer.backbone.decoded import Pixels, batches
+from ftransfer.finetune.data import Chosen
 
 BATCH = 64
 MOST_ROWS = 10_000  # that the classifier is fitted on: of more, that many are drawn
@@ -17,10 +18,8 @@ MOST_ROWS = 10_000  # that the classifier is fitted on: of more, that many are d
 def count_frozen(
     backbone: Backbone,
     pixels: Pixels,
-    use: np.ndarray,
-    answers: np.ndarray,
+    chosen: Chosen,
     domains: np.ndarray,
-    tasks: Iterable[str],
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> dict[str, dict[str, dict]]:
     """Fit a logistic regression on the frozen features of the rows that train, and count it on the test rows.
@@ -30,13 +29,9 @@ def count_frozen(
     backbone : Backbone
         As it starts.
     pixels : Pixels
-    use : ndarray of shape (n,), str
-        As `choose_rows` gives it: rows for validation are fitted on, too, for nothing is stopped by them here.
-    answers : ndarray of shape (n, n_tasks), int
-        Class of each row, -1 where it is not known.
+    chosen : Chosen
+        Rows for validation are fitted on, too, for nothing is stopped by them here.
     domains : ndarray of shape (n,), str
-    tasks : iterable of str
-        Names of the columns of `answers`.
     progress : callable
 
     Returns
@@ -45,7 +40,8 @@ def count_frozen(
         Of each domain with test rows, of each task: ``right``, ``of`` and ``accuracy``, as `fine_tune` counts them.
         A task with less than two classes to learn is left out.
     """
-    test = np.flatnonzero(use == "test")
+    use, answers, truth = chosen.use, chosen.answers, chosen.truth
+    test = np.flatnonzero(chosen.counted & (use != ""))
     fitted = np.flatnonzero(np.isin(use, ["train", "validation"]) & (answers >= 0).any(axis=1))
     if not len(test) or not len(fitted):
         return {}
@@ -54,7 +50,7 @@ def count_frozen(
     X = _embed(backbone, pixels, np.r_[fitted, test], progress)
     X_fitted, X_test = X[: len(fitted)], X[len(fitted) :]
     counted: dict[str, dict[str, dict]] = {domain: {} for domain in dict.fromkeys(domains[test])}
-    for task, (y, asked) in zip(tasks, zip(answers[fitted].T, answers[test].T, strict=True), strict=True):
+    for task, y, asked in zip(chosen.classes, answers[fitted].T, truth[test].T, strict=True):
         if len(np.unique(y[y >= 0])) < 2:
             continue
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
@@ -63,7 +59,7 @@ def count_frozen(
             hits = right[(domains[test] == domain) & (asked >= 0)]
             if len(hits):
                 found[task] = {"right": int(hits.sum()), "of": len(hits), "accuracy": float(hits.mean())}
-    return counted
+    return {domain: found for domain, found in counted.items() if found}
 
 
 def _embed(

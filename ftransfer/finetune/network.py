@@ -137,6 +137,10 @@ class Network:
         pool = self.backbone.pool
         return torch.cat([pool(layer, outputs[layer]) for layer in self.backbone.layers], dim=1)
 
+    def scores(self, embedded: torch.Tensor) -> list[torch.Tensor]:
+        """Score the classes of each task by its head: (n, classes), float32."""
+        return [head(embedded).float() for head in self.heads]
+
     def state(self) -> dict[str, torch.Tensor]:
         """Return copies of all weights, the backbone's and the heads'."""
         state = self.parts.state()

@@ -14,105 +14,117 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from torch.nn import functional as F
 
-from ftransfer.backbone.backbone import Backbone
 from ftransfer.backbone.decoded import Pixels, batches, on_disk
 from ftransfer.errors import FtransferError
+from ftransfer.finetune.align import information, strength
 from ftransfer.finetune.augment import vary
+from ftransfer.finetune.data import Chosen
 from ftransfer.finetune.network import Network
-from ftransfer.finetune.settings import LEARNING_RATE, WEIGHT_DECAY, Training
+from ftransfer.finetune.objective import Objective, Seen, Tally
+from ftransfer.finetune.settings import LEARNING_RATE, TAKEN_RATES, WEIGHT_DECAY, Training
 from ftransfer.storage.writing import write_whole, writing
 
 
 class Run:
-    """One training: epochs, the best of them, and what is needed to go on."""
+    """One training, or one for each rate of the taken layers: epochs, the best of them, and what is needed to go on.
+
+    Parameters
+    ----------
+    network : Network
+        As it starts.
+    training : Training
+    pixels : Pixels
+    chosen : Chosen
+        What each row of `pixels` is for, and its classes.
+    objective : Objective
+    out : Path
+        The checkpoint, beside which an unfinished training is kept.
+    progress : callable
+    """
 
     def __init__(
         self,
         network: Network,
         training: Training,
         pixels: Pixels,
-        use: np.ndarray,
-        answers: np.ndarray,
+        chosen: Chosen,
+        objective: Objective,
         out: Path,
         progress: Callable[[str, int, int], None],
     ) -> None:
         self.network, self.training, self.pixels, self.progress = network, training, pixels, progress
-        self.use, self.answers, self.device = use, torch.from_numpy(answers), network.device
+        self.objective, self.chosen, self.use, self.device = objective, chosen, chosen.use, network.device
         self.folder, self.unfinished = out.parent, out.with_name(out.name + ".unfinished")
-        self.rows = {name: np.flatnonzero(use == name) for name in ("train", "validation", "test")}
+        names = ("train", "validation", "target", "test")
+        self.rows = {name: np.flatnonzero(self.use == name) for name in names}
         digest = hashlib.sha256(cast(Any, pixels.values.numpy()))
-        digest.update(answers.tobytes() + "/".join(use).encode())
+        digest.update(chosen.answers.tobytes() + "/".join(self.use).encode())
         self.digest = digest.hexdigest()
         self.stages = network.stages()
         self.frozen: list[str] | None = None
         self.inputs: torch.Tensor | None = None  # what the frozen part gives, where it is computed once
-        self.history: list[dict] = []
-        self.best: dict | None = None
-        self.weights = [self._class_weights(task) for task in range(len(network.heads))]
-        self.teacher = self._ask_teacher() if training.teacher else None
-        self.projector = None
-        if self.teacher is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(training.seed)
-                self.projector = torch.nn.Linear(network.backbone.width, self.teacher.shape[1]).to(
-                    self.device
-                )
+        self.rates = self._rates()
+        self.begun = network.state(), _copy(objective.terms.state_dict())
+        self.done: list[dict] = []  # of each rate: its history, and its best epoch
+        self.best: dict | None = None  # of all rates
+        self._begin()
+
+    def _rates(self) -> tuple[float, ...]:
+        """Rates of the taken layers that are tried."""
+        if self.training.taken_rate is not None:
+            return (self.training.taken_rate,)
+        moving = set(self.network.taken) - set(self.network.frozen)
+        return TAKEN_RATES if moving and len(self.rows["validation"]) else TAKEN_RATES[:1]
+
+    def _begin(self) -> None:
+        """Put all weights back to where they start, for the next rate."""
+        self.network.load_state(self.begun[0])
+        self.objective.terms.load_state_dict(self.begun[1])
+        self.rate = self.rates[min(len(self.done), len(self.rates) - 1)]
         self.optimizer = self._make_optimizer()
-
-    def _class_weights(self, task: int) -> torch.Tensor:
-        known = self.answers[self.rows["train"], task]
-        counts = torch.bincount(
-            known[known >= 0], minlength=cast(torch.nn.Linear, self.network.heads[task]).out_features
-        )
-        if self.training.class_weights == "none":
-            return torch.ones(len(counts), device=self.device)
-        return (counts.sum() / (counts > 0).sum() / counts.clamp(min=1)).float().to(self.device)
-
-    def _ask_teacher(self) -> torch.Tensor:
-        """Embed all images with the teacher, standardised: this is what the student learns to say."""
-        training = self.training
-        teacher = Backbone(str(training.teacher), training.teacher_weights, device=str(self.device))
-        student = self.network.backbone
-        if teacher.image_size != student.image_size:
-            raise FtransferError(
-                f"the teacher {training.teacher} sees {teacher.image_size} pixels a side, the student "
-                f"{student.image_size}; use a teacher with the same input size"
-            )
-        same, preset = self.pixels.values, cast(Any, teacher.preset)
-        out = torch.zeros(len(same), teacher.width)
-        for part in batches(np.arange(len(same)), training.batch_size):
-            images = same[part].float() / 255
-            mean, std = (torch.tensor(v)[:, None, None] for v in (preset.mean, preset.std))
-            out[part] = torch.from_numpy(teacher.embed((images - mean) / std))
-            self.progress("embedding by the teacher", int(part[-1]) + 1, len(same))
-        seen = out[self.rows["train"]]
-        return (out - seen.mean(dim=0)) / (seen - seen.mean(dim=0)).square().mean().sqrt().clamp(min=1e-6)
+        self.history: list[dict] = []
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         training, network = self.training, self.network
         rate = training.learning_rate or LEARNING_RATE[training.optimizer]
+        decay = WEIGHT_DECAY[training.optimizer]
         taken = set(network.taken)
         own: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
         for owner, parameter in network.parameters():
             if owner not in network.frozen:
                 own[owner in taken].append(parameter)
-        own[False] += list(network.heads.parameters())
-        own[False] += list(self.projector.parameters()) if self.projector else []
+        own[False] += [*network.heads.parameters(), *self.objective.terms.parameters()]
+        stays = training.transfer_loss == "l2sp"  # it pulls to where they began, a decay would pull to 0
         groups: list[dict[str, Any]] = [
-            {"params": own[False], "lr": rate, "rate": rate},
-            {"params": own[True], "lr": rate, "rate": rate * training.taken_rate},
+            {"params": own[False], "lr": rate, "rate": rate, "weight_decay": decay},
+            {"params": own[True], "lr": rate, "rate": rate * self.rate, "weight_decay": decay * (not stays)},
         ]
-        decay = WEIGHT_DECAY[training.optimizer]
         if training.optimizer == "sgd":
-            return torch.optim.SGD(groups, rate, momentum=0.9, nesterov=True, weight_decay=decay)
-        return torch.optim.AdamW(groups, rate, weight_decay=decay)
+            return torch.optim.SGD(groups, rate, momentum=0.9, nesterov=True)
+        return torch.optim.AdamW(groups, rate)
 
     def go(self) -> dict:
         """Train to the end, from the start or from where it was stopped; the network is then the best one."""
         self._resume()
+        while len(self.done) < len(self.rates):
+            self._train()
+            best = max(range(len(self.history)), key=lambda i: _merit(self.history[i])) + 1
+            self.done.append({"taken_rate": self.rate, "best_epoch": best, "history": self.history})
+            if len(self.done) < len(self.rates):
+                self._begin()
+            self._keep()
+        self._freeze(max(len(each["history"]) for each in self.done))  # where nothing was left to train
+        best = cast(dict, self.best)
+        self.network.load_state(best["state"])
+        kept = next(each for each in self.done if each["taken_rate"] == best["rate"])
+        tried = [
+            {"taken_rate": each["taken_rate"], **each["history"][each["best_epoch"] - 1]}
+            for each in self.done
+        ]
+        return {**kept, "rates_tried": tried}
+
+    def _train(self) -> None:
         for epoch in range(len(self.history) + 1, self.training.epochs + 1):
             if self._has_ended():
                 break
@@ -121,19 +133,19 @@ class Run:
             row = {"epoch": epoch, **self._train_epoch(epoch), **self._validate()}
             row["seconds"] = round(time.monotonic() - began, 2)
             self.history.append(row)
-            if self.best is None or _merit(row) > _merit(self.history[self.best["epoch"] - 1]):
-                self.best = {"epoch": epoch, "state": self.network.state()}
+            if self.best is None or _merit(row) > tuple(self.best["merit"]):
+                self.best = {"rate": self.rate, "merit": _merit(row), "state": self.network.state()}
             self._keep()
-        self._freeze(max(1, len(self.history)))  # where nothing was left to train
-        if self.best is not None:
-            self.network.load_state(self.best["state"])
-        return {"history": self.history, "best_epoch": self.best["epoch"] if self.best else 0}
 
     def _has_ended(self) -> bool:
         patience, every = self.training.patience, self.training.unfreeze_every
-        still_opening = len(self.history) < every * (len(self.stages) + 1)
-        waited = len(self.history) - self.best["epoch"] if self.best else 0
-        return bool(patience and len(self.rows["validation"]) and not still_opening and waited >= patience)
+        done = len(self.history)
+        still_opening = done < every * (len(self.stages) + 1)
+        still_rising = self.training.align is not None and done < self.training.epochs / 2
+        if not (patience and done and len(self.rows["validation"])) or still_opening or still_rising:
+            return False
+        best = max(range(done), key=lambda i: _merit(self.history[i])) + 1
+        return done - best >= patience
 
     def _freeze(self, epoch: int) -> None:
         """Open the blocks whose turn it is, and compute once what the part below them gives."""
@@ -172,82 +184,88 @@ class Run:
             )
         return self.pixels.batch(rows) if self.inputs is None else self.inputs[rows]
 
-    def _losses(self, inputs: torch.Tensor, rows: np.ndarray) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-        """Return the loss, and for each task how many of the rows with a label are right, and how many there are."""
+    def _see(self, inputs: torch.Tensor, rows: np.ndarray, pull: float = 1.0) -> Seen:
         low = self.training.precision == "bfloat16"
-        cast = torch.autocast(self.device.type, torch.bfloat16) if low else nullcontext()
-        with cast:
+        with torch.autocast(self.device.type, torch.bfloat16) if low else nullcontext():
             embedded = self.network.embed(inputs.to(self.device))
-            scores = [head(embedded).float() for head in self.network.heads]
-            told = self.projector(embedded).float() if self.projector else None
-        loss, right, known = torch.zeros((), device=self.device), [], []
-        for task, score in enumerate(scores):
-            y = self.answers[rows, task].to(self.device)
-            labelled = y >= 0
-            entropy = F.cross_entropy(score, y, self.weights[task], ignore_index=-1, reduction="sum")
-            loss = loss + entropy / labelled.sum().clamp(min=1) / len(scores)
-            right.append(int((score.argmax(dim=1) == y)[labelled].sum()))
-            known.append(int(labelled.sum()))
-        if told is not None and self.teacher is not None:
-            loss = loss + self.training.teacher_share * F.mse_loss(told, self.teacher[rows].to(self.device))
-        return loss, np.array(right), np.array(known)
+            scores = self.network.scores(embedded)
+        is_target = torch.from_numpy(self.use[rows] == "target").to(self.device)
+        return Seen(rows, embedded.float(), scores, is_target, pull)
+
+    def _batches(self, draw: torch.Generator) -> list[np.ndarray]:
+        """Put the rows that train into a random order; to each of them comes one of the target, if there is any."""
+        rows, target = self.rows["train"], self.rows["target"]
+        rows, target = (each[torch.randperm(len(each), generator=draw).numpy()] for each in (rows, target))
+        parts = batches(rows, self.training.batch_size)
+        if not len(target):
+            return parts
+        beside = batches(np.resize(target, len(rows)), self.training.batch_size)
+        return [np.concatenate(both) for both in zip(parts, beside, strict=True)]
 
     def _train_epoch(self, epoch: int) -> dict:
         training = self.training
         draw = torch.Generator().manual_seed(1_000_003 * training.seed + epoch)
-        rows = self.rows["train"]
-        rows = rows[torch.randperm(len(rows), generator=draw).numpy()]
-        parts = batches(rows, training.batch_size)
-        total, right, known = 0.0, 0, 0
+        parts, tally = self._batches(draw), Tally()
+        steps, what = training.epochs * len(parts), f"epoch {epoch} of {training.epochs}"
+        if len(self.rates) > 1:
+            what += f", taken rate {self.rate:g}"
+        self.objective.train(True)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(int(torch.randint(2**31, (1,), generator=draw)))  # of dropout
             for step, part in enumerate(parts, start=(epoch - 1) * len(parts)):
                 inputs = self._inputs(part, draw)
                 self.network.train(True)
-                factor = _cosine(step, len(parts), training.epochs * len(parts))
                 for group in self.optimizer.param_groups:
-                    group["lr"] = group["rate"] * factor
-                loss, r, k = self._losses(inputs, part)
+                    group["lr"] = group["rate"] * _cosine(step, len(parts), steps)
+                counts = self.objective(self._see(inputs, part, strength(step / steps)))
                 self.optimizer.zero_grad()
-                loss.backward()
+                counts.loss.backward()
                 self.optimizer.step()
-                total, right, known = total + float(loss.detach()) * len(part), right + r, known + k
-                self.progress(f"epoch {epoch} of {training.epochs}", step % len(parts) + 1, len(parts))
-        if not math.isfinite(total):
+                tally.add(counts, len(part))
+                self.progress(what, step % len(parts) + 1, len(parts))
+        if not math.isfinite(tally.total):
             raise FtransferError(
                 f"the loss of epoch {epoch} is not finite; a lower learning rate may help: --learning-rate "
                 f"{self.optimizer.param_groups[0]['rate'] / 10:g}"
             )
-        return {"loss": total / len(rows), "accuracy": _share(right, known)}
+        terms = {name: value / tally.n for name, value in tally.terms.items()}
+        return {"loss": tally.loss, "accuracy": tally.accuracy, "terms": terms}
 
-    def _evaluate(self, rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """Return the mean loss, and the right and the labelled rows of each task."""
+    def _evaluate(self, rows: np.ndarray) -> tuple[Tally, list[torch.Tensor]]:
+        """Return the tally, and the scores of each task."""
         self.network.train(False)
-        total, right, known = 0.0, np.zeros(1), np.zeros(1)
+        self.objective.train(False)
+        tally, scores = Tally(), []
         with torch.no_grad():
             for part in batches(rows, self.training.batch_size):
-                loss, r, k = self._losses(self._inputs(part), part)
-                total, right, known = total + float(loss) * len(part), right + r, known + k
-        return total / len(rows), right, known
+                seen = self._see(self._inputs(part), part)
+                tally.add(self.objective(seen), len(part))
+                scores.append([each.cpu() for each in seen.scores])
+        return tally, [torch.cat(each) for each in zip(*scores, strict=True)]
 
     def _validate(self) -> dict:
-        if not len(self.rows["validation"]):
-            return {}
-        loss, right, known = self._evaluate(self.rows["validation"])
-        return {"validation_loss": loss, "validation_accuracy": _share(right, known)}
+        """Measure the validation rows, and without their labels the target's."""
+        measured: dict[str, float | None] = {}
+        if len(self.rows["validation"]):
+            tally, _ = self._evaluate(self.rows["validation"])
+            measured = {"validation_loss": tally.loss, "validation_accuracy": tally.accuracy}
+        if len(self.rows["target"]):
+            scores = self._evaluate(self.rows["target"])[1]
+            measured["target_information"] = sum(map(information, scores)) / len(scores)
+        return measured
 
     def count(self, domains: np.ndarray) -> dict:
-        """Count what is right among the test rows of each domain."""
-        counted = {}
-        for domain in dict.fromkeys(domains[self.rows["test"]]):
-            rows = self.rows["test"][domains[self.rows["test"]] == domain]
-            _, right, known = self._evaluate(rows)
-            tasks = zip(self.network.classes, right, known, strict=True)
-            counted[domain] = {
-                task: {"right": int(r), "of": int(k), "accuracy": int(r) / int(k)}
-                for task, r, k in tasks
-                if k
-            }
+        """Count what is right among the rows of each domain that are counted."""
+        counted: dict[str, dict] = {}
+        counts = self.chosen.counted & (self.use != "")
+        for domain in dict.fromkeys(domains[counts]):
+            rows = np.flatnonzero(counts & (domains == domain))
+            answers, scores = self.chosen.truth[rows], self._evaluate(rows)[1]
+            for task, y, score in zip(self.network.classes, answers.T, scores, strict=True):
+                right, known = int((score.argmax(dim=1).numpy() == y)[y >= 0].sum()), int((y >= 0).sum())
+                if known:
+                    found = {"right": right, "of": known, "accuracy": right / known}
+                    counted.setdefault(domain, {})[task] = found
         return counted
 
     # ------------------------------------------------------------ stop and go on
@@ -259,9 +277,10 @@ class Run:
         content = {
             "key": json.dumps(self._key()),
             "state": self.network.state(),
-            "projector": self.projector.state_dict() if self.projector else {},
+            "terms": self.objective.terms.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
+            "done": self.done,
             "best": self.best,
         }
         buffer = io.BytesIO()
@@ -285,27 +304,29 @@ class Run:
                 f"{self.unfinished} holds an interrupted training with other settings ({what}); use the same "
                 f"settings to resume, or delete it to start again"
             )
+        self.done, self.best = kept["done"], kept["best"]
+        self._begin()
         self.network.load_state(kept["state"])
-        if self.projector:
-            self.projector.load_state_dict(kept["projector"])
+        self.objective.terms.load_state_dict(kept["terms"])
         self.optimizer.load_state_dict(kept["optimizer"])
-        self.history, self.best = kept["history"], kept["best"]
+        self.history = kept["history"]
 
 
 def _merit(row: dict) -> tuple:
-    """Order epochs by validation accuracy, equal ones by loss; without validation the last is best."""
+    """Order epochs by validation accuracy, equal ones by loss; without validation the last is best.
+
+    Where a target is aligned, its information is added to the accuracy: neither needs a label of the target.
+    """
     if "validation_loss" not in row:
         return (row["epoch"],)
-    accuracy = row["validation_accuracy"]
-    return (0.0 if accuracy is None else accuracy, -row["validation_loss"])
+    accuracy = row["validation_accuracy"] or 0.0
+    return (accuracy + row.get("target_information", 0.0), -row["validation_loss"])
+
+
+def _copy(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in state.items()}
 
 
 def _cosine(step: int, warm: int, total: int) -> float:
     """Rise over the first `warm` steps, then fall to 0 (Loshchilov, Hutter, ICLR 2017, equation 5)."""
     return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / total))
-
-
-def _share(right: ArrayLike, known: ArrayLike) -> float | None:
-    """Average the tasks' accuracies; nothing where no row has a label."""
-    seen = np.asarray(known) > 0
-    return float((np.asarray(right)[seen] / np.asarray(known)[seen]).mean()) if seen.any() else None

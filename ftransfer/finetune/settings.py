@@ -1,5 +1,7 @@
 """How a backbone is trained: all that a user can set."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ftransfer.errors import FtransferError, unknown
@@ -7,6 +9,10 @@ from ftransfer.finetune.augment import AUTO, check_rules
 
 LEARNING_RATE = {"adamw": 1e-3, "sgd": 3e-2}
 WEIGHT_DECAY = {"adamw": 1e-2, "sgd": 1e-4}
+TAKEN_RATES = (1.0, 0.1)  # of which validation chooses
+TRANSFER_WEIGHT = {"l2sp": 0.01, "features": 1.0, "logits": 1.0}
+TEMPERATURE = 4.0
+ALIGN_WEIGHT = {"adversarial": 1.0, "coral": 1.0, "mmd": 1.0}
 
 
 @dataclass(frozen=True)
@@ -47,15 +53,29 @@ class Training:
     learning_rate : float, optional
         Of the heads and of fresh layers, after a warm-up over the first epoch; it falls to 0 as a cosine.
         Default: 0.001 for AdamW, 0.03 for SGD.
-    taken_rate : float, default=0.1
-        Learning rate of taken layers, as a part of `learning_rate`.
+    taken_rate : float, optional
+        Learning rate of taken layers, as a part of `learning_rate`. Default: train with each of `TAKEN_RATES`, and keep
+        the one with the better validation; without validation the first.
     class_weights : {"none", "balanced"}
         Balanced: each class weighs as much as any other, however many rows it has.
+    transfer_loss : {"l2sp", "features", "logits"}, optional
+        Add a term to the loss of the labels, L = L_labels + transfer_weight x L_transfer: stay near the weights that
+        were taken, near the teacher's embedding, or near its softened scores. See `ftransfer.finetune.transfer`.
+        Default: features where a teacher is named, else none. Rows without labels train too, where there is a teacher.
+    transfer_weight : float, optional
+        Default: 0.01 for l2sp, 1 for features and for logits.
     teacher, teacher_weights : str, optional
-        Distillation: a backbone whose embedding is learned as well (the teacher sees the images unvaried).
-        Rows without labels then train, too.
-    teacher_share : float, default=1.0
-        Weight of the teacher's loss, against 1 for the labels'.
+        Of features and logits: a backbone; it sees the images unvaried, in its own size. For logits its weights are a
+        checkpoint of the same classes. Default: the network as it starts.
+    temperature : float, optional
+        Of logits; 4 where it is not given.
+    target : str, optional
+        Domain without labels that `align` brings near to `domains`. Its labels, where there are any, are only counted
+        after the training.
+    align : {"adversarial", "coral", "mmd"}, optional
+        Add a term to the loss that is small where source and target are alike, see `ftransfer.finetune.align`.
+    align_weight : float, default=1.0
+        Of this term; its gradient rises from 0 over the training.
     precision : {"float32", "bfloat16"}
         Of the forward pass; weights are kept in float32.
     seed : int, default=0
@@ -80,24 +100,90 @@ class Training:
     batch_size: int = 32
     optimizer: str = "adamw"
     learning_rate: float | None = None
-    taken_rate: float = 0.1
+    taken_rate: float | None = None
     class_weights: str = "none"
+    transfer_loss: str | None = None
+    transfer_weight: float | None = None
     teacher: str | None = None
     teacher_weights: str = "DEFAULT"
-    teacher_share: float = 1.0
+    temperature: float | None = None
+    target: str | None = None
+    align: str | None = None
+    align_weight: float | None = None
     precision: str = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.teacher and self.transfer_loss is None:
+            object.__setattr__(self, "transfer_loss", "features")
         if self.rules != AUTO:
             check_rules(self.rules)
         for kind, name, known in (
             ("optimizer", self.optimizer, LEARNING_RATE),
             ("precision", self.precision, ["float32", "bfloat16"]),
             ("kind of class weights", self.class_weights, ["none", "balanced"]),
+            ("transfer loss", self.transfer_loss, TRANSFER_WEIGHT),
+            ("alignment", self.align, ALIGN_WEIGHT),
         ):
-            if name not in known:
+            if name is not None and name not in known:
                 raise unknown(kind, name, known)
         for name in ("validation", "test"):
             if not 0 <= getattr(self, name) < 1:
                 raise FtransferError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
+        for name in ("transfer_weight", "align_weight", "temperature"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise FtransferError(f"{name.replace('_', ' ')} must be a number above 0, not {value}")
+        if wrong := next((rule for holds, rule in self._contradictions() if holds), None):
+            raise FtransferError(wrong)
+
+    def _contradictions(self) -> Iterator[tuple[bool, str]]:
+        """Say of each combination that makes no sense whether it is there, and what to do."""
+        loss, starts = self.transfer_loss, str(self.weights) != "random"
+        yield (
+            loss == "l2sp" and self.teacher is not None,
+            (
+                "--transfer-loss l2sp stays near the initial weights and has no teacher; use features or logits"
+            ),
+        )
+        yield (
+            loss == "l2sp" and not starts,
+            ("--transfer-loss l2sp stays near the initial weights, and --weights random loads none"),
+        )
+        yield (
+            loss in ("features", "logits") and self.teacher is None and not starts,
+            (f"--transfer-loss {loss} with --weights random needs a --teacher"),
+        )
+        yield (
+            self.transfer_weight is not None and loss is None,
+            (
+                "--transfer-weight is the weight of --transfer-loss; add --transfer-loss l2sp, features or logits"
+            ),
+        )
+        yield (
+            self.temperature is not None and loss != "logits",
+            ("--temperature is that of --transfer-loss logits; add it, or leave the temperature out"),
+        )
+        yield (
+            self.align is not None and self.target is None,
+            (f"--align {self.align} needs --target DOMAIN, the domain without labels"),
+        )
+        yield (
+            self.target is not None and self.align is None,
+            (
+                f"--target {self.target} is the domain that --align brings near; add --align adversarial, coral or mmd"
+            ),
+        )
+        yield (
+            self.align_weight is not None and self.align is None,
+            ("--align-weight is the weight of --align; add --align adversarial, coral or mmd"),
+        )
+        yield (
+            self.target is not None and self.target in self.domains,
+            (f"{self.target} is the target and cannot be a source as well; leave out --domain {self.target}"),
+        )
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether there is something to learn from an image without a label."""
+        return self.transfer_loss in ("features", "logits")

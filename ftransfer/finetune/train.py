@@ -9,19 +9,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ftransfer.backbone.checkpoint import checkpoint, checkpoint_path
 from ftransfer.backbone.decoded import Pixels
 from ftransfer.backbone.device import versions
 from ftransfer.errors import FtransferError
+from ftransfer.finetune.align import make_alignment
 from ftransfer.finetune.augment import AUTO
 from ftransfer.finetune.curves import curves_page
-from ftransfer.finetune.data import choose_rows
+from ftransfer.finetune.data import Chosen, choose_rows
 from ftransfer.finetune.frozen import count_frozen
 from ftransfer.finetune.network import Network
+from ftransfer.finetune.objective import Objective, counted
 from ftransfer.finetune.rules import learn_rules
 from ftransfer.finetune.run import Run
-from ftransfer.finetune.settings import Training
+from ftransfer.finetune.settings import ALIGN_WEIGHT, TRANSFER_WEIGHT, Training
+from ftransfer.finetune.transfer import classes_of_teacher, make_transfer
 from ftransfer.storage.writing import write_whole, writing
 
 
@@ -68,11 +72,11 @@ def fine_tune(
     started = time.monotonic()
     training, out = training or Training(), checkpoint_path(out)
     images = images.reset_index(drop=True)
-    use, answers, classes = choose_rows(images, training)
+    chosen = choose_rows(images, training, classes_of_teacher(training))
     network = Network(
         training.backbone,
         training.weights,
-        classes,
+        chosen.classes,
         take=training.take,
         freeze_until=training.freeze_until,
         seed=training.seed,
@@ -81,32 +85,35 @@ def fine_tune(
     )
     with writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
-    rows = np.flatnonzero(use != "")
-    images, use, answers = images.iloc[rows], use[rows], answers[rows]
-    pixels = Pixels(images, network.backbone, out.parent, _counted(progress, "decoding images", len(images)))
+    rows = np.flatnonzero(chosen.use != "")
+    images, chosen = images.iloc[rows], chosen.take(rows)
+    pixels = Pixels(images, network.backbone, out.parent, counted(progress, "decoding images", len(images)))
+    use = chosen.use
     use[~pixels.readable] = ""
     if not (use == "train").any():
         raise FtransferError(f"none of the images could be read; the first: {pixels.unreadable[0]}")
     learned = None
     if training.rules == AUTO:
         rows, domains = np.flatnonzero(use == "train"), images["domain"].to_numpy()
-        chosen = (answers[rows, 0], domains[rows])
+        known = (chosen.answers[rows, 0], domains[rows])
         rules, learned = learn_rules(
-            network.backbone, pixels, rows, *chosen, seed=training.seed, progress=progress
+            network.backbone, pixels, rows, *known, seed=training.seed, progress=progress
         )
         training = replace(training, rules=rules)
     domains = images["domain"].to_numpy()
-    before = count_frozen(network.backbone, pixels, use, answers, domains, classes, progress)
-    run = Run(network, training, pixels, use, answers, out, progress)
+    before = count_frozen(network.backbone, pixels, chosen, domains, progress)
+    objective = _objective(network, training, images, chosen, out.parent, progress)
+    run = Run(network, training, pixels, chosen, objective, out, progress)
     results = run.go()
-    state = network.state()
+    training = replace(training, taken_rate=results["taken_rate"])
+    state, names = network.state(), ("train", "validation", *(["target"] if training.target else []), "test")
     about: dict[str, Any] = {"image_size": training.image_size} if training.image_size else {}
-    about |= {"classes": classes, "rules": list(training.rules), "training": asdict(training)}
+    about |= {"classes": chosen.classes, "rules": list(training.rules), "training": asdict(training)}
     results = {
         "format": 1,
         "training": asdict(training),
-        "classes": classes,
-        "images": {name: int((use == name).sum()) for name in ("train", "validation", "test")},
+        "classes": chosen.classes,
+        "images": {name: int((use == name).sum()) for name in names},
         "unreadable": pixels.unreadable,
         "taken": network.taken,
         "fresh": network.fresh,
@@ -127,11 +134,21 @@ def fine_tune(
     return results
 
 
-def _counted(progress: Callable[[str, int, int], None], what: str, total: int) -> Callable[[int], None]:
-    done = [0]
-
-    def step(n: int) -> None:
-        done[0] += n
-        progress(what, done[0], total)
-
-    return step
+def _objective(
+    network: Network,
+    training: Training,
+    images: pd.DataFrame,
+    chosen: Chosen,
+    folder: Path,
+    progress: Callable[[str, int, int], None],
+) -> Objective:
+    """Put together what is minimised: the labels' loss and the terms that the settings name."""
+    train, terms = np.flatnonzero(chosen.use == "train"), {}
+    transfer = make_transfer(training, network, images, train, folder, progress)
+    if transfer is not None:
+        weight = training.transfer_weight or TRANSFER_WEIGHT[str(training.transfer_loss)]
+        terms[str(training.transfer_loss)] = transfer, weight
+    if training.align:
+        alignment = make_alignment(training.align, network, training.seed)
+        terms[training.align] = alignment, training.align_weight or ALIGN_WEIGHT[training.align]
+    return Objective(network, training, torch.from_numpy(chosen.answers), train, terms)
