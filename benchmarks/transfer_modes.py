@@ -13,6 +13,9 @@ for all modes; a mode may see the other half of the target, without labels unles
   own head, then by its embeddings with the same adaptations.
 * labels: N labels a class of the target. Logistic regression on frozen embeddings of them and the source, each domain
   scaled; the backbone fine-tuned on them, from the one fine-tuned on the source or as it comes.
+* losses: as tuned, own head, and a term of the loss that stays near the network as it starts: l2sp, features.
+* align: as tuned, own head, and a term that brings the target's unlabelled images near: adversarial, coral, mmd.
+* distilled: the backbone as it comes learns the scores of the one trained on the source, on the target's images.
 
 Nothing is tuned on these or other data; settings are the defaults of `Training` but for what the options say.
 Each seed draws other test sets, heads and orders; accuracies are means, with the standard deviation of several seeds.
@@ -97,8 +100,8 @@ class Pair:
             results["accuracy"]["target test"]["label"]["accuracy"],
         )
 
-    def tune(self, rows, name, **settings):
-        """Train on some rows, a domain `train`; return the checkpoint, the results and the seconds.
+    def tune(self, rows, name, unlabelled=False, **settings):
+        """Train on some rows, the domain "train", or on their images alone; return checkpoint, results and seconds.
 
         The table's domains are "train", "unlabelled" (the target's, with no labels), "source test", "target test".
         """
@@ -107,7 +110,8 @@ class Pair:
         domain = np.select(
             [rows, self.source_test, self.target_test], ["train", "source test", "target test"], ""
         )
-        table = self.table.assign(domain=domain)
+        label = self.table["label"].mask(rows) if unlabelled else self.table["label"]
+        table = self.table.assign(domain=domain, label=label)
         if "target" in settings:
             unlabelled = self.table.assign(domain="unlabelled", label=None)[self.unlabelled]
             table, seen = pd.concat([table[seen], unlabelled]), slice(None)
@@ -219,7 +223,29 @@ def labels(pair) -> Iterator[Row]:
     yield Row(f"fine-tuned on {n} a class alone", *pair.counted(results), seconds)
 
 
-MODES = {each.__name__: each for each in (frozen, adabn, tuned, labels)}
+def losses(pair) -> Iterator[Row]:
+    """Train on the source's labels and a term that stays near the network as it starts."""
+    for name in ("l2sp", "features"):
+        _, results, seconds = pair.tune(pair.source, name, transfer_loss=name)
+        yield Row(f"fine-tuned on source, {name}", *pair.counted(results), seconds)
+
+
+def align(pair) -> Iterator[Row]:
+    """Train on the source's labels and bring the target's unlabelled images near."""
+    for name in ("adversarial", "coral", "mmd"):
+        _, results, seconds = pair.tune(pair.source, name, align=name, target="unlabelled")
+        yield Row(f"fine-tuned on source, {name}", *pair.counted(results), seconds)
+
+
+def distilled(pair) -> Iterator[Row]:
+    """Train on the images of the target by the scores of the network that was trained on the source."""
+    teacher, _, before = pair.tuned()
+    told = {"teacher": pair.options.backbone, "teacher_weights": str(teacher), "transfer_loss": "logits"}
+    _, results, seconds = pair.tune(pair.unlabelled, "distilled", unlabelled=True, **told)
+    yield Row("target by the source's scores (logits)", *pair.counted(results), before + seconds)
+
+
+MODES = {each.__name__: each for each in (frozen, adabn, tuned, labels, losses, align, distilled)}
 
 
 def main():

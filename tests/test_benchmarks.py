@@ -388,8 +388,13 @@ def test_transfer_modes_counts_every_way_on_the_same_rows(pictures, tmp_path):
     assert header.split() == ["way", "source", "target", "seconds"]
     rows = pd.read_csv(tmp_path / "a.csv")
     assert [line[:44].strip() for line in lines] == list(rows["way"])
-    assert len(set(rows["way"])) == len(rows) == 13
-    assert {"frozen, source only", "AdaBN, source only", "fine-tuned on source, CORAL"} <= set(rows["way"])
+    assert len(set(rows["way"])) == len(rows) == 19
+    assert {
+        "frozen, source only",
+        "AdaBN, source only",
+        "fine-tuned on source, CORAL",
+        "fine-tuned on source, coral",
+    } <= set(rows["way"])
     for column, of in (("source", 3), ("target", 6)):  # pictures that are kept for counting
         assert all(
             min(abs(accuracy - right / of) for right in range(of + 1)) < 1e-6 for accuracy in rows[column]

@@ -1,6 +1,7 @@
 """Which rows train, which stop the training, which only count; and their pixels, on disk."""
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,7 +82,8 @@ class Chosen(NamedTuple):
 
     def take(self, rows: np.ndarray) -> "Chosen":
         """Keep some rows."""
-        return Chosen(*(each[rows] for each in self[:4]), self.classes)
+        use, answers, truth, counted = (each[rows] for each in self[:4])
+        return Chosen(use, answers, truth, counted, self.classes)
 
 
 def choose_rows(
@@ -108,15 +110,17 @@ def choose_rows(
     is_target = (images["domain"] == training.target).to_numpy()
     labels = images[list(training.labels)].astype(object)
     usable = (labels.notna().any(axis=1).to_numpy() & ~is_target) | (trains & training.has_teacher)
-    use, shares = np.full(len(images), "", dtype=object), {"test": training.test, "seed": training.seed}
+    use, split_by = (
+        np.full(len(images), "", dtype=object),
+        partial(split_rows, test=training.test, seed=training.seed),
+    )
     in_split = _in_split(images, training.test_split)
     split = usable & ~in_split
-    use[split] = split_rows(
+    use[split] = split_by(
         images[split],
         training.labels[0],
         validation=training.validation,
         labels_per_class=training.labels_per_class,
-        **shares,
     )
     # a domain that does not train only counts: its test share, or all of it where there is none
     use[~trains & (use != "test")] = "" if training.test or training.test_split else "test"
@@ -124,7 +128,7 @@ def choose_rows(
     use[~usable] = ""
     # divided without a look at its labels
     unlabelled = images[is_target & ~in_split].assign(**{training.labels[0]: None})
-    use[is_target & ~in_split] = split_rows(unlabelled, training.labels[0], validation=0.0, **shares)
+    use[is_target & ~in_split] = split_by(unlabelled, training.labels[0], validation=0.0)
     use[is_target & in_split], use[is_target & (use == "train")] = "test", "target"
     classes = {c: sorted(labels.loc[use == "train", c].dropna().unique()) for c in training.labels}
     classes = {

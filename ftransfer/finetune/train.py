@@ -92,15 +92,14 @@ def fine_tune(
     use[~pixels.readable] = ""
     if not (use == "train").any():
         raise FtransferError(f"none of the images could be read; the first: {pixels.unreadable[0]}")
-    learned = None
+    learned, domains = None, images["domain"].to_numpy()
     if training.rules == AUTO:
-        rows, domains = np.flatnonzero(use == "train"), images["domain"].to_numpy()
+        rows = np.flatnonzero(use == "train")
         known = (chosen.answers[rows, 0], domains[rows])
         rules, learned = learn_rules(
             network.backbone, pixels, rows, *known, seed=training.seed, progress=progress
         )
         training = replace(training, rules=rules)
-    domains = images["domain"].to_numpy()
     before = count_frozen(network.backbone, pixels, chosen, domains, progress)
     objective = _objective(network, training, images, chosen, out.parent, progress)
     run = Run(network, training, pixels, chosen, objective, out, progress)
