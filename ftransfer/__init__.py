@@ -53,6 +53,7 @@ _HOMES = {
     "load_scorer": "scoring.scorer",
     "draw_target_labels": "task",
     "race": "search.race",
+    "suggest_labels": "search.suggest",
     "RegressionModel": "model.regression",
     "RegressionTask": "regression.task",
     "load_regression_task": "regression.task",

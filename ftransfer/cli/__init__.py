@@ -18,6 +18,7 @@ COMMANDS = {
     "fit": "Compare adaptation pipelines, choose one, write report and model.",
     "compare": "Measure how far apart domains are.",
     "compare-runs": "Compare the results of several runs.",
+    "suggest": "Choose target images that are worth a label, with a page to label them on.",
     "predict": "Label new images with the model of a run.",
     "demo": "Run the complete workflow on built-in digits, offline.",
     "info": "Show what is in a feature set, run folder or model file.",

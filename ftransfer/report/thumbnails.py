@@ -14,6 +14,7 @@ from PIL import Image, features
 
 from ftransfer.images.pixels import decode
 from ftransfer.images.read import read_bytes
+from ftransfer.images.shards import split_name
 from ftransfer.storage.places import is_remote
 
 EACH = 12
@@ -97,7 +98,8 @@ def _read(root: str, path: str, sha256: str) -> bytes | None:
     inside = PurePath(path)
     if root.startswith("torchvision:") or is_remote(root) or inside.is_absolute() or ".." in inside.parts:
         return None
-    if not (Path(root) / inside).is_file():
+    file = Path(root) / inside
+    if not file.is_file() and split_name(str(file)) is None:
         return None
     content = read_bytes(root, path)
     return content if hashlib.sha256(content).hexdigest() == sha256 else None
@@ -107,8 +109,8 @@ def _read(root: str, path: str, sha256: str) -> bytes | None:
 UNREADABLE = (OSError, ValueError, SyntaxError, MemoryError)
 
 
-def thumbnail(root: str, path: str, sha256: str) -> str | None:
-    """Make a small JPEG as a data URI.
+def thumbnail(root: str, path: str, sha256: str, side: int = SIDE) -> str | None:
+    """Make a small JPEG as a data URI; its longer side has `side` pixels at most.
 
     None if the image is gone, is another one than the features were computed from, cannot be read, is in no file
     (a data set of torchvision) or in a store (which a stranger's feature set may name), or if its path leads out of
@@ -121,7 +123,7 @@ def thumbnail(root: str, path: str, sha256: str) -> str | None:
         image = decode(content)
     except UNREADABLE:
         return None
-    return "data:image/jpeg;base64," + _encode(image, SIDE, "JPEG", QUALITY)
+    return "data:image/jpeg;base64," + _encode(image, side, "JPEG", QUALITY)
 
 
 def look(root: str, path: str, sha256: str) -> Look | None:
