@@ -25,7 +25,7 @@ ADAPTERS = """
     adapt.jda.JointDistributionAdaptation adapt.mixture.TargetMixture adapt.prior.PriorCorrected
     adapt.pseudo.PseudoLabelled adapt.scaler.DomainScaler adapt.share_scaler.ShareWeightedScaler
     adapt.subspace.SubspaceAlignment adapt.tca.TransferComponentAnalysis adapt.transport.OptimalTransport
-    pipeline.AdaptationPipeline
+    adapt.vote.TargetVote pipeline.AdaptationPipeline
 """
 # estimators of scikit-learn whose prediction is plain NumPy, or whose arrays are checked (`objects`)
 ESTIMATORS = {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ftransfer.adapt.vote import TargetVote
 from ftransfer.errors import FtransferError
 from ftransfer.features.label_file import TargetLabels
 from ftransfer.recipes import Recipe, list_recipes, load_recipe
@@ -176,10 +177,20 @@ class Contest:
                         [np.equal(predicted, np.asarray(each.result.predicted)).mean() for each in rivals]
                     )
                 )
+        probability = None
+        if isinstance(vote := finalists.pipeline(candidate)[-1], TargetVote):
+            probability = vote.predict_proba(self.task.X_target).max(axis=1)
         hits = None
         if labels is not None and not answer.labels_of_rivals:
             hits = np.equal(predicted, labels)[labels != -1]
-        return expect_accuracy(self._judge.panel, assumptions, predicted, source_accuracy=accuracy, hits=hits)
+        return expect_accuracy(
+            self._judge.panel,
+            assumptions,
+            predicted,
+            source_accuracy=accuracy,
+            probability=probability,
+            hits=hits,
+        )
 
     def source_accuracy(self, candidates: Sequence[Candidate], finalists: Finalists) -> list[float]:
         """Count held-out source rows that candidates predict right, weighted by how target-like each row is."""

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ftransfer.scoring.panel import Panel
+from ftransfer.scoring.panel import LEAST, MOST, Panel
 from ftransfer.search.assumptions import Assumptions
 from ftransfer.search.guard import wilson
 
 REACH = 0.2  # nine in ten errors on the even-numbered tasks of benchmarks/proving_ground.py were smaller
+BY_VOTE = 1.08  # times the mean probability of a vote: least squares on the same
 OF_LABELS = 0.95  # confidence of the interval by labels that were held back
 SURE, FAIRLY_SURE = 0.9, 0.75  # of the expected accuracy
 
@@ -21,9 +22,9 @@ class Expected:
     ----------
     value, low, high : float
         From 0 to 1; an interval that held nine in ten of the accuracies on the proving ground, or that of the labels.
-    basis : {"panel", "source", "labels"}
-        What it rests on: the agreement of several methods on the target's rows, held-out source rows, or labels of the
-        target.
+    basis : {"panel", "vote", "source", "labels"}
+        What it rests on: the agreement of several methods on the target's rows, the probabilities of a vote, held-out
+        source rows, or labels of the target.
     words : {"high", "medium", "low"}
         How much confidence the answer deserves.
     sentence : str
@@ -44,6 +45,7 @@ def expect_accuracy(
     predicted: np.ndarray,
     *,
     source_accuracy: float | None = None,
+    probability: np.ndarray | None = None,
     hits: np.ndarray | None = None,
 ) -> Expected | None:
     """Estimate the accuracy of a candidate on the target.
@@ -57,6 +59,8 @@ def expect_accuracy(
     source_accuracy : float, optional
         Where the target lies within the source: share of held-out source rows predicted right, weighted by how
         target-like they are.
+    probability : array of shape (n_target,), optional
+        Of the label of each target row by a vote.
     hits : array of shape (n_labelled,), bool, optional
         Which labelled target rows are predicted right.
 
@@ -76,6 +80,12 @@ def expect_accuracy(
             "classes look the same in both domains"
         )
         value, basis = source_accuracy, "source"
+    elif probability is not None:
+        value, basis = float(np.clip(BY_VOTE * probability.mean(), LEAST, MOST)), "vote"
+        rests = (
+            f"estimated from how far the recipes that vote agree on the target images, and neighbours among these "
+            f"(mean probability {probability.mean():.0%}); it assumes that they do not all make the same mistakes"
+        )
     else:
         value, basis = panel.expected_accuracy(predicted), "panel"
         rests = (

@@ -30,6 +30,7 @@ from ftransfer.search.settings import RaceOptions, RaceSettings
 from ftransfer.search.steps import BASELINES, STEPS
 from ftransfer.search.trials import Bind, Trials
 from ftransfer.search.unseen import UnseenContest
+from ftransfer.search.vote import VOTE, say_vote, take_vote, turned_down, voters
 from ftransfer.task import Task
 
 
@@ -76,7 +77,7 @@ def race(
     contest = prepare(task, recipes, replace(settings or RaceSettings(), **options))
     trials = run(contest, progress=progress, announce=announce, bind=bind)
     choice = fit_on_labels(contest, trials, choose(contest, trials))
-    return sum_up(contest, trials, choice)
+    return sum_up(contest, trials, let_vote(contest, trials, choice))
 
 
 def prepare(task: Task, recipes: Recipes | None, settings: RaceSettings) -> Contest:
@@ -121,6 +122,7 @@ class Choice:
     source_only : Candidate or None
         The best one without adaptation.
     answer : Recommendation
+        Its rows are those of `ranked`, but that of the vote.
     finalists : Finalists
         Gives what was fitted on all rows.
     rivals : list of Candidate
@@ -167,7 +169,8 @@ def choose(contest: Contest, trials: Trials) -> Choice:
         source_accuracy=lambda rows: contest.source_accuracy([ranked[row] for row in rows], finalists),
         explain=contest.explain,
     )
-    if groups := contest.groups(ranked, answer):
+    groups = contest.groups(ranked, answer)
+    if groups:
         answer = between_groups(answer, table, groups)
     of_a_few_trees = [
         ranked[row] for row in (answer.chosen, *(groups or ())) if ranked[row] in trials.stopped
@@ -210,13 +213,32 @@ def fit_on_labels(contest: Contest, trials: Trials, choice: Choice) -> Choice:
     )
 
 
+def let_vote(contest: Contest, trials: Trials, choice: Choice) -> Choice:
+    """Let the best candidates vote, where an adaptation was chosen by its score and no label decided.
+
+    See `ftransfer.search.vote`. What was fitted on labels of the target is not put to the vote.
+    """
+    decided = choice.use is not None or (choice.answer.labels_of_rivals and not choice.rivals)
+    members = [] if decided else voters(choice.ranked, choice.answer, contest.scorer)
+    if not members:
+        return choice
+    vote = take_vote(members, choice.finalists, trials.judge(members[0].trial), contest.scorer)
+    if vote is None:
+        return choice
+    compare([vote], contest.scorer)
+    ranked = rank([*choice.ranked, vote])
+    if turned_down(vote, choice.chosen, contest.known):
+        return replace(choice, ranked=ranked)
+    return replace(choice, ranked=ranked, chosen=vote, answer=say_vote(choice.answer, members))
+
+
 def sum_up(contest: Contest, trials: Trials, choice: Choice) -> Race:
     """Look at the best of each step of the guard, count the target's labels, and put everything together."""
     ranked, chosen, answer, finalists = choice.ranked, choice.chosen, choice.answer, choice.finalists
-    weighed = {each.step: each for each in reversed(ranked) if each.scored and each.step in STEPS}
+    weighed = {each.step: each for each in reversed(ranked) if each.scored and each.step in STEPS and each.pipeline != VOTE}
     plain = choice.source_only
     first = [*weighed.values(), plain, chosen]
-    looked_at = [each for each in ranked if each.step in STEPS and each in first]
+    looked_at = [each for each in ranked if each.step in STEPS and each in first and each.pipeline != VOTE]
     for candidate, finalist in zip(looked_at, finalists.look_at(looked_at), strict=True):
         if finalist.evidence:
             candidate.source_accuracy = float(finalist.evidence.right.mean())

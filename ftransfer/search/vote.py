@@ -1,0 +1,114 @@
+"""The vote: where an adaptation is worth it, the best settings of several recipes and source only decide together.
+
+Which of several recipes is the best on a target cannot be told well without labels. Their mistakes differ, so that
+their mean is better on most targets than the one with the highest score, and seldom much worse than source only.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from sklearn.base import clone
+
+from ftransfer.adapt.vote import TargetVote
+from ftransfer.pipeline import AdaptationPipeline
+from ftransfer.recipes import Recipe
+from ftransfer.scoring.judge import PipelineJudge
+from ftransfer.scoring.names import DEFAULT_SCORER
+from ftransfer.scoring.scorer import Scorer
+from ftransfer.search.candidate import Candidate, TrialResult, best_of_each
+from ftransfer.search.finalists import Finalists
+from ftransfer.search.guard import Recommendation, paired_interval
+from ftransfer.search.sources import SOURCES
+from ftransfer.search.steps import BASELINES
+from ftransfer.search.strategy import Trial
+
+VOTE = "vote"  # name of the recipe
+MEMBERS = 5  # recipes that vote, each with its best setting
+SOURCE_ONLY = 0.5  # votes of source only, for one of all of them together
+
+
+def voters(ranked: Sequence[Candidate], answer: Recommendation, scorer: Scorer) -> list[Candidate]:
+    """List those who vote: the best setting of each of the five best recipes, and source only as the last.
+
+    None where nothing is adapted, where the guard did not choose by the score that this was measured with, or where
+    fewer than five recipes adapt, as with those that a user names.
+
+    Parameters
+    ----------
+    ranked : sequence of Candidate
+        The best first.
+    answer : Recommendation
+    scorer : Scorer
+    """
+    chosen = ranked[answer.chosen]
+    by_score = any(step.gain is not None for step in answer.steps)
+    if (
+        not by_score
+        or answer.assumptions is None
+        or chosen.step in BASELINES
+        or scorer.name != DEFAULT_SCORER
+    ):
+        return []
+    sources = chosen.trial.params.get(SOURCES)
+    alike = [each for each in ranked if each.scored and each.trial.params.get(SOURCES) == sources]
+    best, plain = best_of_each(alike), [each for each in alike if each.step == BASELINES[0]]
+    if not plain or sum(each.step not in BASELINES for each in best) < MEMBERS:
+        return []
+    return [*best[:MEMBERS], plain[0]]
+
+
+def take_vote(
+    members: Sequence[Candidate], finalists: Finalists, judge: PipelineJudge, scorer: Scorer
+) -> Candidate | None:
+    """Let candidates vote; None where one of them gives neither probabilities nor a decision function.
+
+    Parameters
+    ----------
+    members : sequence of Candidate
+        The last is source only.
+    finalists : Finalists
+        Gives what is fitted.
+    judge : PipelineJudge
+        Of what all of them learned from.
+    scorer : Scorer
+    """
+    started = time.monotonic()
+    fitted = [finalists.pipeline(each) for each in members]
+    if not all(hasattr(each, "predict_proba") or hasattr(each, "decision_function") for each in fitted):
+        return None
+    n = len(members) - 1
+    names = [each.pipeline for each in members[:-1]] + [BASELINES[0]]
+    target = judge.X[judge.domain < 0]
+    vote = TargetVote.of(list(zip(names, fitted, strict=True)), target, [1 / n] * n + [SOURCE_ONLY])
+    pipeline = AdaptationPipeline([(VOTE, clone(vote))])
+    pipeline.steps_ = [(VOTE, vote)]
+    evidence = judge.evidence(pipeline)
+    found, predicted = scorer.judge(evidence), evidence.predicted
+    recipe = Recipe(VOTE, pipeline, {}, "The best recipes and source only decide together.")
+    params = {key: value for key, value in members[0].trial.params.items() if key == SOURCES}
+    seconds = time.monotonic() - started
+    return Candidate(Trial(recipe, params), TrialResult(found, predicted, seconds, "", pipeline))
+
+
+def turned_down(vote: Candidate, chosen: Candidate, target_labels: np.ndarray | None) -> bool:
+    """Whether labels of the target tell that the vote is worse than what the guard chose."""
+    if target_labels is None:
+        return False
+    known = target_labels != -1
+    hits = [np.equal(np.asarray(each.result.predicted), target_labels)[known] for each in (vote, chosen)]
+    return bool(known.any() and paired_interval(*hits)[2] < 0)
+
+
+def say_vote(answer: Recommendation, members: Sequence[Candidate]) -> Recommendation:
+    """Put the vote into the answer's words."""
+    names = ", ".join(each.pipeline for each in members[:-1])
+    plain = members[-1].pipeline
+    return replace(
+        answer,
+        sentence=f"Adapt by a vote of {len(members)} recipes: {names} and, for source only, {plain}.",
+        ground=f"{answer.ground} As it is worth adapting, the best settings of the {len(members) - 1} best recipes "
+        f"and source only then vote on each image and its neighbours: without target labels the best of them cannot "
+        f"be told, and their mean is safer than any one.",
+    )
