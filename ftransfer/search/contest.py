@@ -20,7 +20,7 @@ from ftransfer.search.assumptions import Assumptions, check_assumptions
 from ftransfer.search.candidate import Candidate
 from ftransfer.search.cost import MANY_ROWS, fit_to_size
 from ftransfer.search.data_level import gradual_recipe
-from ftransfer.search.expected import Expected, expect_accuracy
+from ftransfer.search.expected import Expected, accuracy_of_vote, expect_accuracy
 from ftransfer.search.explanations import Explanations, explain
 from ftransfer.search.finalists import Finalists
 from ftransfer.search.grids import with_grids
@@ -177,9 +177,10 @@ class Contest:
                         [np.equal(predicted, np.asarray(each.result.predicted)).mean() for each in rivals]
                     )
                 )
-        probability = None
+        of_vote = None
         if isinstance(vote := finalists.pipeline(candidate)[-1], TargetVote):
-            probability = vote.predict_proba(self.task.X_target).max(axis=1)
+            sure, judge = vote.predict_proba(self.task.X_target).max(axis=1), self._judge
+            of_vote = accuracy_of_vote(sure, predicted, judge.asked, judge.neighbours)
         hits = None
         if labels is not None and not answer.labels_of_rivals:
             hits = np.equal(predicted, labels)[labels != -1]
@@ -188,7 +189,7 @@ class Contest:
             assumptions,
             predicted,
             source_accuracy=accuracy,
-            probability=probability,
+            vote_accuracy=of_vote,
             hits=hits,
         )
 

@@ -169,8 +169,7 @@ def choose(contest: Contest, trials: Trials) -> Choice:
         source_accuracy=lambda rows: contest.source_accuracy([ranked[row] for row in rows], finalists),
         explain=contest.explain,
     )
-    groups = contest.groups(ranked, answer)
-    if groups:
+    if groups := contest.groups(ranked, answer):
         answer = between_groups(answer, table, groups)
     of_a_few_trees = [
         ranked[row] for row in (answer.chosen, *(groups or ())) if ranked[row] in trials.stopped
@@ -235,10 +234,11 @@ def let_vote(contest: Contest, trials: Trials, choice: Choice) -> Choice:
 def sum_up(contest: Contest, trials: Trials, choice: Choice) -> Race:
     """Look at the best of each step of the guard, count the target's labels, and put everything together."""
     ranked, chosen, answer, finalists = choice.ranked, choice.chosen, choice.answer, choice.finalists
-    weighed = {each.step: each for each in reversed(ranked) if each.scored and each.step in STEPS and each.pipeline != VOTE}
+    single = [each for each in ranked if each.step in STEPS and each.pipeline != VOTE]
+    weighed = {each.step: each for each in reversed(single) if each.scored}
     plain = choice.source_only
     first = [*weighed.values(), plain, chosen]
-    looked_at = [each for each in ranked if each.step in STEPS and each in first and each.pipeline != VOTE]
+    looked_at = [each for each in single if each in first]
     for candidate, finalist in zip(looked_at, finalists.look_at(looked_at), strict=True):
         if finalist.evidence:
             candidate.source_accuracy = float(finalist.evidence.right.mean())

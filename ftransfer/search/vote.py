@@ -25,15 +25,15 @@ from ftransfer.search.steps import BASELINES
 from ftransfer.search.strategy import Trial
 
 VOTE = "vote"  # name of the recipe
-MEMBERS = 5  # recipes that vote, each with its best setting
-SOURCE_ONLY = 0.5  # votes of source only, for one of all of them together
+MEMBERS = 6  # recipes that adapt and vote, each with its best setting
+SOURCE_ONLY = 0.6  # votes of source only, for one of all of them together
 
 
 def voters(ranked: Sequence[Candidate], answer: Recommendation, scorer: Scorer) -> list[Candidate]:
-    """List those who vote: the best setting of each of the five best recipes, and source only as the last.
+    """List those who vote: the best settings of the six best recipes that adapt, and source only as the last.
 
     None where nothing is adapted, where the guard did not choose by the score that this was measured with, or where
-    fewer than five recipes adapt, as with those that a user names.
+    fewer than six recipes adapt, as with those that a user names.
 
     Parameters
     ----------
@@ -53,10 +53,9 @@ def voters(ranked: Sequence[Candidate], answer: Recommendation, scorer: Scorer) 
         return []
     sources = chosen.trial.params.get(SOURCES)
     alike = [each for each in ranked if each.scored and each.trial.params.get(SOURCES) == sources]
-    best, plain = best_of_each(alike), [each for each in alike if each.step == BASELINES[0]]
-    if not plain or sum(each.step not in BASELINES for each in best) < MEMBERS:
-        return []
-    return [*best[:MEMBERS], plain[0]]
+    best = [each for each in best_of_each(alike) if each.step not in BASELINES]
+    plain = [each for each in alike if each.step == BASELINES[0]]
+    return [*best[:MEMBERS], plain[0]] if plain and len(best) >= MEMBERS else []
 
 
 def take_vote(
@@ -107,8 +106,8 @@ def say_vote(answer: Recommendation, members: Sequence[Candidate]) -> Recommenda
     plain = members[-1].pipeline
     return replace(
         answer,
-        sentence=f"Adapt by a vote of {len(members)} recipes: {names} and, for source only, {plain}.",
-        ground=f"{answer.ground} As it is worth adapting, the best settings of the {len(members) - 1} best recipes "
-        f"and source only then vote on each image and its neighbours: without target labels the best of them cannot "
-        f"be told, and their mean is safer than any one.",
+        sentence=f"Adapt by a vote of {len(members) - 1} recipes and source only: {names}; {plain}.",
+        ground=f"{answer.ground} If it is worth adapting, the best settings of the {len(members) - 1} best recipes "
+        f"that adapt and source only vote on each image and its neighbours: without target labels it is hard to "
+        f"tell which of them is best, and their mean is safer than any one.",
     )
