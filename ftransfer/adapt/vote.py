@@ -17,7 +17,7 @@ from ftransfer.adapt.base import read_rows, warn_of_no_target
 from ftransfer.errors import FtransferError
 
 MOST_ROWS = 2000  # of the target that are kept to find neighbours among
-CHUNK = 4096  # rows whose neighbours are looked for at once
+CHUNK = 4096  # rows that are voted on at once
 LEAST, MOST = 0.1, 0.98  # a member's mean probability
 LARGEST = 5.0  # of the logarithm of a temperature, either way
 
@@ -144,35 +144,37 @@ class TargetVote(ClassifierMixin, BaseEstimator):
             )
         self.members_ = members
         self.classes_ = np.unique(np.concatenate([each.classes_ for each in members]))
-        self.temperatures_ = np.ones(len(members))
-        logits = [self._ask(each, lambda member, how: getattr(member, how)(X_target)) for each in members]
+        self.center_, spread = X_target.mean(axis=0), X_target.std(axis=0)
+        self.scale_ = np.where(spread > 0, spread, 1).astype(X_target.dtype)
+        self.rows_ = X_target[np.sort(np.random.default_rng(0).permutation(len(X_target))[:MOST_ROWS])]
+        logits = [self._ask(each, lambda member, how: getattr(member, how)(self.rows_)) for each in members]
         labels = np.stack([each.argmax(axis=1) for each in logits])
+        self.temperatures_ = np.ones(len(members))
         for i, each in enumerate(logits):
             others = [np.mean(labels[i] == one) for j, one in enumerate(labels) if j != i]
             self.temperatures_[i] = _temperature(each, float(np.clip(np.mean(others or 1.0), LEAST, MOST)))
-        self.center_, spread = X_target.mean(axis=0), X_target.std(axis=0)
-        self.scale_ = np.where(spread > 0, spread, 1).astype(X_target.dtype)
-        kept = np.sort(np.random.default_rng(0).permutation(len(X_target))[:MOST_ROWS])
-        self.rows_ = X_target[kept]
-        self.probability_ = self._mean([each[kept] for each in logits])
+        self.probability_ = self._mean(logits)
         return self
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Mean of the vote on each row and on its neighbours: array of shape (n_samples, n_classes)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        parts = [X[start : start + CHUNK] for start in range(0, len(X), CHUNK)]
+        spaces = [(scale, normalize((self.rows_ - self.center_) / scale)) for scale in (1.0, self.scale_)]
+        return np.concatenate([self._vote_on(part, spaces) for part in parts])
+
+    def _vote_on(self, X: np.ndarray, spaces: list[tuple[Any, np.ndarray]]) -> np.ndarray:
+        """Vote on rows, with the nearest of those that are kept in each space."""
         own = self._ballot(lambda member, how: getattr(member, how)(X))
         if not self.smoothing:
             return own
         near = np.zeros_like(own)
-        for scale in (1.0, self.scale_):
-            stored = normalize((self.rows_ - self.center_) / scale)
-            k = min(self.n_neighbors, len(stored))
-            for start in range(0, len(X), CHUNK):
-                part = slice(start, start + CHUNK)
-                likeness = normalize((X[part] - self.center_) / scale) @ stored.T
-                found = np.argpartition(-likeness, k - 1, axis=1)[:, :k]
-                near[part] += self.probability_[found].mean(axis=1) / 2
+        for scale, kept in spaces:
+            k = min(self.n_neighbors, len(kept))
+            likeness = normalize((X - self.center_) / scale) @ kept.T
+            found = np.argpartition(-likeness, k - 1, axis=1)[:, :k]
+            near += self.probability_[found].mean(axis=1) / len(spaces)
         return (1 - self.smoothing) * own + self.smoothing * near
 
     def predict(self, X: ArrayLike) -> np.ndarray:
