@@ -27,7 +27,8 @@ def test_every_command_runs(outputs):
 def test_the_demo_prints_what_the_readme_shows(outputs):
     printed, shown = outputs["ftransfer demo"], README.shown_after("ftransfer demo")
     table = re.compile(r"^ *\d+ +(\w+)", re.M)
-    assert sorted(table.findall("\n".join(shown))) == sorted(table.findall(printed)) == sorted([*list_recipes(), "vote"])
+    named = sorted([*list_recipes(), "vote"])
+    assert sorted(table.findall("\n".join(shown))) == sorted(table.findall(printed)) == named
     for line in shown:
         if line.startswith(
             ("$ ", "ftransfer-demo/", "  ", "rank", "* target", "report:", "model:", "predictions:")
