@@ -139,6 +139,7 @@ def made(tmp_path_factory):
         patch.setattr("ftransfer.report.numbers.compare_domains", _not_measured)
         features = make_features("no-labels", folder)
         found = race(load_task(features, "day", "night"), QUICK)
+        found = replace(found, expected=replace(found.expected, words="medium"))
         command = f"ftransfer fit {features.folder} --source day --target night"
         write_report(found, features, folder / "run", command=command)
     return found, features, folder / "run"
@@ -260,3 +261,16 @@ def _moved(folder, to):
     results["task"]["features"] = "gone"
     (to / "results.json").write_text(json.dumps(results))
     return to
+
+
+def test_a_run_that_is_not_sure_names_the_command_in_its_report_and_on_the_terminal(made):
+    from ftransfer.cli.fit_answer import describe
+    from ftransfer.report import suggest_command
+
+    found, _, folder = made
+    results = json.loads((folder / "results.json").read_text())
+    assert results["suggest"] == f"ftransfer suggest {folder} --n 50"
+    assert f"<code>ftransfer suggest {folder} --n 50</code>" in (folder / "report.html").read_text()
+    assert f"would make it surer: ftransfer suggest {folder} --n 50" in describe(results, folder)
+    assert suggest_command(replace(found, expected=replace(found.expected, words="high")), folder) is None
+    assert suggest_command(replace(found, task=replace(found.task, unseen=True)), folder) is None

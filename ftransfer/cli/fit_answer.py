@@ -19,6 +19,8 @@ def describe(results: dict[str, Any], folder: Path) -> str:
     lines += describe_steps(answer["steps"])
     lines += ["", visible(results["expected"]["sentence"])] if results["expected"] else []
     lines += [] if wrong else said
+    if results["suggest"]:
+        lines += [f"Labels of a few target images would make it surer: {visible(results['suggest'])}"]
     lines += ["", f"report: {folder / 'report.html'}", f"predictions: {folder / 'predictions.csv'}"]
     return "\n".join([*lines, f"model: {folder / 'model.skops'}"])
 

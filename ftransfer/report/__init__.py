@@ -1,6 +1,7 @@
 """The run folder: a self-contained HTML page, and CSV, JSON and the model beside it."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,7 @@ def _write(found: Findings, folder: Path, command: str, progress: Callable[[int]
         write_decide(found.race.decide, folder)
     progress(1)
     results = found.results(command)
+    results["suggest"] = suggest_command(found.race, folder)
     with writing(folder):
         write("classes.csv", pd.DataFrame(results["classes"]))
         write_whole(folder / "results.json", json.dumps(results).encode())
@@ -122,6 +124,15 @@ def _write(found: Findings, folder: Path, command: str, progress: Callable[[int]
         (folder / "running").unlink()
     progress(1)
     return results
+
+
+def suggest_command(race: Race, folder: Path) -> str | None:
+    """Write the command that chooses images to label, where the answer is not sure; None where it is.
+
+    A target that was left out of the race gets none: its labels would have no use there.
+    """
+    sure = race.expected is not None and race.expected.words == "high" and race.decide is None
+    return None if sure or race.task.unseen else f"ftransfer suggest {shlex.quote(str(folder))} --n 50"
 
 
 def write_decide(table: pd.DataFrame | None, folder: Path) -> None:
