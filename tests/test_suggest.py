@@ -1,17 +1,22 @@
 """Which target images are proposed for a label, in Python and by the command, and what comes of their labels."""
 
+import hashlib
 import json
+import shutil
+import tarfile
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from conftest import blobs, write_feature_set
+from conftest import blobs, draw, write_feature_set
 from made_pages import QUICK, make_features
 
 from ftransfer import FeatureSet, FtransferError, load_task, race, suggest_labels, write_report
 from ftransfer.cli import main
+from ftransfer.features.joined import open_features
+from ftransfer.report.thumbnails import thumbnail
 from ftransfer.search.suggest import Target, choose_rows, draw_evenly, margins, rows_of
 
 
@@ -252,13 +257,64 @@ def test_what_is_no_run_that_labels_can_be_given_to_is_refused_in_one_line(made,
     assert run("suggest", folder, "--features", other.folder).exit_code == 1
 
 
-def _moved(folder, to):
-    """Copy a run whose features are no longer where they were."""
-    import shutil
+def test_images_of_decide_csv_come_first_and_those_filled_in_there_are_not_asked_for_again(made, tmp_path):
+    _, _, folder = made
+    copy = _moved(folder, tmp_path / "run", features=made[1].folder)
+    predictions = pd.read_csv(folder / "predictions.csv").iloc[:30]
+    table = predictions[["root", "path"]].assign(label=["class 0", "class 1", *[""] * 28], plain="class 0")
+    table.to_csv(copy / "decide.csv", index=False)
+    assert run("suggest", copy, "--n", 24).exit_code == 0
+    chosen = pd.read_csv(copy / "to-label.csv")
+    assert not set(chosen["path"]) & set(table["path"][:2])
+    assert (chosen["why"] == "undecided").sum() == 12
+    assert set(chosen["path"][chosen["why"] == "undecided"]) <= set(table["path"])
 
+
+def test_of_very_many_images_a_random_part_is_considered(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("ftransfer.report.labelling.MOST_CONSIDERED", 20)
+    assert "20 images of night" in run("suggest", made[2], "--out", tmp_path).output
+
+
+def test_two_feature_sets_of_a_run_are_opened_again_as_they_were(made, tmp_path, short_reports):
+    _, features, _ = made
+    joined = open_features([features.folder, _copy(features, tmp_path / "again")])
+    found = race(load_task(joined, "day", "night"), QUICK[:1])
+    write_report(found, joined, tmp_path / "run")
+    result = run("suggest", tmp_path / "run", "--n", 5)
+    assert result.exit_code == 0, result.output
+    assert pd.read_csv(tmp_path / "run" / "to-label.csv")["path"].tolist() == (
+        suggest_labels(found.task, found, 5)["path"].tolist()
+    )
+
+
+def _copy(features, folder):
+    """Write the same embeddings as a feature set of another name."""
+    again = FeatureSet.create(folder, features.fingerprint | {"backbone": "another"})
+    again.write_part(features.manifest["sha256"].tolist(), features.load(features.manifest))
+    again.write_manifest(features.manifest)
+    return folder
+
+
+def test_images_of_a_shard_are_shown_and_those_of_a_store_only_if_allowed(tmp_path):
+    draw(tmp_path / "0.png", 1, seed=0)
+    content = (tmp_path / "0.png").read_bytes()
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        tar.add(tmp_path / "0.png", "0.png")
+    of = hashlib.sha256(content).hexdigest()
+    assert thumbnail(str(tmp_path), "shard.tar#0.png", of, side=20).startswith("data:image/jpeg;base64,")
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: the extra [remote]")
+    with fsspec.open("memory://bucket/0.png", "wb") as file:
+        file.write(content)
+    assert thumbnail("memory://bucket", "0.png", of) is None
+    assert thumbnail("memory://bucket", "0.png", of, anywhere=True)
+    assert thumbnail("memory://bucket", "1.png", of, anywhere=True) is None
+
+
+def _moved(folder, to, features="gone"):
+    """Copy a run whose features are no longer where they were."""
     shutil.copytree(folder, to)
     results = json.loads((to / "results.json").read_text())
-    results["task"]["features"] = "gone"
+    results["task"]["features"] = str(features)
     (to / "results.json").write_text(json.dumps(results))
     return to
 

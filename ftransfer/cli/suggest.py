@@ -29,6 +29,11 @@ from ftransfer.cli.text import say, visible
     shell_complete=complete.folders,
     help="Feature set of the run, if it was moved; may be repeated.",
 )
+@click.option(
+    "--anywhere",
+    is_flag=True,
+    help="Also read images of object stores, torchvision and outside their folder; only for feature sets you trust.",
+)
 @click.option("--trust", multiple=True, metavar="TYPE", help="Additional type to trust in the model file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def suggest(
@@ -37,6 +42,7 @@ def suggest(
     out: str | None,
     files: tuple[str, ...],
     features: tuple[str, ...],
+    anywhere: bool,
     trust: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -52,7 +58,7 @@ def suggest(
     found = FinishedRun(run, features, trust)
     table = found.suggest(n, files)
     with progress_bar(len(table), " pictures", "page") as bar:
-        wrote = write_suggestions(found, table, out, files=files, progress=bar.update)
+        wrote = write_suggestions(found, table, out, files=files, anywhere=anywhere, progress=bar.update)
     if as_json:
         reasons = wrote.table["why"].value_counts().to_dict()
         page = None if wrote.page is None else str(wrote.page)
@@ -70,8 +76,9 @@ def describe(wrote: Any, n: int, target: str) -> str:
         lines.append(f"note: {n} images were requested; these are all that have no label yet")
     if wrote.page is None:
         lines.append(
-            "no page was written, because none of the images can be shown: they were moved or changed, or are no "
-            "files on this machine; fill in the column label of the table"
+            "no page was written, because none of the images can be shown: they were moved or changed, or are not "
+            "files on this machine (--anywhere reads object stores and torchvision); fill in the column label of "
+            "the table"
         )
     else:
         lines.append(f"open in a browser and label: {Path(wrote.page)}")

@@ -32,6 +32,7 @@ from ftransfer.storage.writing import write_whole, writing
 SIDES = ((100, 384), (300, 256), (1000, 160))  # longer side of a picture in pixels, up to so many of them
 SMALLEST_SIDE = 96
 MOST_BYTES = 20_000_000  # of all pictures of a page
+MOST_CONSIDERED = 50_000  # images of the target, drawn at random: as many embeddings fit into memory
 MOST_KEYS = 10  # classes that have a key each; more are found by typing
 
 
@@ -145,17 +146,21 @@ class FinishedRun:
         """Choose images as `ftransfer.suggest_labels` does."""
         some = np.random.default_rng(random_state).permutation(len(self._source))[:MOST_ROWS]
         X_source = self.features.load(self._source.iloc[np.sort(some)])
-        X_target = self.features.load(self.rows)
+        labelled = self.labelled(files)
+        drawn = np.random.default_rng(random_state).permutation(len(self.rows))[:MOST_CONSIDERED]
+        at = np.union1d(drawn, np.r_[np.flatnonzero(labelled), rows_of(self.decide, self.rows)]).astype(int)
+        rows = self.rows.iloc[at].reset_index(drop=True)
+        X_target = self.features.load(self.rows.iloc[at])
         predicted = self.model.predict(X_target)
         known = Target(
             predicted=predicted,
             margin=margins(self.model.pipeline, X_target),
-            contents=self.rows["sha256"].to_numpy(),
-            labelled=self.labelled(files),
-            undecided=rows_of(self.decide, self.rows),
+            contents=rows["sha256"].to_numpy(),
+            labelled=labelled[at],
+            undecided=rows_of(self.decide, rows),
         )
-        chosen = choose_rows(X_source, X_target, known, n, random_state)
-        return describe_rows(chosen, self.rows, predicted)
+        table = describe_rows(choose_rows(X_source, X_target, known, n, random_state), rows, predicted)
+        return table.assign(row=at[table["row"]])
 
 
 def write_suggestions(
@@ -164,6 +169,7 @@ def write_suggestions(
     folder: str | Path | None = None,
     *,
     files: Sequence[str | Path] = (),
+    anywhere: bool = False,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Suggested:
     """Write ``to-label.csv`` and, where the images can be shown, ``label.html``, one page to label them on.
@@ -177,6 +183,9 @@ def write_suggestions(
         Default: the run folder.
     files : sequence of str or path
         Files of labels that the command of the next fit takes, too.
+    anywhere : bool, default=False
+        Whether images of stores, of torchvision's data sets and outside of their root are read, too: only of a feature
+        set that you trust.
     progress : callable
         Called with the number of pictures that were made since the last call.
     """
@@ -187,7 +196,7 @@ def write_suggestions(
         columns.insert(0, "root")
     listed = table[columns].assign(sha256=rows["sha256"])
     command = _refit_command(run.results.get("command"), files)
-    pictures = _draw_pictures(rows, progress)
+    pictures = _draw_pictures(rows, progress, anywhere)
     page = folder / "label.html"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -237,12 +246,12 @@ def draw_label_page(target: str, classes: Sequence[str], images: pd.DataFrame, c
     )
 
 
-def _draw_pictures(rows: pd.DataFrame, progress: Callable[[int], None]) -> list[str | None]:
+def _draw_pictures(rows: pd.DataFrame, progress: Callable[[int], None], anywhere: bool) -> list[str | None]:
     """Draw the pictures of a page, as large as their number allows; None for an image that is no longer there."""
     side = next((side for most, side in SIDES if len(rows) <= most), SMALLEST_SIDE)
 
     def draw(row: tuple[str, str, str]) -> str | None:
-        picture = thumbnail(*row, side)
+        picture = thumbnail(*row, side=side, anywhere=anywhere)
         progress(1)
         return picture
 

@@ -94,30 +94,35 @@ def spread(groups: np.ndarray, most: int, each: int, random_state: int = 0) -> n
     return drawn[in_turn[turn[in_turn] < each]][:most]
 
 
-def _read(root: str, path: str, sha256: str) -> bytes | None:
-    inside = PurePath(path)
-    if root.startswith("torchvision:") or is_remote(root) or inside.is_absolute() or ".." in inside.parts:
-        return None
-    file = Path(root) / inside
-    if not file.is_file() and split_name(str(file)) is None:
+def _read(root: str, path: str, sha256: str, anywhere: bool = False) -> bytes | None:
+    if not anywhere and not _lies_in(root, path):
         return None
     content = read_bytes(root, path)
     return content if hashlib.sha256(content).hexdigest() == sha256 else None
+
+
+def _lies_in(root: str, path: str) -> bool:
+    """Whether an image is a file below its root, or in a shard there, on this machine."""
+    inside = PurePath(path)
+    if root.startswith("torchvision:") or is_remote(root) or inside.is_absolute() or ".." in inside.parts:
+        return False
+    file = Path(root) / inside
+    return file.is_file() or split_name(str(file)) is not None
 
 
 # Pillow says SyntaxError of a broken PNG
 UNREADABLE = (OSError, ValueError, SyntaxError, MemoryError)
 
 
-def thumbnail(root: str, path: str, sha256: str, side: int = SIDE) -> str | None:
+def thumbnail(root: str, path: str, sha256: str, *, side: int = SIDE, anywhere: bool = False) -> str | None:
     """Make a small JPEG as a data URI; its longer side has `side` pixels at most.
 
-    None if the image is gone, is another one than the features were computed from, cannot be read, is in no file
-    (a data set of torchvision) or in a store (which a stranger's feature set may name), or if its path leads out of
-    its root.
+    None if the image is gone, is another one than the features were computed from, or cannot be read; and unless
+    `anywhere`, if it is in no file (a data set of torchvision) or in a store (which a stranger's feature set may name),
+    or if its path leads out of its root.
     """
     try:
-        content = _read(root, path, sha256)
+        content = _read(root, path, sha256, anywhere)
         if content is None:
             return None
         image = decode(content)
