@@ -12,8 +12,12 @@ from sklearn.svm import SVC
 
 from ftransfer import CORAL, DomainScaler, FtransferError, Model, load_recipe, load_task, make_pipeline, race
 from ftransfer.adapt.vote import TargetVote
+from ftransfer.scoring.scorer import load_scorer
+from ftransfer.search.assumptions import Assumptions
 from ftransfer.search.expected import accuracy_of_vote
-from ftransfer.search.vote import turned_down
+from ftransfer.search.guard import Recommendation
+from ftransfer.search.vote import turned_down, voters
+from ftransfer.search.weighed import WeighedStep
 
 ADAPTING = [
     "mixture_scaled",
@@ -175,3 +179,23 @@ def test_the_accuracy_of_a_vote_is_expected_by_its_probability_and_by_neighbours
     found = accuracy_of_vote(np.full(4, 0.8), predicted, asked, neighbours)
     assert found == pytest.approx(0.73 * 0.8 + 0.42 * 0.5 - 0.08)
     assert accuracy_of_vote(np.ones(4), np.zeros(4), asked, neighbours) == 0.98
+
+
+def test_what_learned_from_other_sources_than_the_choice_has_no_vote():
+    kinds = [*[(f"adapting {i}", "alignment") for i in range(6)], ("plain", "source only")]
+    ranked = [
+        SimpleNamespace(
+            pipeline=name, step=step, scored=True, trial=SimpleNamespace(params={"sources": sources})
+        )
+        for sources in ("a + b", "a")
+        for name, step in kinds
+    ]
+    step = WeighedStep("alignment", "adapting 0", "CORAL", 0.9, "plain", gain=0.1, error=0.01)
+    told = Assumptions(100, np.full(3, 1 / 3), np.full(3, 1 / 3), True, 1.0)
+    answer = Recommendation(0, "", "", (step,), 6, told)
+    scorer = load_scorer("consistency")
+    assert voters(ranked, answer, scorer) == ranked[:7]
+    assert voters(ranked, replace(answer, chosen=7), scorer) == ranked[7:]
+    assert voters(ranked, replace(answer, chosen=6), scorer) == [], "nothing is adapted"
+    assert voters([*ranked[:5], ranked[6]], answer, scorer) == [], "five recipes adapt"
+    assert voters(ranked, replace(answer, steps=()), scorer) == [], "the score did not decide"
