@@ -281,6 +281,7 @@ def test_the_report_draws_every_term_of_the_loss(table, tmp_path):
         ({"transfer_loss": "l2sp", "weights": "random"}, "and --weights random loads none"),
         ({"transfer_loss": "features", "weights": "random"}, "with --weights random needs a --teacher"),
         ({"transfer_loss": "logits"}, "the teacher small_cnn with the weights DEFAULT has no class names"),
+        ({"teacher_weights": "a.pth"}, "--teacher-weights are those of --teacher; name it as well"),
         ({"transfer_weight": 2.0}, "--transfer-weight is the weight of --transfer-loss; add"),
         (
             {"transfer_loss": "l2sp", "transfer_weight": -1.0},
@@ -337,3 +338,20 @@ def test_the_command_aligns_and_says_how_the_epoch_was_chosen(pictures, tmp_path
     assert "  coral: " in result.output
     assert "epoch chosen by source validation and target information (" in result.output
     assert re.search(r"night +unlabelled +12 ", result.output)
+
+
+def test_statistics_alone_cannot_be_aligned_with_a_loss(pictures, tmp_path):
+    command = [
+        "finetune",
+        pictures,
+        "--out",
+        tmp_path / "a.safetensors",
+        "--backbone",
+        "small_cnn",
+        "--adapt-bn",
+    ]
+    result = CliRunner().invoke(main, [str(c) for c in [*command, "--target", "night", "--align", "mmd"]])
+    assert result.exit_code == 1
+    assert result.output == (
+        "error: --adapt-bn trains nothing, so that --align and --transfer-loss have no effect; leave one of them out\n"
+    )

@@ -10,6 +10,7 @@ import click
 from ftransfer.cli import complete, options, split_names
 from ftransfer.cli.progress import progress_bar
 from ftransfer.cli.text import in_columns, say
+from ftransfer.errors import FtransferError
 
 
 class Names(click.ParamType):
@@ -192,6 +193,10 @@ def finetune(
     training = Training(labels=labels or ("label",), rules=rules, **settings)
     columns = {"domain": domain_column, "path": path_column, "label": next(iter(labels), None)}
     table = _find(images, settings["domains"], labels, allow_outside=allow_outside, columns=columns)
+    if adapt_bn and (training.align or training.transfer_loss):
+        raise FtransferError(
+            "--adapt-bn trains nothing, so that --align and --transfer-loss have no effect; leave one of them out"
+        )
     if adapt_bn:
         table = table[table["domain"].isin(settings["domains"])] if settings["domains"] else table
         checkpoint_path(out)

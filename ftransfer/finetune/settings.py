@@ -1,7 +1,6 @@
 """How a backbone is trained: all that a user can set."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ftransfer.errors import FtransferError, unknown
@@ -134,54 +133,44 @@ class Training:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise FtransferError(f"{name.replace('_', ' ')} must be a number above 0, not {value}")
-        if wrong := next((rule for holds, rule in self._contradictions() if holds), None):
-            raise FtransferError(wrong)
+        if wrong := [rule for rule, broken in self._contradictions().items() if broken]:
+            raise FtransferError(wrong[0])
 
-    def _contradictions(self) -> Iterator[tuple[bool, str]]:
-        """Say of each combination that makes no sense whether it is there, and what to do."""
-        loss, starts = self.transfer_loss, str(self.weights) != "random"
-        yield (
-            loss == "l2sp" and self.teacher is not None,
-            (
-                "--transfer-loss l2sp stays near the initial weights and has no teacher; use features or logits"
+    def _contradictions(self) -> dict[str, bool]:
+        """Say what to do about each combination that makes no sense, and whether it is there."""
+        loss, align, is_fresh = self.transfer_loss, self.align, str(self.weights) == "random"
+        names = "add --align adversarial, coral or mmd"
+        return {
+            "--transfer-loss l2sp stays near the initial weights and has no teacher; use features or logits": (
+                loss == "l2sp" and self.teacher is not None
             ),
-        )
-        yield (
-            loss == "l2sp" and not starts,
-            ("--transfer-loss l2sp stays near the initial weights, and --weights random loads none"),
-        )
-        yield (
-            loss in ("features", "logits") and self.teacher is None and not starts,
-            (f"--transfer-loss {loss} with --weights random needs a --teacher"),
-        )
-        yield (
-            self.transfer_weight is not None and loss is None,
-            (
-                "--transfer-weight is the weight of --transfer-loss; add --transfer-loss l2sp, features or logits"
+            "--transfer-loss l2sp stays near the initial weights, and --weights random loads none": (
+                loss == "l2sp" and is_fresh
             ),
-        )
-        yield (
-            self.temperature is not None and loss != "logits",
-            ("--temperature is that of --transfer-loss logits; add it, or leave the temperature out"),
-        )
-        yield (
-            self.align is not None and self.target is None,
-            (f"--align {self.align} needs --target DOMAIN, the domain without labels"),
-        )
-        yield (
-            self.target is not None and self.align is None,
-            (
-                f"--target {self.target} is the domain that --align brings near; add --align adversarial, coral or mmd"
+            f"--transfer-loss {loss} with --weights random needs a --teacher": (
+                self.has_teacher and self.teacher is None and is_fresh
             ),
-        )
-        yield (
-            self.align_weight is not None and self.align is None,
-            ("--align-weight is the weight of --align; add --align adversarial, coral or mmd"),
-        )
-        yield (
-            self.target is not None and self.target in self.domains,
-            (f"{self.target} is the target and cannot be a source as well; leave out --domain {self.target}"),
-        )
+            "--teacher-weights are those of --teacher; name it as well": (
+                self.teacher is None and self.teacher_weights != "DEFAULT"
+            ),
+            "--transfer-weight is the weight of --transfer-loss; add --transfer-loss l2sp, features or logits": (
+                loss is None and self.transfer_weight is not None
+            ),
+            "--temperature is that of --transfer-loss logits; add it, or leave the temperature out": (
+                loss != "logits" and self.temperature is not None
+            ),
+            f"--align {align} needs --target DOMAIN, the domain without labels": (
+                align is not None and self.target is None
+            ),
+            f"--target {self.target} is the domain that --align brings near; {names}": (
+                align is None and self.target is not None
+            ),
+            f"--align-weight is the weight of --align; {names}": align is None
+            and self.align_weight is not None,
+            f"{self.target} is the target and cannot be a source as well; leave out --domain {self.target}": (
+                self.target in self.domains
+            ),
+        }
 
     @property
     def has_teacher(self) -> bool:
