@@ -61,8 +61,8 @@ def fine_tune(
         ``taken``, ``fresh`` and ``frozen`` modules, ``classes``, ``history`` (a dict an epoch, with the mean of each of
         the ``terms`` of the loss before its weight), ``best_epoch``, ``rates_tried`` (the best epoch of each rate of
         the taken layers) and ``accuracy``: for each domain the share of its test rows that is right (of a domain that
-        did not train and with no test share: of all its rows), by task; ``before``: the same of a logistic regression on
-        the features of the backbone as it started, fitted on the rows that train and validate.
+        did not train and with no test share: of all its rows), by task; ``before``: the same of a logistic regression
+        on the features of the backbone as it started, fitted on the rows that train and validate.
 
     Raises
     ------
