@@ -631,3 +631,18 @@ def test_a_pipeline_says_in_a_notebook_which_steps_read_the_target():
     assert "Fitted on the source only." in make_pipeline(SVC())._repr_html_()
     with sklearn.config_context(display="text"):
         assert "text/html" not in pipeline._repr_mimebundle_()
+
+
+def test_the_page_says_what_target_labels_were_used_for_and_shows_a_possible_new_class(feature_set, tmp_path):
+    task, labels = draw_target_labels(load_task(feature_set, "day", "night"), 30)
+    labels[np.flatnonzero(labels != -1)[:4]] = -2
+    results = write_report(race(task, QUICK, target_labels=labels), feature_set, tmp_path / "run")
+    told, page = results["labels"], (tmp_path / "run" / "report.html").read_text()
+    assert (told["given"], told["fitted"]) == (30, 26)
+    assert told["first_pass"] + told["held_back"] == 30
+    assert "The final model is fitted on all 26 that name a class" in page
+    assert all(row["low"] <= row["share"] <= row["high"] for row in told["shares"])
+    assert told["new_class"]["labelled"] == 4
+    assert "4 labelled target images are of none of the source's classes" in page
+    assert [point["coverage"] for point in results["coverage"]][-1] == 1
+    assert "Leaving images unknown" in page

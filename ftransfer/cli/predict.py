@@ -48,6 +48,11 @@ from ftransfer.storage.places import place
     is_flag=True,
     help="IMAGES_OR_FEATURES has labels, as for extract: print the accuracy.",
 )
+@click.option(
+    "--reject",
+    metavar="P|N%",
+    help='Answer "unknown" if the probability is below P (0.7), or for all but the surest N% of the images (80%).',
+)
 @click.option("--label-column", help="With --accuracy: column of a table with labels.  [default: label]")
 @options.domain_column
 @options.path_column
@@ -64,6 +69,7 @@ def predict(
     domain: str,
     backbone: Any,
     count: bool,
+    reject: str | None,
     label_column: str | None,
     domain_column: str | None,
     path_column: str | None,
@@ -84,14 +90,18 @@ def predict(
     from ftransfer.model.model import load_models
     from ftransfer.model.new_images import DOMAIN, check_features
     from ftransfer.model.predict import refuse_other_kinds, write_predictions
+    from ftransfer.model.reject import Reject, check_rejects
 
     out = place(out)
     passed: dict[str, dict] = {}
     refuse_other_kinds(out)  # before anything is computed
+    which = Reject.read(reject) if reject else None
     if is_checkpoint(run):
         models, weights = models_of_checkpoint(run), weights or run
     else:
         models = load_models(run, trusted=trust)
+    if which:
+        check_rejects(models)
     model = next(iter(models.values()))  # of several columns of labels: all take the same features
     given, folder = images_or_features, features or out.with_name(f"{out.stem}.features")
     if (place(given) / "fingerprint.json").is_file():
@@ -114,7 +124,9 @@ def predict(
         say(f"note: {note}", err=True)
     try:
         with progress_bar(len(feature_set.manifest), " labels", "predict") as bar:
-            did = write_predictions(models, feature_set, out, domain=domain, count=count, progress=bar.update)
+            did = write_predictions(
+                models, feature_set, out, domain=domain, count=count, reject=which, progress=bar.update
+            )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"interrupted: {out} is unchanged, and the features are kept in {feature_set.folder}; run the "
@@ -179,6 +191,8 @@ def describe(did: Any, out: Any) -> str:
     for name, found in did.numbers.items():
         said = f"  {visible(name) + ': ' if name else ''}from {found['min']:.4g} to {found['max']:.4g}"
         lines.append(f"{said}, mean {found['mean']:.4g}")
+    if did.unknown:
+        lines.append(f"{did.unknown} labels were left unknown (--reject); an accuracy is that of the others")
     if did.far:
         lines.append(f"{did.far} of them are far from the training data (column far): check these")
     if did.failed:

@@ -12,6 +12,7 @@ from ftransfer.errors import FtransferError, unknown
 from ftransfer.features.manifest import LABELS
 from ftransfer.features.protocol import Features
 from ftransfer.model.new_images import check_features
+from ftransfer.model.reject import UNKNOWN, Reject, check_rejects, leave_unknown
 from ftransfer.storage.places import place
 from ftransfer.storage.writing import write_whole, writing
 
@@ -25,8 +26,9 @@ class Labelled:
 
     Attributes
     ----------
-    images, failed, far : int
-        Rows written; those of images that could not be read; those that lie far from what was trained on.
+    images, failed, far, unknown : int
+        Rows written; those of images that could not be read; those that lie far from what was trained on; labels that
+        were left unknown.
     labels : dict of str to int
         How many images got each label.
     numbers : dict of str to dict
@@ -40,6 +42,7 @@ class Labelled:
     images: int = 0
     failed: int = 0
     far: int = 0
+    unknown: int = 0
     labels: dict[str, int] = field(default_factory=dict)
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
     accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -52,6 +55,7 @@ def write_predictions(
     *,
     domain: str | None = None,
     count: bool = False,
+    reject: Reject | None = None,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Labelled:
     """Label every image of a feature set, part by part, into a table that appears whole or not at all.
@@ -69,7 +73,9 @@ def write_predictions(
     domain : str, optional
         Take the images of this domain only.
     count : bool, default=False
-        Whether to compare the labels with those of the feature set, where an image has one.
+        Whether to compare the labels with those of the feature set, where an image has one and is not left unknown.
+    reject : Reject, optional
+        Which images get "unknown" in place of a label.
     progress : callable
         Called with the number of images written since the last call.
 
@@ -89,13 +95,15 @@ def write_predictions(
             raise unknown("domain", domain, domains)
         manifest = manifest[manifest["domain"] == domain]
     did = Labelled()
+    thresholds = _thresholds(models, features, manifest, reject)
 
     def pieces() -> Iterator[tuple[pd.DataFrame, int]]:
         for start in range(0, len(manifest), CHUNK):
             rows = manifest.iloc[start : start + CHUNK]
             table = _describe(models, features, rows)
+            did.unknown += leave_unknown(table, thresholds)
             if count:
-                _count(models, rows, table, did.accuracy)
+                _count(models, rows, table, did.accuracy, bool(thresholds))
             did.images += len(table)
             did.failed += int((rows["status"] != "ok").sum())
             did.far += int((table[[n for n in table if n.split(" ")[-1] == "far"]] == 1).any(axis=1).sum())
@@ -132,6 +140,25 @@ def refuse_other_kinds(out: Any) -> str:
     return kind
 
 
+def _thresholds(
+    models: dict[str, Any], features: Features, manifest: pd.DataFrame, reject: Reject | None
+) -> dict[str, float]:
+    """Find the lowest probability that is answered, by the column of labels; of a coverage, over all images."""
+    if reject is None:
+        return {}
+    check_rejects(models)
+    tables = []
+    if reject.coverage is not None:
+        starts = range(0, len(manifest), CHUNK)
+        tables = [_describe(models, features, manifest.iloc[start : start + CHUNK]) for start in starts]
+    columns = {name: f"{name} probability".strip() for name in models}
+    empty = np.empty(0)
+    return {
+        name: reject.threshold(np.concatenate([empty, *(table[column].to_numpy(float) for table in tables)]))
+        for name, column in columns.items()
+    }
+
+
 def _describe(models: Any, features: Features, rows: pd.DataFrame) -> pd.DataFrame:
     table = rows[["root", "path"]].reset_index(drop=True)
     known = np.flatnonzero(rows["status"] == "ok")
@@ -145,12 +172,13 @@ def _describe(models: Any, features: Features, rows: pd.DataFrame) -> pd.DataFra
     return table.assign(error=rows["error"].to_numpy())
 
 
-def _count(models: Any, rows: pd.DataFrame, table: pd.DataFrame, accuracy: dict) -> None:
+def _count(models: Any, rows: pd.DataFrame, table: pd.DataFrame, accuracy: dict, rejects: bool) -> None:
     """Add how many labels of some rows are right, or how far off they are, to `accuracy`."""
     for name, model in models.items():
         column = LABELS + name if name and LABELS + name in rows else "label"
         given, found = rows[column].to_numpy(object), table[name or "label"].to_numpy(object)
         known = rows[column].notna().to_numpy() & (rows["status"] == "ok").to_numpy()
+        known &= found != UNKNOWN if rejects else True
         for domain in rows["domain"][known].unique():
             here = known & (rows["domain"] == domain).to_numpy()
             counted = accuracy.setdefault(f"{domain}, {name}" if name else domain, {})

@@ -17,6 +17,7 @@ from ftransfer.features.protocol import Features
 from ftransfer.model.model import Model
 from ftransfer.report.checks import check_data
 from ftransfer.report.grid import curves, search_report
+from ftransfer.report.labels import cover, describe_labels
 from ftransfer.report.metrics import average_classes, score_classes
 from ftransfer.report.shown import Shown
 from ftransfer.search.outcome import Race
@@ -124,6 +125,8 @@ class Findings:
                 "expected": None if race.expected is None else asdict(race.expected),
                 "temperature": self.model.temperature,
                 "counted": self._counted(best) if task.answers else None,
+                "coverage": self._coverage(),
+                "labels": describe_labels(race),
                 "classes": self._classes(),
                 "candidates": race.table.to_dict("records"),
                 "curves": curves(race.table),
@@ -133,6 +136,13 @@ class Findings:
                 "checks": check_data(task, self.features, self.shown.rows, self.shown.looks),
             }
         )
+
+    def _coverage(self) -> list[dict] | None:
+        """Accuracy over the share of the images that are labelled; None where the model gives no probabilities."""
+        if self.probability is None:
+            return None
+        codes = self.task.answers.codes
+        return cover(self.probability, np.where(codes == -1, np.nan, codes == self.predicted))
 
     def _similarity(self) -> dict:
         """Say how far apart the domains are, on so few rows that it takes seconds; or why that cannot be said."""

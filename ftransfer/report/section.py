@@ -14,6 +14,7 @@ from markupsafe import Markup
 from ftransfer.finetune.curves import draw_curve
 from ftransfer.report import pictures
 from ftransfer.report.grid import draw_pairs
+from ftransfer.report.labels import draw_cover, draw_labels
 from ftransfer.report.numbers import Findings, setting
 from ftransfer.report.plane import Plane, draw_plane
 from ftransfer.report.thumbnails import choose, thumbnail
@@ -61,7 +62,11 @@ def draw_race(found: Findings, results: dict) -> dict:
 def draw_calibration(found: Findings, results: dict) -> dict:
     """How sure the model is against how often it is right, where that was counted."""
     counted = results["counted"] and results["counted"]["calibration"]
-    return {"reliability_picture": pictures.draw_reliability(counted) if counted else Markup("")}
+    curve = results["coverage"]
+    return {
+        "reliability_picture": pictures.draw_reliability(counted) if counted else Markup(""),
+        "cover_picture": draw_cover(curve) if curve else Markup(""),
+    }
 
 
 def draw_grid(found: Findings, results: dict) -> dict | None:
@@ -256,6 +261,7 @@ def draw_again(found: Findings, results: dict) -> dict:
 SECTIONS = [
     Section("checks", "Data checks", draw_checks),
     Section("race", "The race", draw_race),
+    Section("labels", "Target labels", draw_labels),
     Section("confusion", "Confusion matrix", draw_matrix),
     Section("classes", "Classes", draw_classes),
     Section("calibration", "Calibration", draw_calibration),

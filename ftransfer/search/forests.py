@@ -13,7 +13,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 
-from ftransfer.pipeline import AdaptationPipeline, rows_for
+from ftransfer.adapt.rows import rows_for
+from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.judge import PipelineJudge, Score
 from ftransfer.scoring.names import DEFAULT_SCORER
 from ftransfer.scoring.scorer import Scorer

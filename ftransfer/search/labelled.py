@@ -26,7 +26,7 @@ from ftransfer.scoring.scorer import Scorer
 from ftransfer.search.candidate import Candidate, TrialResult
 from ftransfer.search.guard import paired_interval, wilson
 from ftransfer.search.sources import without_sources
-from ftransfer.search.steps import BASELINES
+from ftransfer.search.steps import BASELINES, STEPS
 from ftransfer.search.strategy import Trial
 from ftransfer.search.threads import in_threads
 from ftransfer.search.weighed import WeighedStep
@@ -34,13 +34,14 @@ from ftransfer.task import Task
 
 WEIGHT = "target_weight"  # of a pipeline: rows that a labelled target row counts as
 WEIGHTS = (1, 3, 10)
+OF_SELF_LABELLED = (3,)  # what fits labels of its own outweighs the source anyway, and takes longest
 FOLDS = 3  # of the cross-validation over the labels that are fitted on in the first pass
 ESTIMATE_FOLDS = 5  # over those that were held back, for the accuracy
 FEWEST = 10  # labelled rows to fit on
 CONFIDENCE = 0.95  # of the interval of the accuracy
 STEP = "target labels"  # in place of a step of the guard
 TARGET_ONLY = "target only"
-MARGIN = 1.0  # standard errors of the difference in accuracy by which another candidate must be better
+MARGIN = 0.5  # standard errors of the difference in accuracy by which another candidate must be better
 
 
 def _target_only() -> list[Recipe]:
@@ -137,8 +138,8 @@ class LabelUse:
             f"Then target labels were fitted on: the best recipe of each step, and two classifiers without the source, "
             f"were fitted on {len(self.useful)} of them, and {len(self.held_back)} others, {who}, were held back to "
             f"compare them. These decide where the interval of the difference in accuracy excludes zero; else all "
-            f"labels do, by cross-validation, if the gain is larger than its standard error. The final model is fitted "
-            f"on all of them, each counting as {self.weight} source image{'s' * (self.weight > 1)}."
+            f"labels do, by cross-validation, if the gain is larger than half its standard error. The final model is "
+            f"fitted on all of them, each counting as {self.weight} source image{'s' * (self.weight > 1)}."
         )
 
     def sentence(self, chosen: LabelledCandidate) -> str:
@@ -294,7 +295,7 @@ def fit_candidates(
     """
     tried = []
     for each in finalists:
-        for weight in WEIGHTS:
+        for weight in OF_SELF_LABELLED if each.step == STEPS[-1] else WEIGHTS:
             trial = replace(each.trial, params={**each.trial.params, WEIGHT: weight})
             tried.append(LabelledCandidate(trial, _nothing(), base=each))
     like = finalists[0].trial
@@ -327,7 +328,7 @@ def decide(
     """Go from what the blind race chose to another candidate where the labels say so.
 
     The rows that were held back decide wherever the interval of the difference excludes zero; else all labels, those
-    of the first pass by cross-validation, if the accuracy rises by more than the standard error of the difference.
+    of the first pass by cross-validation, if the accuracy rises by more than half the standard error of the difference.
     """
     chosen, steps = start, [_weighed(start, None)]
     for each in candidates:
