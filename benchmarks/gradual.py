@@ -120,7 +120,7 @@ def of_digits(options):
 
 def of_features(options):
     """Take domains of a feature set."""
-    features = FeatureSet.open(options.features)
+    features = FeatureSet(options.features)
     task = load_task(features, options.source, options.target)
     task = with_via(task, features, options.via.split(","))
     answers = task.answers.codes

@@ -60,6 +60,7 @@ def main():
     parser.add_argument("features", nargs="+", metavar="FEATURES", help="folder of a feature set")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="pipelines fitted at the same time")
     parser.add_argument("--trees", type=int, default=200, metavar="N", help="of a forest")
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="rows with one of these: 'CORAL, SVM'")
     options = parser.parse_args()
     try:
         tasks = list_tasks(options.features)
@@ -67,6 +68,9 @@ def main():
         sys.exit(str(error))
 
     pipelines = list_pipelines(options.trees)
+    if options.only:
+        found = {name: any(text in ", ".join(name) for text in options.only) for name in pipelines}
+        pipelines = {name: pipelines[name] for name in pipelines if found[name]}
     print(f"{'pair':<24}" + "".join(f"{i:>6}" for i in range(1, len(pipelines) + 1)))
     rows = []
     with Parallel(n_jobs=options.jobs) as parallel:
@@ -75,11 +79,11 @@ def main():
             print(f"{pair:<24}" + "".join(f"{v:6.1f}" for v in rows[-1]), flush=True)
     means = np.mean(rows, axis=0)
     print(f"{'mean':<24}" + "".join(f"{v:6.1f}" for v in means))
-    print(f"\n{'method':<22}{'classifier':<22}{'column':>6}{'mean':>7}")
+    print(f"\n{'method':<26}{'classifier':<22}{'column':>6}{'mean':>7}")
     names = list(pipelines)
     for i in np.argsort(-means, kind="stable"):
         method, classifier = names[i]
-        print(f"{method:<22}{classifier:<22}{i + 1:>6}{means[i]:7.1f}")
+        print(f"{method:<26}{classifier:<22}{i + 1:>6}{means[i]:7.1f}")
 
 
 def list_tasks(folders):

@@ -8,9 +8,15 @@ for all modes; a mode may see the other half of the target, without labels unles
 
 * frozen: embeddings of the backbone as it comes; logistic regression (C=0.01) on raw source rows, and scaled / CORAL /
   pseudo-labels as in benchmarks/methods.py.
+* selected: on the frozen embeddings, scaled; logistic regression on three quarters of the source rows, those nearest to
+  the target or those that a domain classifier takes for it.
+* views: one further view of each source image, flip,crop,colour or fourier (amplitudes of target images), embedded by
+  the frozen backbone; source only, scaled and pseudo-labels.
 * adabn: batch-norm statistics re-estimated on each domain, then source only (backbones with batch norm).
 * tuned: the backbone trained on the source's labels, layers up to --freeze-until left as they are; counted by its
   own head, then by its embeddings with the same adaptations.
+* mixed: as tuned, on images mixed by mixup or by CutMix, or that take the amplitudes of target images (fourier).
+* contrast: the backbone trained without labels on the images of both (SimCLR), then embeddings with the adaptations.
 * labels: N labels a class of the target. Logistic regression on frozen embeddings of them and the source, each domain
   scaled; the backbone fine-tuned on them, from the one fine-tuned on the source or as it comes.
 * losses: as tuned, own head, and a term of the loss that stays near the network as it starts: l2sp, features.
@@ -43,6 +49,7 @@ from ftransfer import (
     DomainScaler,
     FtransferError,
     PseudoLabelled,
+    SourceSelected,
     Training,
     adapt_batch_norm,
     extract_features,
@@ -52,6 +59,8 @@ from ftransfer import (
     save_backbone,
 )
 from ftransfer.finetune.data import split_rows
+from ftransfer.images.styles import read_styles
+from ftransfer.images.views import describe_views
 
 TEST, SOURCE_TEST = 0.5, 0.2
 
@@ -134,16 +143,21 @@ class Pair:
             self.made["tuned"] = self.tune(self.source, "tuned")
         return self.made["tuned"]
 
-    def embed(self, weights, rows=None):
-        """Embed all rows, or some, and return the seconds as well."""
+    def embed(self, weights, rows=None, views=None):
+        """Embed all rows, or some, and return the seconds as well; with views one array for each."""
         started = time.monotonic()
         images = self.table if rows is None else self.table[rows].reset_index(drop=True)
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             features = extract_features(
-                images, Path(folder) / "features", Backbone(self.options.backbone, weights), strict=True
+                images,
+                Path(folder) / "features",
+                Backbone(self.options.backbone, weights),
+                strict=True,
+                views=views,
             )
-            X = features.load(features.manifest.set_index("path", drop=False).loc[images["path"]])
-        return X, time.monotonic() - started
+            rows = features.manifest.set_index("path", drop=False).loc[images["path"]]
+            X = [features.load(rows, view=view) for view in range(features.n_views)]
+        return X if views else X[0], time.monotonic() - started
 
     def frozen(self):
         """Embeddings of the backbone as it comes, once."""
@@ -154,13 +168,16 @@ class Pair:
     def fit(
         self, name, X, seconds, adaptations=("source only", "scaled", "CORAL", "pseudo-labels")
     ) -> Iterator[Row]:
-        """Fit on source rows and unlabelled target rows, and count."""
+        """Fit on source rows (of all views, where `X` is a list of them) and unlabelled target rows, and count."""
+        more = [view[self.source] for view in X[1:]] if isinstance(X, list) else []
+        X = X[0] if isinstance(X, list) else X
         seen, y = self.source | self.unlabelled, np.where(self.is_source, self.labels, -1)
         for adaptation in adaptations:
             started = time.monotonic()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                pipeline = make(adaptation).fit(X[seen], y[seen])
+                rows = np.concatenate([X[seen], *more])
+                pipeline = make(adaptation).fit(rows, np.r_[y[seen], np.tile(y[self.source], len(more))])
             predicted = pipeline.predict(X)
             predicted[self.is_source] = pipeline.predict_source(X[self.is_source])
             yield Row(f"{name}, {adaptation}", *self.right(predicted), seconds + time.monotonic() - started)
@@ -172,6 +189,19 @@ class Pair:
 def frozen(pair) -> Iterator[Row]:
     """Fit on frozen features."""
     yield from pair.fit("frozen", *pair.frozen())
+
+
+def selected(pair) -> Iterator[Row]:
+    """Fit on a part of the source."""
+    yield from pair.fit("frozen", *pair.frozen(), ["scaled, nearest 3/4", "scaled, odds 3/4"])
+
+
+def views(pair) -> Iterator[Row]:
+    """Add a view of each source image."""
+    for names in ("flip,crop,colour", "fourier"):
+        styles = read_styles(pair.table[pair.unlabelled], pair.options.target) if names == "fourier" else ()
+        X, seconds = pair.embed(pair.options.weights, views=describe_views(2, names, styles))
+        yield from pair.fit(f"views, {names}", X, seconds, ["source only", "scaled", "pseudo-labels"])
 
 
 def adabn(pair) -> Iterator[Row]:
@@ -196,6 +226,25 @@ def tuned(pair) -> Iterator[Row]:
     yield Row("fine-tuned on source, own head", *pair.counted(results), seconds)
     X, more = pair.embed(out)
     yield from pair.fit("fine-tuned on source", X, seconds + more)
+
+
+def mixed(pair) -> Iterator[Row]:
+    """Train on the source's labels, its images mixed."""
+    for rule in ("mixup", "cutmix", "fourier"):
+        more = {"target": "unlabelled"} if rule == "fourier" else {}
+        rules = (*filter(None, pair.options.rules.split(",")), rule)
+        out, results, seconds = pair.tune(pair.source, rule, rules=rules, **more)
+        yield Row(f"fine-tuned, {rule}, own head", *pair.counted(results), seconds)
+        X, more_seconds = pair.embed(out)
+        yield from pair.fit(f"fine-tuned, {rule}", X, seconds + more_seconds, ["scaled"])
+
+
+def contrast(pair) -> Iterator[Row]:
+    """Train without labels on both domains."""
+    rows = pair.source | pair.unlabelled
+    out, _, seconds = pair.tune(rows, "contrast", self_supervised="simclr")
+    X, more = pair.embed(out)
+    yield from pair.fit("SimCLR on both", X, seconds + more, ["source only", "scaled", "pseudo-labels"])
 
 
 def labels(pair) -> Iterator[Row]:
@@ -245,7 +294,10 @@ def distilled(pair) -> Iterator[Row]:
     yield Row("target by the source's scores (logits)", *pair.counted(results), before + seconds)
 
 
-MODES = {each.__name__: each for each in (frozen, adabn, tuned, labels, losses, align, distilled)}
+MODES = {
+    each.__name__: each
+    for each in (frozen, selected, views, adabn, tuned, mixed, contrast, labels, losses, align, distilled)
+}
 
 
 def main():
@@ -322,6 +374,8 @@ def make(adaptation):
         return make_pipeline(plain)
     if adaptation == "scaled":
         return make_pipeline(DomainScaler(), plain)
+    if adaptation.startswith("scaled, "):
+        return make_pipeline(DomainScaler(), SourceSelected(plain, criterion=adaptation.split()[1]))
     if adaptation == "CORAL":
         return make_pipeline(DomainScaler(), CORAL(ridge=1.0), plain)
     own = PseudoLabelled(LogisticRegression(C=10.0, max_iter=1000))

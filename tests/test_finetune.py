@@ -672,7 +672,7 @@ def test_a_backbone_without_batch_norm_says_so(table):
         ({"take": ("stem", "nothing")}, "no layer 'nothing'; layers with weights of small_cnn found: stem"),
         ({"domains": ("dya",)}, "no domain 'dya'; did you mean 'day'"),
         ({"labels": ("colour",)}, "no label column 'colour'"),
-        ({"rules": ("flips",)}, "no rule 'flips'; did you mean 'flip'"),
+        ({"rules": ("flips",)}, "no augmentation 'flips'; did you mean 'flip'"),
         ({"rules": ("flip", "auto")}, "auto chooses the augmentations itself and cannot be combined"),
         ({"optimizer": "adam"}, "no optimizer 'adam'; did you mean 'adamw'"),
         ({"validation": 1.5}, "validation must be at least 0 and below 1, not 1.5"),

@@ -9,7 +9,16 @@ from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, fi
 from ftransfer.cli import main
 from ftransfer.images.pixels import decode
 from ftransfer.images.read import read_bytes
-from ftransfer.images.views import AUGMENTATIONS, describe_views, make_views
+from ftransfer.images.styles import read_styles
+from ftransfer.images.views import (
+    AUGMENTATIONS,
+    describe_views,
+    fourier_style,
+    make_views,
+    pack_styles,
+    restyle,
+    unpack_styles,
+)
 from ftransfer.scoring.folds import DomainKFold
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8))
@@ -150,3 +159,80 @@ def test_a_batch_too_small_for_the_views_is_refused_before_anything_is_written(p
             batch_size=4,
         )
     assert not (tmp_path / "f").exists()
+
+
+# ------------------------------------------------------------ the look of another domain
+
+
+def photograph(seed, size=(37, 29), light=90):
+    rng = np.random.default_rng(seed)
+    pixels = (
+        light + 40 * np.sin(np.arange(size[0])[None, :, None] / 5) + rng.normal(0, 20, (size[1], size[0], 3))
+    )
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def test_fourier_takes_the_amplitudes_of_low_frequencies_and_leaves_phases_and_high_ones():
+    image, other = photograph(0), photograph(1, size=(64, 48), light=160)
+    styled = restyle(image, fourier_style(other))
+    np.testing.assert_allclose(
+        fourier_style(styled), fourier_style(other), atol=0.3
+    )  # rounded to bytes, and clipped
+    assert abs(np.asarray(styled).mean() - np.asarray(other).mean()) < 1
+    before, after = (np.fft.fft2(np.asarray(each, float), axes=(0, 1)) for each in (image, styled))
+    np.testing.assert_allclose(np.abs(after[5:-5, 5:-5]), np.abs(before[5:-5, 5:-5]), rtol=0.2, atol=40)
+    assert np.abs(np.angle(after[1, 1] / before[1, 1])).max() < 0.2
+
+
+def test_an_image_with_its_own_look_and_a_tiny_one_stay_as_they_are():
+    image = photograph(2)
+    same = np.asarray(restyle(image, fourier_style(image)), int)
+    assert np.abs(same - np.asarray(image)).max() <= 1
+    tiny = Image.new("RGB", (4, 90), (9, 8, 7))
+    assert restyle(tiny, fourier_style(image)) is tiny
+
+
+def test_styles_are_kept_as_text():
+    styles = [fourier_style(photograph(seed)) for seed in range(3)]
+    np.testing.assert_allclose(unpack_styles(pack_styles(styles)), np.stack(styles), rtol=1e-3)
+
+
+def test_views_take_the_look_of_the_domain_that_is_named_and_only_with_its_images(pictures, tmp_path):
+    runner, out = CliRunner(), tmp_path / "features"
+    command = [
+        "extract",
+        pictures,
+        "--backbone",
+        "small_cnn",
+        "--views",
+        2,
+        "--augment",
+        "fourier",
+        "--out",
+        out,
+    ]
+    result = runner.invoke(main, [str(each) for each in command])
+    assert result.exit_code == 1
+    assert (
+        "fourier needs images of the target, whose colours it takes: --style-domain DOMAIN" in result.output
+    )
+    result = runner.invoke(main, [str(each) for each in [*command, "--style-domain", "night"]])
+    assert result.exit_code == 0, result.output
+    features = FeatureSet(out)
+    table = find_images(pictures)
+    assert features.views["styles"] == pack_styles(read_styles(table, "night"))
+    rows = features.manifest[features.manifest["domain"] == "day"]
+    plain, view = features.load(rows, view=0), features.load(rows, view=1)
+    assert (np.abs(plain - view).max(axis=1) > 0).mean() > 0.5
+    result = runner.invoke(main, [str(each) for each in [*command, "--style-domain", "day"]])
+    assert result.exit_code == 1
+    assert max(map(len, result.output.splitlines())) < 300
+    with pytest.raises(FtransferError, match="no domain 'nigth'; did you mean 'night'"):
+        read_styles(table, "nigth")
+
+
+def test_what_mixes_labels_is_not_for_views():
+    with pytest.raises(
+        FtransferError, match="mixup mixes the labels of two images, and a view has one label"
+    ):
+        describe_views(2, "flip,mixup")

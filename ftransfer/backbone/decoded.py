@@ -62,6 +62,11 @@ class Pixels:
                     )
                 progress(1)
 
+    @property
+    def can_vary(self) -> bool:
+        """Whether the images are still pixels of 8 bits, which `batch` can change; a user's transforms make other."""
+        return not self._is_ready
+
     def _read(self, row: int, root: str, path: str) -> str | None:
         try:
             with decoded(read_bytes(root, path)) as image:

@@ -95,7 +95,13 @@ class BatchSize(click.ParamType):
     "--augment",
     default="flip,crop,colour",
     show_default=True,
-    help="Augmentations of the views: flip,crop,shift,colour,channels,grey,invert,erase.",
+    help="Augmentations of the views: flip,crop,shift,colour,channels,grey,invert,erase,fourier.",
+)
+@click.option(
+    "--style-domain",
+    shell_complete=complete.domains,
+    metavar="DOMAIN",
+    help="Target whose images give --augment fourier their colours and light.",
 )
 @click.option(
     "--rules-from",
@@ -132,6 +138,7 @@ def extract(
     views: int,
     augment: Any,
     rules_from: str | None,
+    style_domain: str | None,
     strict: bool,
     allow_outside: bool,
     cluster: str | None,
@@ -156,16 +163,14 @@ def extract(
     from ftransfer.backbone.backbone import open_backbone
     from ftransfer.extract.extract import extract_features
 
-    made = choose_views(views, augment, rules_from)
     how = {"domain": domain, "labels": labels, "allow_outside": allow_outside, "layout": layout}
     table = list_images(images, label_columns, domain_column, path_column, **how)
+    made = plan_views(views, choose_rules(views, augment, rules_from), table, style_domain)
     devices = ["cpu"] if cluster else choose_devices(device, len(table), bool(adapt_bn))
     network = open_backbone(backbone, weights, layers, devices[0], tier, image_size)
     say_notes(network, table)
     if dry_run:
-        plan = make_plan(table, out, network, made, replace)
-        say(json.dumps({"out": str(out), **asdict(plan)}) if as_json else f"{out}: {plan}")
-        return
+        return say_plan(make_plan(table, out, network, made, replace), out, as_json)
     if adapt_bn:
         from ftransfer.extract.adapted import extract_adapted
 
@@ -225,14 +230,21 @@ def refuse_beside_adapting(dry_run: bool, cluster: str | None) -> None:
         )
 
 
-def choose_views(count: int, augment: str, rules_from: str | None) -> dict | None:
-    """Describe the views, made by the augmentations named or by the rules of a checkpoint."""
+def choose_rules(count: int, augment: str, rules_from: str | None) -> str:
+    """Name the augmentations of the views, or those of a checkpoint."""
     from ftransfer.finetune.rules import read_rules
-    from ftransfer.images.views import describe_views
 
     if rules_from and count == 1:
         raise click.UsageError("--rules-from needs the number of views per image, such as --views 4")
-    return describe_views(count, ",".join(read_rules(rules_from)) if rules_from else augment)
+    return ",".join(read_rules(rules_from)) if rules_from else augment
+
+
+def plan_views(count: int, names: str, table: Any, style_domain: str | None) -> dict | None:
+    """Describe the views; read some images of the domain whose look one of the augmentations takes."""
+    from ftransfer.images.styles import read_styles
+    from ftransfer.images.views import describe_views
+
+    return describe_views(count, names, read_styles(table, style_domain) if style_domain else ())
 
 
 def choose_devices(device: str, n_images: int, adapts: bool) -> list[str]:
@@ -266,6 +278,11 @@ def list_images(
     for note in found["notes"]:
         say(f"note: {one_line(note)}", err=True)
     return table
+
+
+def say_plan(plan: Any, out: Any, as_json: bool) -> None:
+    """Print what is left to do."""
+    say(json.dumps({"out": str(out), **asdict(plan)}) if as_json else f"{out}: {plan}")
 
 
 def make_plan(table: Any, out: str, backbone: Any, views: dict | None, replace: bool) -> Any:

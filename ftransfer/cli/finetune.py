@@ -79,11 +79,13 @@ class Names(click.ParamType):
 @options.domain_column
 @options.path_column
 @click.option(
+    "--augment",
     "--rules",
+    "rules",
     type=Names(),
     default="",
-    help="Augmentations: flip,crop,shift,colour,channels,grey,invert,erase; auto: choose them on held-out "
-    "images.",
+    help="Augmentations: flip,crop,shift,colour,channels,grey,invert,erase; fourier (colours of --target); mixup; "
+    "cutmix; auto: choose them on held-out images.",
 )
 @click.option(
     "--rules-from",
@@ -107,13 +109,22 @@ class Names(click.ParamType):
 @options.weights("As --weights; for logits, a checkpoint of the same classes.", "--teacher-weights")
 @click.option("--temperature", type=float, help="Of --transfer-loss logits.  [default: 4]")
 @click.option(
-    "--target", shell_complete=complete.domains, metavar="DOMAIN", help="Domain to align, without its labels."
+    "--target",
+    shell_complete=complete.domains,
+    metavar="DOMAIN",
+    help="Domain to align, or whose colours fourier takes, without its labels.",
 )
 @click.option(
     "--align",
     shell_complete=complete.words("adversarial", "coral", "mmd"),
     metavar="NAME",
     help="Bring --target near while training: adversarial (DANN), coral (Deep CORAL) or mmd (several kernels).",
+)
+@click.option(
+    "--self-supervised",
+    shell_complete=complete.words("simclr"),
+    metavar="NAME",
+    help="Train without labels on the images of --domain: simclr.",
 )
 @click.option("--align-weight", type=float, help="Weight of this term of the loss.  [default: 1]")
 @click.option(
@@ -266,10 +277,9 @@ def describe(results: dict, out: Any) -> str:
     ]
     for name in ("taken", "fresh", "frozen"):
         lines.append(f"  {name}: {_blocks(results[name])}")
-    lines.append(
-        f"  head: {'of the checkpoint' if results['head_taken'] else 'new'}, "
-        + ", ".join(f"{len(names)} classes of {task}" for task, names in results["classes"].items())
-    )
+    heads = [f"{len(names)} classes of {task}" for task, names in results["classes"].items()]
+    origin = "of the checkpoint" if results["head_taken"] else "new"
+    lines.append(f"  head: {origin}, {', '.join(heads)}" if heads else "  head: none, no labels were read")
     if results["rules_tried"]:
         from ftransfer.finetune.rules import describe_search
 

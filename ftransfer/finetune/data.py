@@ -98,6 +98,8 @@ def choose_rows(
     known : dict of str to list of str, optional
         Classes of a teacher, by task; they stand for those of the rows if none of the rows has another.
     """
+    if training.self_supervised:
+        return _choose_without_labels(images, training)
     for column in training.labels:
         if column not in images:
             raise unknown("label column", column, [c for c in images if c not in ("root", "path", "domain")])
@@ -147,6 +149,20 @@ def choose_rows(
     if not (counted & is_target).any():
         counted |= use == "target"
     return Chosen(use, np.where(is_target[:, None], -1, truth), truth, counted, classes)
+
+
+def _choose_without_labels(images: pd.DataFrame, training: Training) -> Chosen:
+    """Choose all images of the domains, and some of them to stop by."""
+    domains = list(images["domain"].unique())
+    for domain in training.domains:
+        if domain not in domains:
+            raise unknown("domain", domain, domains)
+    use = np.full(len(images), "", dtype=object)
+    trains = images["domain"].isin(training.domains or domains).to_numpy()
+    rows = images[trains].assign(label=None)
+    use[trains] = split_rows(rows, "label", validation=training.validation, test=0.0, seed=training.seed)
+    none = np.empty((len(images), 0), np.int64)
+    return Chosen(use, none, none, np.zeros(len(images), dtype=bool), {})
 
 
 def _in_split(images: pd.DataFrame, name: str | None) -> np.ndarray:

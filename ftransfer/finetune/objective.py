@@ -24,6 +24,8 @@ class Seen(NamedTuple):
         Which images are the target's, without labels.
     strength : float
         Of what aligns the domains, from 0 at the start of the training to 1.
+    shares : tensor of shape (n, n), optional
+        How much of each image (column) is in each one (row), where images are mixed.
     """
 
     rows: np.ndarray
@@ -31,6 +33,7 @@ class Seen(NamedTuple):
     scores: list[torch.Tensor]
     is_target: torch.Tensor
     strength: float
+    shares: torch.Tensor | None = None
 
 
 class Counts(NamedTuple):
@@ -106,11 +109,19 @@ class Objective(nn.Module):
         for task, scores in enumerate(seen.scores):
             y = self.answers[seen.rows, task].to(self.device)
             labelled, weights = y >= 0, self.class_weights[task].to(self.device)
-            entropy = F.cross_entropy(scores, y, weights, ignore_index=-1, reduction="sum")
-            labels = labels + entropy / labelled.sum().clamp(min=1) / len(seen.scores)
+            if seen.shares is None:
+                entropy = F.cross_entropy(scores, y, weights, ignore_index=-1, reduction="sum")
+                of = labelled.sum().clamp(min=1)
+            else:
+                shares = seen.shares.to(self.device)
+                soft = shares @ (F.one_hot(y.clamp(min=0), scores.shape[1]) * labelled[:, None]).float()
+                entropy = F.cross_entropy(scores, soft, weights, reduction="sum")
+                of, y = soft.sum().clamp(min=1e-6), y[shares.argmax(dim=1)]  # counted by the larger part
+                labelled = y >= 0
+            labels = labels + entropy / of / len(seen.scores)
             right.append(int((scores.argmax(dim=1) == y)[labelled].sum()))
             known.append(int(labelled.sum()))
-        loss, terms = labels, {"labels": float(labels.detach())}
+        loss, terms = labels, {"labels": float(labels.detach())} if seen.scores else {}
         for name, term in self.terms.items():
             if not self.training and getattr(term, "only_trains", False):
                 continue

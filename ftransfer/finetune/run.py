@@ -14,15 +14,18 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ftransfer.backbone.decoded import Pixels, batches, on_disk
 from ftransfer.errors import FtransferError
 from ftransfer.finetune.align import information, strength
-from ftransfer.finetune.augment import vary
+from ftransfer.finetune.augment import mix, vary
 from ftransfer.finetune.data import Chosen
 from ftransfer.finetune.network import Network
 from ftransfer.finetune.objective import Objective, Seen, Tally
 from ftransfer.finetune.settings import LEARNING_RATE, TAKEN_RATES, WEIGHT_DECAY, Training
+from ftransfer.images.styles import STYLES
+from ftransfer.images.views import FOURIER, fourier_style
 from ftransfer.storage.writing import write_whole, writing
 
 
@@ -61,6 +64,9 @@ class Run:
         digest = hashlib.sha256(cast(Any, pixels.values.numpy()))
         digest.update(chosen.answers.tobytes() + "/".join(self.use).encode())
         self.digest = digest.hexdigest()
+        self.styles = self._styles()
+        if not training.align:  # the target only lends its look
+            self.rows["target"] = self.rows["target"][:0]
         self.stages = network.stages()
         self.frozen: list[str] | None = None
         self.inputs: torch.Tensor | None = None  # what the frozen part gives, where it is computed once
@@ -69,6 +75,18 @@ class Run:
         self.done: list[dict] = []  # of each rate: its history, and its best epoch
         self.best: dict | None = None  # of all rates
         self._begin()
+
+    def _styles(self) -> np.ndarray | None:
+        """Take the look of some images of the target."""
+        if FOURIER not in self.training.rules:
+            return None
+        rows = self.rows["target"][:STYLES]
+        if not len(rows):
+            raise FtransferError(
+                f"no image of {self.training.target} could be read, whose colours fourier takes"
+            )
+        images = self.pixels.values[rows].permute(0, 2, 3, 1).numpy()
+        return np.stack([fourier_style(Image.fromarray(image)) for image in images])
 
     def _rates(self) -> tuple[float, ...]:
         """Rates of the taken layers that are tried."""
@@ -176,21 +194,30 @@ class Run:
         with torch.no_grad():
             return self.network.trunk(images.to(self.device))
 
-    def _inputs(self, rows: np.ndarray, draw: torch.Generator | None = None) -> torch.Tensor:
-        """Give some rows to the tail, varied where `draw` is given and there are rules."""
-        if draw is not None and self.training.rules:
-            return self._through_trunk(
-                self.pixels.batch(rows, partial(vary, rules=self.training.rules, draw=draw))
-            )
-        return self.pixels.batch(rows) if self.inputs is None else self.inputs[rows]
+    def _inputs(
+        self, rows: np.ndarray, draw: torch.Generator | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Give some rows to the tail, varied and mixed where `draw` is given and there are rules; and the shares."""
+        rules = self.training.rules
+        if draw is None or not rules:
+            return (self.pixels.batch(rows) if self.inputs is None else self.inputs[rows]), None
+        if self.training.self_supervised:
+            rows = np.tile(rows, 2)
+        images = self.pixels.batch(rows, partial(vary, rules=rules, draw=draw, styles=self.styles))
+        images, shares = mix(images, rules, draw)
+        return self._through_trunk(images), shares
 
-    def _see(self, inputs: torch.Tensor, rows: np.ndarray, pull: float = 1.0) -> Seen:
+    def _see(
+        self, given: tuple[torch.Tensor, torch.Tensor | None], rows: np.ndarray, pull: float = 1.0
+    ) -> Seen:
+        inputs, shares = given
+        rows = np.resize(rows, len(inputs))  # where each image has two views
         low = self.training.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16) if low else nullcontext():
             embedded = self.network.embed(inputs.to(self.device))
             scores = self.network.scores(embedded)
         is_target = torch.from_numpy(self.use[rows] == "target").to(self.device)
-        return Seen(rows, embedded.float(), scores, is_target, pull)
+        return Seen(rows, embedded.float(), scores, is_target, pull, shares)
 
     def _batches(self, draw: torch.Generator) -> list[np.ndarray]:
         """Put the rows that train into a random order; to each of them comes one of the target, if there is any."""
@@ -236,9 +263,10 @@ class Run:
         self.network.train(False)
         self.objective.train(False)
         tally, scores = Tally(), []
+        draw = torch.Generator().manual_seed(self.training.seed) if self.training.self_supervised else None
         with torch.no_grad():
             for part in batches(rows, self.training.batch_size):
-                seen = self._see(self._inputs(part), part)
+                seen = self._see(self._inputs(part, draw), part)
                 tally.add(self.objective(seen), len(part))
                 scores.append([each.cpu() for each in seen.scores])
         return tally, [torch.cat(each) for each in zip(*scores, strict=True)]

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.finetune.augment import AUTO, check_rules
+from ftransfer.images.views import FOURIER, MIXING
 
 LEARNING_RATE = {"adamw": 1e-3, "sgd": 3e-2}
 WEIGHT_DECAY = {"adamw": 1e-2, "sgd": 1e-4}
 TAKEN_RATES = (1.0, 0.1)  # of which validation chooses
 TRANSFER_WEIGHT = {"l2sp": 0.01, "features": 1.0, "logits": 1.0}
 TEMPERATURE = 4.0
+VIEWS = ("crop", "flip", "colour", "grey")  # of self-supervision
 ALIGN_WEIGHT = {"adversarial": 1.0, "coral": 1.0, "mmd": 1.0}
 
 
@@ -69,12 +71,15 @@ class Training:
     temperature : float, optional
         Of logits; 4 where it is not given.
     target : str, optional
-        Domain without labels that `align` brings near to `domains`. Its labels, where there are any, are only counted
-        after the training.
+        Domain without labels that `align` brings near to `domains`, or whose look the rule ``fourier`` takes. Its
+        labels, where there are any, are only counted after the training.
     align : {"adversarial", "coral", "mmd"}, optional
         Add a term to the loss that is small where source and target are alike, see `ftransfer.finetune.align`.
     align_weight : float, default=1.0
         Of this term; its gradient rises from 0 over the training.
+    self_supervised : {"simclr"}, optional
+        Train without any label, on all images of `domains`: two views of an image by `rules` should be alike, see
+        `ftransfer.finetune.contrast`. Without rules: crop, flip, colour and grey.
     precision : {"float32", "bfloat16"}
         Of the forward pass; weights are kept in float32.
     seed : int, default=0
@@ -109,12 +114,16 @@ class Training:
     target: str | None = None
     align: str | None = None
     align_weight: float | None = None
+    self_supervised: str | None = None
     precision: str = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.teacher and self.transfer_loss is None:
             object.__setattr__(self, "transfer_loss", "features")
+        if self.self_supervised:
+            object.__setattr__(self, "labels", ())
+            object.__setattr__(self, "rules", self.rules or VIEWS)
         if self.rules != AUTO:
             check_rules(self.rules)
         for kind, name, known in (
@@ -123,6 +132,7 @@ class Training:
             ("kind of class weights", self.class_weights, ["none", "balanced"]),
             ("transfer loss", self.transfer_loss, TRANSFER_WEIGHT),
             ("alignment", self.align, ALIGN_WEIGHT),
+            ("self-supervision", self.self_supervised, ["simclr"]),
         ):
             if name is not None and name not in known:
                 raise unknown(kind, name, known)
@@ -162,14 +172,33 @@ class Training:
             f"--align {align} needs --target DOMAIN, the domain without labels": (
                 align is not None and self.target is None
             ),
-            f"--target {self.target} is the domain that --align brings near; {names}": (
-                align is None and self.target is not None
-            ),
+            f"--target {self.target} is the domain that --align brings near; {names}, or --augment fourier, which "
+            "takes its colours": align is None and self.target is not None and FOURIER not in self.rules,
             f"--align-weight is the weight of --align; {names}": align is None
             and self.align_weight is not None,
             f"{self.target} is the target and cannot be a source as well; leave out --domain {self.target}": (
                 self.target in self.domains
             ),
+            **self._contradictions_of_images(),
+        }
+
+    def _contradictions_of_images(self) -> dict[str, bool]:
+        """Say the same of what changes the images, and of a training without labels."""
+        mixing, name = next((rule for rule in self.rules if rule in MIXING), None), self.self_supervised
+        given = ("transfer_loss", "align", "labels_per_class", "test", "test_split")
+        beside = next((each.replace("_", "-") for each in given if getattr(self, each)), "")
+        return {
+            "--augment fourier needs --target DOMAIN, whose colours it takes": (
+                FOURIER in self.rules and self.target is None
+            ),
+            f"{mixing} mixes images that --align and a teacher need apart; leave one of them out": (
+                mixing is not None and (self.align is not None or self.has_teacher)
+            ),
+            f"--self-supervised {name} compares single images without labels, which mixup, cutmix and auto do "
+            "not allow; name other augmentations": name is not None
+            and (mixing is not None or self.rules == AUTO),
+            f"--self-supervised {name} reads no labels; leave out --{beside}": name is not None
+            and beside != "",
         }
 
     @property

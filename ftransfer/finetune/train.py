@@ -17,6 +17,7 @@ from ftransfer.backbone.device import versions
 from ftransfer.errors import FtransferError
 from ftransfer.finetune.align import make_alignment
 from ftransfer.finetune.augment import AUTO
+from ftransfer.finetune.contrast import Contrast
 from ftransfer.finetune.curves import curves_page
 from ftransfer.finetune.data import Chosen, choose_rows
 from ftransfer.finetune.frozen import count_frozen
@@ -91,8 +92,7 @@ def fine_tune(
     pixels = Pixels(images, network.backbone, out.parent, counted(progress, "decoding images", len(images)))
     use = chosen.use
     use[~pixels.readable] = ""
-    if not (use == "train").any():
-        raise FtransferError(f"none of the images could be read; the first: {pixels.unreadable[0]}")
+    _check_pixels(pixels, use, training)
     learned, domains = None, images["domain"].to_numpy()
     if training.rules == AUTO:
         rows = np.flatnonzero(use == "train")
@@ -134,6 +134,17 @@ def fine_tune(
     return results
 
 
+def _check_pixels(pixels: Pixels, use: np.ndarray, training: Training) -> None:
+    """Refuse images none of which could be read, and those that cannot be varied."""
+    if not (use == "train").any():
+        raise FtransferError(f"none of the images could be read; the first: {pixels.unreadable[0]}")
+    if training.rules and not pixels.can_vary:
+        raise FtransferError(
+            f"{training.backbone} prepares images by transforms of its own, so that they cannot be varied; make them "
+            f"of Resize, CenterCrop, ToTensor and Normalize, or leave out {', '.join(training.rules)}"
+        )
+
+
 def _objective(
     network: Network,
     training: Training,
@@ -151,4 +162,6 @@ def _objective(
     if training.align:
         alignment = make_alignment(training.align, network, training.seed)
         terms[training.align] = alignment, training.align_weight or ALIGN_WEIGHT[training.align]
+    if training.self_supervised:
+        terms["contrast"] = Contrast(network, training.seed).to(network.device), 1.0
     return Objective(network, training, torch.from_numpy(chosen.answers), train, terms)

@@ -4,6 +4,7 @@ Views carry a rule over as added source rows: that a class does not depend on wh
 or in which colours it is seen. `ftransfer.finetune` varies what it trains on by the same augmentations.
 """
 
+import base64
 from collections.abc import Iterable
 
 import numpy as np
@@ -74,14 +75,90 @@ AUGMENTATIONS = {
 }
 
 
-def augment(image: Image.Image, names: Iterable[str], rng: np.random.Generator) -> Image.Image:
-    """Vary an RGB image by augmentations, in this order; `crop` gives a smaller one."""
+FOURIER = "fourier"  # between domains: it needs images of another one
+MIXING = ("mixup", "cutmix")  # mix labels as well, so that they are for training alone
+NAMES = (*AUGMENTATIONS, FOURIER, *MIXING)
+
+
+def augment(
+    image: Image.Image, names: Iterable[str], rng: np.random.Generator, styles: np.ndarray | None = None
+) -> Image.Image:
+    """Vary an RGB image by augmentations, in this order; `crop` gives a smaller one.
+
+    `styles`, of shape (n, 5, 5, 3), are what `fourier` takes: from `fourier_style`.
+    """
     for name in names:
-        image = AUGMENTATIONS[name](image, rng)
+        if name != FOURIER:
+            image = AUGMENTATIONS[name](image, rng)
+        elif styles is not None and len(styles):
+            image = restyle(image, styles[int(rng.integers(len(styles)))])
     return image
 
 
-def describe_views(count: int, augment: str = "flip,crop,colour") -> dict | None:
+# ---------------------------------------------------------------- the look of another domain
+
+CYCLES = 2  # a side: frequencies up to these are exchanged; 0.01 of a side of 224 pixels, as in the paper
+
+
+def fourier_style(image: Image.Image) -> np.ndarray:
+    """Take the amplitudes of the lowest frequencies of an RGB image: (5, 5, 3), per pixel, whatever its size."""
+    return np.abs(_low(_spectrum(image))) / (image.width * image.height)
+
+
+def restyle(image: Image.Image, style: np.ndarray) -> Image.Image:
+    """Give an image the low frequencies' amplitudes of another and leave their phases: colours, light, contrast.
+
+    Images of less than 5 pixels a side stay as they are.
+
+    References
+    ----------
+    Yang, Soatto, "FDA: Fourier domain adaptation for semantic segmentation", CVPR 2020, equation 3.
+    """
+    if min(image.size) <= 2 * CYCLES:
+        return image
+    spectrum = _spectrum(image)
+    low = _low(spectrum)
+    amplitude = style * (image.width * image.height)
+    spectrum[_LOW] = amplitude * np.exp(1j * np.angle(low))
+    pixels = np.fft.ifft2(spectrum, axes=(0, 1)).real
+    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
+
+
+_LOW = np.ix_(np.arange(-CYCLES, CYCLES + 1), np.arange(-CYCLES, CYCLES + 1))
+
+
+def _spectrum(image: Image.Image) -> np.ndarray:
+    return np.fft.fft2(np.asarray(image, dtype=np.float64), axes=(0, 1))
+
+
+def _low(spectrum: np.ndarray) -> np.ndarray:
+    return spectrum[_LOW]
+
+
+def pack_styles(styles: Iterable[np.ndarray]) -> str:
+    """Write styles as text, for a fingerprint."""
+    return base64.b64encode(np.stack(list(styles)).astype("<f2").tobytes()).decode()
+
+
+def unpack_styles(text: str) -> np.ndarray:
+    """Read styles: array of shape (n, 5, 5, 3)."""
+    side = 2 * CYCLES + 1
+    return np.frombuffer(base64.b64decode(text), "<f2").astype(np.float64).reshape(-1, side, side, 3)
+
+
+# ---------------------------------------------------------------- views
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise `FtransferError` for an augmentation that is not there."""
+    for name in names:
+        if name not in NAMES:
+            raise unknown("augmentation", name, NAMES)
+
+
+def describe_views(
+    count: int, augment: str = "flip,crop,colour", styles: Iterable[np.ndarray] = ()
+) -> dict | None:
     """Make the entry of the fingerprint; None for the plain image alone.
 
     Parameters
@@ -89,16 +166,27 @@ def describe_views(count: int, augment: str = "flip,crop,colour") -> dict | None
     count : int
         Views of each image, the plain one among them.
     augment : str
-        Names out of ``flip``, ``crop``, ``shift``, ``colour``, ``channels``, ``grey``, ``invert`` and ``erase``, with
-        commas: what is done to each of the others, in this order.
+        Names out of ``flip``, ``crop``, ``shift``, ``colour``, ``channels``, ``grey``, ``invert``, ``erase`` and
+        ``fourier``, with commas: what is done to each of the others, in this order.
+    styles : iterable of ndarray of shape (5, 5, 3)
+        For ``fourier``: `fourier_style` of some images of the target.
     """
-    names = [name.strip() for name in augment.split(",") if name.strip()]
-    for name in names:
-        if name not in AUGMENTATIONS:
-            raise unknown("augmentation", name, AUGMENTATIONS)
+    names, styles = [name.strip() for name in augment.split(",") if name.strip()], list(styles)
+    check_names(names)
     if count > 1 and not names:
-        raise FtransferError(f"{count} views need an augmentation: {', '.join(AUGMENTATIONS)}")
-    return {"count": count, "augment": names, "release": 1} if count > 1 else None
+        raise FtransferError(f"{count} views need an augmentation: {', '.join(NAMES)}")
+    if mixing := [name for name in names if name in MIXING]:
+        raise FtransferError(
+            f"{mixing[0]} mixes the labels of two images, and a view has one label: it is for ftransfer finetune"
+        )
+    if FOURIER in names and not styles and count > 1:
+        raise FtransferError(
+            f"{FOURIER} needs images of the target, whose colours it takes: --style-domain DOMAIN"
+        )
+    views: dict = {"count": count, "augment": names, "release": 1}
+    if FOURIER in names:
+        views["styles"] = pack_styles(styles)
+    return views if count > 1 else None
 
 
 def make_views(image: Image.Image, sha256: str, views: dict | None) -> list[Image.Image]:
@@ -115,7 +203,8 @@ def make_views(image: Image.Image, sha256: str, views: dict | None) -> list[Imag
     made = [image]
     if views is None:
         return made
+    styles = unpack_styles(views["styles"]) if "styles" in views else None
     for number in range(1, views["count"]):
         rng = np.random.default_rng([number, int(sha256, 16)])
-        made.append(augment(image, views["augment"], rng))
+        made.append(augment(image, views["augment"], rng, styles))
     return made
