@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ftransfer.adapt import domain_codes
+from ftransfer.adapt.base import domain_codes
 from ftransfer.cells import read_label
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.features.label_file import Files, TargetLabels, read_labels

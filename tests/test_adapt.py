@@ -21,7 +21,7 @@ from ftransfer import (
     domain_codes,
     make_pipeline,
 )
-from ftransfer.adapt import coral
+from ftransfer.adapt.coral import coral
 
 ADAPTERS = [
     CORAL(),

@@ -11,7 +11,7 @@ from sklearn.svm import SVC
 from ftransfer import CORAL, DomainScaler, RaceSettings, load_recipe, load_task, make_pipeline, race
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
-from ftransfer.search import cost, trials
+from ftransfer.search import contest, cost, finalists, trials
 from ftransfer.search.contest import Contest
 from ftransfer.search.cost import Clock, fit_to_size, operations
 from ftransfer.search.strategy import Trial
@@ -113,3 +113,24 @@ def test_with_many_classes_neither_pairs_of_classes_nor_their_shares_in_every_no
         "coral_forest; to run them anyway, name them with --pipeline",
     ]
     assert fit_to_size(recipes, 8000, 4000, 65) == (recipes, [])
+
+
+def test_with_many_rows_settings_are_compared_on_few_of_them_first_and_grid_tries_all(task, monkeypatch):
+    monkeypatch.setattr(contest, "MANY_ROWS", 100)
+    monkeypatch.setattr(finalists, "MANY_ROWS", 100)
+    names = ["source_only_logistic", "scaled_logistic", "coral_logistic", "pseudo_logistic"]
+    found = race(task, names, jobs=1)
+    assert any("successive halving" in note for note in found.task.notes)
+    assert len(found.table) < 20
+    whole = race(task, names, jobs=1, search="grid")
+    assert len(whole.table) == 20
+    assert found.sentence == whole.sentence
+    assert found.table["source_accuracy"].max() > 0.9  # cross-validated on a share of the rows
+
+
+def test_pseudo_labelling_learns_from_a_sample_of_many_rows():
+    recipes, notes = fit_to_size([load_recipe("pseudo_logistic")], 200_000, 100_000, 10)
+    assert recipes[0].pipeline[-1].max_rows == cost.PSEUDO_ROWS
+    assert notes == [
+        "pseudo-labelling learns from a random sample of 20,000 rows of each domain: pseudo_logistic"
+    ]

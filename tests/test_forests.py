@@ -12,7 +12,7 @@ from ftransfer.recipes import Recipe
 from ftransfer.scoring.judge import Judge
 from ftransfer.scoring.scorer import load_scorer
 from ftransfer.search import trials
-from ftransfer.search.forests import FEW, begin_forest, few_trees
+from ftransfer.search.forests import FEW, begin_forest, few_trees, more_trees
 from ftransfer.search.strategy import Trial
 from ftransfer.search.trials import fit_trial
 
@@ -31,7 +31,11 @@ def test_a_forest_that_was_begun_and_grown_on_is_the_one_grown_at_once(task, nam
     begun = begin_forest(judge, scorer, few_trees(trial, scorer))
     assert len(begun.fitted.steps_[-1][1].estimators_) == FEW
     assert begun.hope >= begun.value
-    grown = fit_trial(judge, Trial(trial.recipe, begun=begun.fitted))
+    doubled = begin_forest(judge, scorer, more_trees(trial, FEW, begun.fitted))
+    assert len(doubled.fitted.steps_[-1][1].estimators_) == 2 * FEW
+    last = more_trees(trial, 4 * FEW, doubled.fitted)
+    assert last.trees is None
+    grown = fit_trial(judge, last)
     at_once = fit_trial(judge, trial)
     assert grown.get_params().keys() == at_once.get_params().keys()
     assert grown.steps_[-1][1].get_params() == at_once.steps_[-1][1].get_params()
@@ -51,7 +55,7 @@ def test_a_forest_that_cannot_be_the_best_of_its_step_is_stopped_and_the_choice_
         Recipe("only", make_pipeline(DomainScaler(), CORAL(), RandomForestClassifier(100, random_state=0))),
     ]
     found = race(task, recipes, jobs=jobs)
-    assert f"1 forests that fell behind were stopped at {FEW} trees: weak" in found.task.notes
+    assert "1 forests that fell behind were stopped before all their trees: weak" in found.task.notes
     monkeypatch.setattr(trials, "few_trees", lambda trial, scorer: trial)
     whole = race(task, recipes, jobs=jobs)
     assert found.sentence == whole.sentence

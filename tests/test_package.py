@@ -175,6 +175,15 @@ def test_neither_torch_nor_fsspec_is_imported_before_it_is_needed(code):
     assert result.stdout.strip() == "False"
 
 
+def test_a_single_adapter_imports_no_other_and_what_these_need():
+    check = (
+        "import sys; from ftransfer import CORAL; "
+        "print({'sklearn.cluster', 'sklearn.neighbors', 'ftransfer.adapt.pseudo'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
+
+
 def test_an_import_switches_nothing_on():
     check = (
         "import sklearn, warnings; before = sklearn.get_config(), list(warnings.filters); "

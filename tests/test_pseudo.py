@@ -115,3 +115,24 @@ def test_strings_are_refused():
     X, y, _ = turned()
     with pytest.raises(FtransferError, match="labels are strings such as"):
         PseudoLabelled().fit(X, np.where(y == -1, "", "mug"))
+
+
+def test_with_max_rows_so_many_of_each_side_are_learned_from_and_all_are_labelled():
+    X, y, labels = blobs(n_source=300, n_target=240, shift=1.0)
+    fitted = PseudoLabelled(max_rows=60).fit(X, y)
+    assert np.array_equal(fitted.transduction_[y != -1], y[y != -1])
+    assert (fitted.transduction_ >= 0).all()
+    whole = PseudoLabelled().fit(X, y)
+    assert np.mean(fitted.predict(X) == whole.predict(X)) > 0.97
+    assert not np.array_equal(fitted.cluster_centers_, whole.cluster_centers_)
+
+
+def test_a_round_that_starts_from_the_last_ends_where_one_from_scratch_does():
+    X, y, _ = blobs(n_source=150, n_target=120, shift=1.0)
+    X = X.astype(np.float64)
+    fitted = PseudoLabelled(LogisticRegression(tol=1e-8, max_iter=5000)).fit(X, y)
+    rows = np.concatenate([X[y != -1], X[y == -1]])
+    labels = np.concatenate([y[y != -1], fitted.transduction_[y == -1]])
+    again = LogisticRegression(tol=1e-8, max_iter=5000).fit(rows, labels)
+    assert fitted.estimator_.warm_start is False
+    assert np.allclose(fitted.estimator_.coef_, again.coef_, atol=1e-4)

@@ -1,37 +1,36 @@
-"""Adaptation methods, one a file."""
+"""Adaptation methods, one a file; each is imported when it is asked for."""
 
-from ftransfer.adapt.base import DomainAdapter, domain_codes
-from ftransfer.adapt.coral import CORAL, coral
-from ftransfer.adapt.gfk import GeodesicFlowKernel
-from ftransfer.adapt.gradual import GradualSelfTraining
-from ftransfer.adapt.importance import ImportanceWeighted
-from ftransfer.adapt.jda import JointDistributionAdaptation
-from ftransfer.adapt.mixture import TargetMixture
-from ftransfer.adapt.prior import PriorCorrected
-from ftransfer.adapt.pseudo import PseudoLabelled
-from ftransfer.adapt.scaler import DomainScaler
-from ftransfer.adapt.selection import SourceSelected
-from ftransfer.adapt.share_scaler import ShareWeightedScaler
-from ftransfer.adapt.subspace import SubspaceAlignment
-from ftransfer.adapt.tca import TransferComponentAnalysis
-from ftransfer.adapt.transport import OptimalTransport
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "CORAL",
-    "DomainAdapter",
-    "DomainScaler",
-    "GeodesicFlowKernel",
-    "GradualSelfTraining",
-    "ImportanceWeighted",
-    "JointDistributionAdaptation",
-    "OptimalTransport",
-    "PriorCorrected",
-    "PseudoLabelled",
-    "ShareWeightedScaler",
-    "SourceSelected",
-    "SubspaceAlignment",
-    "TargetMixture",
-    "TransferComponentAnalysis",
-    "coral",
-    "domain_codes",
-]
+_HOMES = {
+    "CORAL": "coral",
+    "DomainAdapter": "base",
+    "DomainScaler": "scaler",
+    "GeodesicFlowKernel": "gfk",
+    "GradualSelfTraining": "gradual",
+    "ImportanceWeighted": "importance",
+    "JointDistributionAdaptation": "jda",
+    "OptimalTransport": "transport",
+    "PriorCorrected": "prior",
+    "PseudoLabelled": "pseudo",
+    "ShareWeightedScaler": "share_scaler",
+    "SourceSelected": "selection",
+    "SubspaceAlignment": "subspace",
+    "TargetMixture": "mixture",
+    "TransferComponentAnalysis": "tca",
+    "domain_codes": "base",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ftransfer.adapt' has no attribute {name!r}")
+    value = getattr(import_module(f"ftransfer.adapt.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

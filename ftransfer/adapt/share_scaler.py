@@ -8,7 +8,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from ftransfer.adapt.base import is_unlabelled
-from ftransfer.adapt.mixture import TargetMixture
+from ftransfer.adapt.mixture import BLOCK, TargetMixture
 from ftransfer.adapt.prior import (
     calibrate,
     held_out_logits,
@@ -119,19 +119,21 @@ class ShareWeightedScaler(DomainScaler):
     def _centre_and_scale(
         self, rows: np.ndarray, weights: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        center = np.average(rows.astype(np.float64), axis=0, weights=weights)
-        if self.scale is None:
-            scale = np.ones_like(center)
-        else:
-            scale = np.sqrt(np.average((rows - center) ** 2, axis=0, weights=weights))
+        share = np.full(len(rows), 1 / len(rows)) if weights is None else weights / weights.sum()
+        center, variance = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
+        blocks = [slice(start, start + BLOCK) for start in range(0, len(rows), BLOCK)]
+        for block in blocks:
+            center += share[block] @ rows[block].astype(np.float64)
+        for block in blocks if self.scale is not None else []:
+            variance += share[block] @ (rows[block] - center) ** 2
+        scale = np.ones_like(center) if self.scale is None else np.sqrt(variance)
         return self._leave_constant(rows, center, scale)
 
 
 def _shares_by_mixture(
     X: np.ndarray, codes: np.ndarray, domain: np.ndarray, target: np.ndarray
 ) -> np.ndarray:
-    rows = np.concatenate([X, target])
     y = np.concatenate([codes, np.full(len(target), -1)])
     domain = np.concatenate([domain, np.full(len(target), -1)])
-    centred = DomainScaler(None).fit_transform(rows, y, sample_domain=domain)
-    return TargetMixture().fit(normalize(centred), y).target_shares_
+    centred = DomainScaler(None).fit_transform(np.concatenate([X, target]), y, sample_domain=domain)
+    return TargetMixture().fit(normalize(centred, copy=False), y).target_shares_

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.linear_model import Ridge
 
-from ftransfer.adapt import DomainScaler
+from ftransfer.adapt.scaler import DomainScaler
 from ftransfer.regression.score import HeldOutSource
 from ftransfer.search.assumptions import FEWEST_ROWS, OVERLAP, separation
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ftransfer.adapt import domain_codes
+from ftransfer.adapt.base import domain_codes
 from ftransfer.errors import FtransferError
 from ftransfer.features.label_file import Files, read_label_file
 from ftransfer.features.label_map import name_labels

@@ -15,8 +15,9 @@ from sklearn.dummy import DummyClassifier
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import has_fit_parameter
 
-from ftransfer.adapt import DomainScaler, ImportanceWeighted
 from ftransfer.adapt.base import content_order, distinct_rows, read_domain
+from ftransfer.adapt.importance import ImportanceWeighted
+from ftransfer.adapt.scaler import DomainScaler
 from ftransfer.errors import FtransferError
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.folds import DomainKFold

@@ -10,7 +10,10 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import Normalizer
 
-from ftransfer.adapt import DomainScaler, PseudoLabelled, ShareWeightedScaler, TargetMixture
+from ftransfer.adapt.mixture import TargetMixture
+from ftransfer.adapt.pseudo import PseudoLabelled
+from ftransfer.adapt.scaler import DomainScaler
+from ftransfer.adapt.share_scaler import ShareWeightedScaler
 from ftransfer.pipeline import make_pipeline
 from ftransfer.scoring.reference import Reference, kappa, make_reference
 

@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
-from ftransfer.adapt import CORAL, DomainScaler
+from ftransfer.adapt.coral import CORAL
+from ftransfer.adapt.scaler import DomainScaler
 from ftransfer.pipeline import make_pipeline
 
 NEIGHBOURS = 5

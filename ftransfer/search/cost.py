@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.svm import SVC
 
-from ftransfer.adapt import PseudoLabelled
+from ftransfer.adapt.pseudo import PseudoLabelled
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
 from ftransfer.search.steps import labels_target

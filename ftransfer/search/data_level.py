@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ftransfer.adapt import GradualSelfTraining, SourceSelected
+from ftransfer.adapt.gradual import GradualSelfTraining
+from ftransfer.adapt.selection import SourceSelected
 from ftransfer.errors import FtransferError, unknown
 from ftransfer.features.protocol import Features
 from ftransfer.pipeline import AdaptationPipeline, make_pipeline

@@ -1,4 +1,4 @@
-"""Forests that are begun with a few trees, and grown on only where they may still be the best of their step.
+"""Forests that are begun with a few trees, and doubled only while they may still be the best of their step.
 
 The error of a forest falls as 1 over the number of trees (Probst, Boulesteix, "To tune or not to tune the number of
 trees in random forest", JMLR 2018), so that the scores with few trees and with fewer tell about what all would reach.
@@ -38,19 +38,26 @@ def few_trees(trial: Trial, scorer: Scorer) -> Trial:
     )
 
 
+def more_trees(trial: Trial, trees: int, begun: AdaptationPipeline | None) -> Trial:
+    """Ask for twice as many trees of a forest that has so many, or for all."""
+    most = set_up(trial).steps[-1][1].n_estimators
+    return replace(trial, trees=2 * trees if 2 * trees < most else None, begun=begun)
+
+
 def begin_forest(judge: PipelineJudge, scorer: Scorer, trial: Trial) -> TrialResult:
-    """Grow FEWER trees, then FEW, and tell from both scores what all trees may reach."""
-    pipeline = set_up(trial)
-    mapped = _map_rows(pipeline, judge)
+    """Grow some of the trees, and tell what all may reach from the scores of these and of fewer."""
+    assert trial.trees is not None
+    pipeline, fewer = set_up(trial), FEWER if trial.trees == FEW else trial.trees // 2
+    mapped = _map_rows(pipeline, judge, trial.begun)
     scores = []
-    for trees in (FEWER, FEW):
+    for trees in (fewer, trial.trees):
         _grow(pipeline, mapped, trees)
         evidence = judge.evidence(pipeline)
         scores.append(scorer.judge(evidence))
     before, now = scores
     assert isinstance(before, Score)
     assert isinstance(now, Score)
-    rise = (1 / FEW) / (1 / FEWER - 1 / FEW) * max(now.value - before.value, 0.0)
+    rise = fewer / (trial.trees - fewer) * max(now.value - before.value, 0.0)
     error = float(np.std(now.resampled - before.resampled, ddof=1))
     hope = now.value + rise + ERRORS * error
     return TrialResult(now, evidence.predicted, 0.0, "", pipeline, hope=hope)
@@ -58,27 +65,28 @@ def begin_forest(judge: PipelineJudge, scorer: Scorer, trial: Trial) -> TrialRes
 
 def grow_on(judge: PipelineJudge, trial: Trial) -> AdaptationPipeline:
     """Grow all trees of a forest that was begun; the result is that of growing them at once."""
-    pipeline, begun = set_up(trial), trial.begun
-    assert begun is not None
-    _, X, y = _map_rows(pipeline, judge)
-    _grow(pipeline, (begun.steps_[:], X, y), pipeline.steps[-1][1].n_estimators)
+    pipeline = set_up(trial)
+    _grow(pipeline, _map_rows(pipeline, judge, trial.begun), pipeline.steps[-1][1].n_estimators)
     return pipeline
 
 
 Mapped = tuple[list[tuple[str, Any]], Any, Any]
 
 
-def _map_rows(pipeline: AdaptationPipeline, judge: PipelineJudge) -> Mapped:
+def _map_rows(pipeline: AdaptationPipeline, judge: PipelineJudge, begun: AdaptationPipeline | None) -> Mapped:
     """Fit all steps but the forest; return all steps, and the rows and labels that the forest is grown on."""
     steps, X, y, params = pipeline._fit_transformers(judge.X, judge.y, judge.domain, {})
     X, y, _ = rows_for(steps[-1][1], X, y, params)
-    return steps, X, y
+    return steps if begun is None else begun.steps_[:], X, y
 
 
 def _grow(pipeline: AdaptationPipeline, mapped: Mapped, trees: int) -> None:
     """Let the forest of a pipeline have so many trees; those that it has stay as they are."""
     steps, X, y = mapped
     _, forest = steps[-1]
+    if trees == len(getattr(forest, "estimators_", ())):
+        pipeline.steps_ = steps
+        return
     forest.set_params(warm_start=True, n_estimators=trees).fit(X, y)
     forest.set_params(warm_start=False)
     pipeline.steps_ = steps

@@ -1,7 +1,7 @@
 """What a pipeline does about the target, and which step of the guard that is."""
 
-from ftransfer.adapt import DomainScaler
 from ftransfer.adapt.containers import is_semi_supervised
+from ftransfer.adapt.scaler import DomainScaler
 from ftransfer.pipeline import AdaptationPipeline
 
 BASELINES = ("source only", "per-domain scaling")

@@ -14,7 +14,7 @@ from ftransfer.scoring.judge import PipelineJudge
 from ftransfer.scoring.scorer import Scorer
 from ftransfer.search.candidate import Candidate, TrialResult, compare
 from ftransfer.search.cost import Clock
-from ftransfer.search.forests import FEW, begin_forest, few_trees, grow_on, set_up, worth_growing
+from ftransfer.search.forests import FEW, begin_forest, few_trees, grow_on, more_trees, set_up, worth_growing
 from ftransfer.search.journal import Journal
 from ftransfer.search.settings import RaceSettings
 from ftransfer.search.sources import SOURCES, learned_from
@@ -127,12 +127,18 @@ class Trials:
 
     def _grow(self, trials: Sequence[Trial], results: dict[int, TrialResult]) -> None:
         """Grow the forests on that may be the best of their step, and let go of the others."""
-        again = {id(t): t for t in worth_growing(trials, results, self.steps)}
-        whole = {key: replace(trial, begun=results[key].fitted) for key, trial in again.items()}
-        for trial, result in self._run(list(whole.values())):
-            key = next(key for key, each in whole.items() if each is trial)
-            result.seconds += results[key].seconds
-            results[key] = result
+        trees = {id(trial): FEW for trial in trials}
+        while asked := {
+            id(t): more_trees(t, trees[id(t)], results[id(t)].fitted)
+            for t in worth_growing(trials, results, self.steps)
+        }:
+            grown = False
+            for trial, result in self._run(list(asked.values())):
+                key = next(key for key, each in asked.items() if each is trial)
+                result.seconds += results[key].seconds
+                results[key], trees[key], grown = result, 2 * trees[key], True
+            if not grown:  # no time is left
+                break
         for result in results.values():
             if result.hope is not None:
                 result.fitted = None
@@ -160,7 +166,9 @@ class Trials:
             notes.append(f"successive halving: {steps}")
         if self.stopped:
             names = ", ".join(sorted({each.pipeline for each in self.stopped}))
-            notes.append(f"{len(self.stopped)} forests that fell behind were stopped at {FEW} trees: {names}")
+            notes.append(
+                f"{len(self.stopped)} forests that fell behind were stopped before all their trees: {names}"
+            )
         if self.late:
             notes.append(f"the time budget was used up: {self.late} settings were not tried")
         return notes
@@ -182,7 +190,7 @@ class Trials:
                 if trial.share == 1:
                     self._begun.add(self.step(trial))
                 yield trial
-            elif trial.begun is None:
+            elif trial.trees in (None, FEW) and trial.begun is None:
                 self.late += 1
 
     def step(self, trial: Trial) -> str:
