@@ -46,7 +46,9 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     many = [f"class {i:03d}" for i in range(98)] + ["maple", "mapleleaf"]
     for name, classes in (("few", EVIL), ("digits", list("0123456789")), ("many", many)):
-        (folder / f"{name}.html").write_text(draw_label_page("night <b>", classes, images(), "ftransfer fit"))
+        (folder / f"{name}.html").write_text(
+            draw_label_page("night <b>", classes, images(), command="ftransfer fit")
+        )
     return {name: folder / f"{name}.html" for name in ("few", "digits", "many")}
 
 

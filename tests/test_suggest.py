@@ -270,6 +270,17 @@ def test_images_of_decide_csv_come_first_and_those_filled_in_there_are_not_asked
     assert set(chosen["path"][chosen["why"] == "undecided"]) <= set(table["path"])
 
 
+def test_a_further_file_of_labels_has_a_name_of_its_own(made, tmp_path):
+    _, features, folder = made
+    (tmp_path / "labels.csv").write_text(f"path,label\n{made[0].task.rows['path'].iloc[-1]},class 1\n")
+    result = run("suggest", folder, "--n", 4, "--labels", tmp_path / "labels.csv", "--out", tmp_path)
+    fit = f"ftransfer fit {features.folder} --source day --target night --target-labels {tmp_path}/labels.csv"
+    assert f"then: {fit} --target-labels labels-2.csv\n" in result.output
+    page = (tmp_path / "label.html").read_text()
+    assert "Save labels-2.csv" in page
+    assert '"file": "labels-2.csv"' in page
+
+
 def test_of_very_many_images_a_random_part_is_considered(made, tmp_path, monkeypatch):
     monkeypatch.setattr("ftransfer.report.labelling.MOST_CONSIDERED", 20)
     assert "20 images of night" in run("suggest", made[2], "--out", tmp_path).output

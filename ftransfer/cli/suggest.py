@@ -82,5 +82,4 @@ def describe(wrote: Any, n: int, target: str) -> str:
         )
     else:
         lines.append(f"open in a browser and label: {Path(wrote.page)}")
-    saved = "labels.csv" if wrote.page else str(wrote.file)
-    return "\n".join([*lines, f"then: {visible(wrote.command.replace('labels.csv', saved))}"])
+    return "\n".join([*lines, f"then: {visible(wrote.command)}"])

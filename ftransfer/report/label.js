@@ -1,6 +1,6 @@
 "use strict";
 // One image at a time: a click or a key labels it and shows the next one. Labels are kept by content.
-const { classes, none, images, key } = JSON.parse(document.getElementById("data").textContent);
+const { classes, none, images, key, file } = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 const SKIPPED = -1; // beside the index of a class; `classes.length` is none of these
 const choices = [...classes, ...(classes.includes(none) ? [] : [none])];
@@ -75,7 +75,7 @@ function refresh() {
   at("progress").value = done;
   at("counts").textContent = `${done} of ${images.length} labelled${skipped ? `, ${skipped} skipped` : ""}`;
   at("save").disabled = !done;
-  at("save").textContent = `Save labels.csv (${done} label${done === 1 ? "" : "s"})`;
+  at("save").textContent = `Save ${file} (${done} label${done === 1 ? "" : "s"})`;
   at("undo").disabled = !history.length;
   at("back").disabled = current === 0;
   at("forth").disabled = current === images.length - 1;
@@ -217,12 +217,12 @@ function asTable() {
 }
 
 function save() {
-  const link = element("a", { download: "labels.csv" });
+  const link = element("a", { download: file });
   link.href = URL.createObjectURL(new Blob([asTable()], { type: "text/csv" }));
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   const open = images.filter((_, i) => labelOf(i) === undefined).length;
-  say(`Saved labels.csv to your downloads.${open ? ` ${open} images have no label yet.` : ""}`);
+  say(`Saved ${file} to your downloads.${open ? ` ${open} images have no label yet.` : ""}`);
 }
 
 function clear() {

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -195,7 +196,7 @@ def write_suggestions(
     if run.rows["path"].duplicated().any():  # a path alone would not tell
         columns.insert(0, "root")
     listed = table[columns].assign(sha256=rows["sha256"])
-    command = _refit_command(run.results.get("command"), files)
+    command, name = _refit_command(run.results.get("command"), files)
     pictures = _draw_pictures(rows, progress, anywhere)
     page = folder / "label.html"
     with writing(folder):
@@ -204,15 +205,19 @@ def write_suggestions(
         write_whole(file, listed.to_csv(index=False).encode("utf-8", "backslashreplace"))
         if any(pictures):
             data = listed.drop(columns=["label", "predicted"]).assign(picture=pictures)
-            write_whole(
-                page, draw_label_page(run.task["target"], run.task["classes"], data, command).encode()
-            )
+            task = (run.task["target"], run.task["classes"])
+            then = f"{command} --target-labels {name}"
+            write_whole(page, draw_label_page(*task, data, command=then, name=name).encode())
         else:
             page.unlink(missing_ok=True)
-    return Suggested(table, page if any(pictures) else None, file, command)
+    saved = name if any(pictures) else shlex.quote(str(file))
+    shown = page if any(pictures) else None
+    return Suggested(table, shown, file, f"{command} --target-labels {saved}")
 
 
-def draw_label_page(target: str, classes: Sequence[str], images: pd.DataFrame, command: str = "") -> str:
+def draw_label_page(
+    target: str, classes: Sequence[str], images: pd.DataFrame, *, command: str = "", name: str = "labels.csv"
+) -> str:
     """Draw the page on which a person labels images: one offline file that keeps its labels in the browser.
 
     Parameters
@@ -223,8 +228,11 @@ def draw_label_page(target: str, classes: Sequence[str], images: pd.DataFrame, c
         ``path, why, sha256``, ``root`` where paths alone are not unique, and ``picture``, a data URI or None.
     command : str
         That takes the labels.
+    name : str
+        Of the file that the page saves.
     """
     data = {
+        "file": name,
         "classes": list(classes),
         "none": NONE,
         "images": images.replace({np.nan: None}).to_dict("records"),
@@ -235,6 +243,7 @@ def draw_label_page(target: str, classes: Sequence[str], images: pd.DataFrame, c
     return load_template("label.html").render(
         target=target,
         n=len(images),
+        name=name,
         classes=list(classes),
         typing=len(classes) > MOST_KEYS,
         command=command,
@@ -262,11 +271,25 @@ def _draw_pictures(rows: pd.DataFrame, progress: Callable[[int], None], anywhere
     return [picture if fits else None for picture, fits in zip(pictures, fit, strict=True)]
 
 
-def _refit_command(command: str | None, files: Sequence[str | Path]) -> str:
-    """Write the command of a run with labels; a general one where the run was made in Python."""
+def _refit_command(command: str | None, files: Sequence[str | Path]) -> tuple[str, str]:
+    """Write the command of a run with files of labels; a general one where the run was made in Python.
+
+    Returns
+    -------
+    command : str
+    name : str
+        A name for the next file of labels that none of those before has.
+    """
     before = command if command and command.startswith("ftransfer fit ") else "ftransfer fit ..."
-    given = "".join(f" --target-labels {file}" for file in files if str(file) not in before.split())
-    return f"{before}{given} --target-labels labels.csv"
+    try:
+        words = shlex.split(before)
+    except ValueError:  # as someone has written it into the file
+        words = before.split()
+    given = [str(file) for file in files if str(file) not in words]
+    taken = {Path(word).name for word in (*words, *given)}
+    names = ("labels.csv", *(f"labels-{i}.csv" for i in range(2, len(taken) + 3)))
+    name = next(each for each in names if each not in taken)
+    return " ".join([before, *(f"--target-labels {shlex.quote(file)}" for file in given)]), name
 
 
 def _read_results(folder: Path) -> dict[str, Any]:
