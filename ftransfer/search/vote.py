@@ -26,7 +26,8 @@ from ftransfer.search.strategy import Trial
 
 VOTE = "vote"  # name of the recipe
 MEMBERS = 6  # recipes that adapt and vote, each with its best setting
-SOURCE_ONLY = 0.6  # votes of source only, for one of all of them together
+FALLS = 0.5  # a member's votes: 1, 1 / 1.5, 1 / 2, ... by its rank
+SOURCE_ONLY = 0.7  # votes of source only, for one of all of them together
 
 
 def voters(ranked: Sequence[Candidate], answer: Recommendation, scorer: Scorer) -> list[Candidate]:
@@ -77,10 +78,11 @@ def take_vote(
     fitted = [finalists.pipeline(each) for each in members]
     if not all(hasattr(each, "predict_proba") or hasattr(each, "decision_function") for each in fitted):
         return None
-    n = len(members) - 1
+    votes = 1 / (1 + FALLS * np.arange(len(members) - 1))
+    weights = [*(votes / votes.sum()).tolist(), SOURCE_ONLY]
     names = [each.pipeline for each in members[:-1]] + [BASELINES[0]]
     target = judge.X[judge.domain < 0]
-    vote = TargetVote.of(list(zip(names, fitted, strict=True)), target, [1 / n] * n + [SOURCE_ONLY])
+    vote = TargetVote.of(list(zip(names, fitted, strict=True)), target, weights)
     pipeline = AdaptationPipeline([(VOTE, clone(vote))])
     pipeline.steps_ = [(VOTE, vote)]
     evidence = judge.evidence(pipeline)
