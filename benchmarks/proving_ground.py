@@ -18,7 +18,7 @@ d   the best single candidate of the race, in hindsight (a vote of several may b
 
 *way* is the share of the way from a to d that c goes, *below* counts tasks with c more than a point below a. Labels of
 the target are used for these counts, and for nothing else. Yet rules were made with them: with the even-numbered
-pairs, and after a look at about 780 forms (which methods are on the panel, their weights, thresholds of the class
+pairs, and after a look at about 800 forms (which methods are on the panel, their weights, thresholds of the class
 shares and of the overlap, reference classifiers, fallbacks, votes). Read the odd-numbered ones.
 
 What is done is kept in --out, a line a task, and found there by a second run; --part 0/2 and --part 1/2 run in two
