@@ -1,5 +1,6 @@
 """The scripts in benchmarks/ run, and print the tables they promise."""
 
+import json
 import re
 import subprocess
 import sys
@@ -217,6 +218,35 @@ def test_the_proving_ground_counts_each_task_once_and_goes_on_where_it_was(tmp_p
     assert "all: 4 tasks" in result.stdout
     again = run("proving_ground.py", *options)
     assert again.stdout.strip() == result.stdout.split("\n\n", 1)[1].strip()
+
+
+def test_a_few_labels_are_counted_by_number_and_by_how_they_were_chosen(tmp_path):
+    X, y, labels = blobs(n_source=60, n_target=60, shift=5.0)
+    names = np.array(["ash", "elm", "oak"])[labels]
+    write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "night", "day"))
+    options = [
+        tmp_path / "f",
+        "--out",
+        tmp_path / "out",
+        "--numbers",
+        20,
+        "--draws",
+        1,
+        "--only",
+        "day > night",
+    ]
+    result = run("few_labels.py", *options)
+    assert result.returncode == 0, result.stderr
+    rows = [json.loads(line) for line in (tmp_path / "out" / "part0.jsonl").read_text().splitlines()]
+    assert [(row["way"], row["n"]) for row in rows] == [("random", 20), ("suggest", 20)]
+    for row in rows:
+        assert row["chosen"] == row["candidates"][row["pipeline"]] <= row["best"]
+        low, high, value = row["interval"]
+        assert low <= value <= high
+    assert "all pairs" in result.stdout
+    again = run("few_labels.py", *options, "--picture", tmp_path / "few.png")
+    assert again.stdout.strip() == result.stdout[result.stdout.index("all pairs") :].strip()
+    assert (tmp_path / "few.png").stat().st_size > 5000
 
 
 def test_selection_names_the_recipe_that_is_not_there(tmp_path):

@@ -8,7 +8,7 @@ from conftest import blobs, write_feature_set
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
-from ftransfer import DomainScaler, draw_target_labels, load_task, make_pipeline, race
+from ftransfer import DomainScaler, Model, draw_target_labels, load_task, make_pipeline, race
 from ftransfer.features.label_file import TargetLabels
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
@@ -155,3 +155,18 @@ def test_class_shares_and_accuracy_by_labels_have_intervals_that_hold_nineteen_i
         right.append(told.low <= 0.8 <= told.high)
     assert 0.92 < np.mean(covered) < 0.98
     assert 0.92 < np.mean(right) < 0.98
+
+
+def test_probabilities_are_calibrated_to_the_accuracy_by_labels_on_rows_that_were_not_fitted_on(tmp_path):
+    X, y, labels = blobs(n_source=90, n_target=90, shift=2.0)
+    X = X + np.random.default_rng(0).normal(scale=3.0, size=X.shape).astype(np.float32)
+    features = write_feature_set(tmp_path / "f", X, NAMES[labels], np.where(y == -1, "t", "s"))
+    few, given = draw_target_labels(load_task(features, "s", "t"), 40)
+    found = race(few, [Recipe("plain", AdaptationPipeline([("lr", LogisticRegression())]), {})])
+    chosen_by = {"expected_accuracy": 0.6}
+    use = found.label_use
+    assert sorted(use.fitted) == np.flatnonzero(given != -1).tolist()
+    model = Model.of(found.pipeline, few.visible, features, chosen_by, labelled=use.fitted)
+    sure = model.describe(few.X_target)["probability"].to_numpy()
+    assert sure[given == -1].mean() == pytest.approx(0.6, abs=0.01)
+    assert Model.of(found.pipeline, few.visible, features, chosen_by).temperature != model.temperature

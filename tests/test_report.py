@@ -645,4 +645,8 @@ def test_the_page_says_what_target_labels_were_used_for_and_shows_a_possible_new
     assert told["new_class"]["labelled"] == 4
     assert "4 labelled target images are of none of the source's classes" in page
     assert [point["coverage"] for point in results["coverage"]][-1] == 1
+    sure = pd.read_csv(tmp_path / "run" / "predictions.csv")["probability"].to_numpy()
+    rest = (labels == -1) & (task.answers.codes != -1)
+    assert rest.sum() < 25, "too few are left: calibrated on all"
+    assert sure.mean() == pytest.approx(results["expected"]["value"], abs=0.05)
     assert "Leaving images unknown" in page

@@ -15,7 +15,7 @@ from ftransfer.features.fingerprint import feature_width
 from ftransfer.features.probe import check_probe, read_probe
 from ftransfer.features.protocol import Features
 from ftransfer.features.statistics import read_statistics
-from ftransfer.model.confidence import Familiar, fit_temperature, probability
+from ftransfer.model.confidence import FEWEST_ROWS, Familiar, fit_temperature, probability
 from ftransfer.model.file import read_model_file, write_model_file
 from ftransfer.model.new_images import DOMAIN
 from ftransfer.storage.places import local
@@ -74,7 +74,15 @@ class Model:
     probe: np.ndarray | None = None
 
     @classmethod
-    def of(cls, pipeline: Any, task: Any, features: Features, chosen_by: dict) -> "Model":
+    def of(
+        cls,
+        pipeline: Any,
+        task: Any,
+        features: Features,
+        chosen_by: dict,
+        *,
+        labelled: np.ndarray | None = None,
+    ) -> "Model":
         """Make the model of a pipeline that was fitted on a task; calibrate it, and note what it knows.
 
         Parameters
@@ -84,9 +92,19 @@ class Model:
         features : FeatureSet
             What the task was taken from.
         chosen_by : dict
+        labelled : ndarray of int, optional
+            Target rows whose labels the pipeline was fitted on: it is surer of these than of others, so the
+            probabilities are calibrated without them.
         """
+        rows, target = np.ones(len(task.y), dtype=bool), np.flatnonzero(task.sample_domain < 0)
+        if labelled is not None and len(target) - len(labelled) >= FEWEST_ROWS:
+            rows[target[labelled]] = False
         temperature = fit_temperature(
-            pipeline, task.X, task.y, task.sample_domain, expected=chosen_by.get("expected_accuracy")
+            pipeline,
+            task.X[rows],
+            task.y[rows],
+            task.sample_domain[rows],
+            expected=chosen_by.get("expected_accuracy"),
         )
         familiar = Familiar.of(task.X, task.sample_domain)
         fitted = (

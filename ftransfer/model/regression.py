@@ -39,7 +39,15 @@ class RegressionModel(Model):
     classes: np.ndarray = field(default_factory=lambda: np.empty(0, dtype="U1"))
 
     @classmethod
-    def of(cls, pipeline: Any, task: Any, features: Features, chosen_by: dict) -> "RegressionModel":
+    def of(
+        cls,
+        pipeline: Any,
+        task: Any,
+        features: Features,
+        chosen_by: dict,
+        *,
+        labelled: np.ndarray | None = None,
+    ) -> "RegressionModel":
         """Make the model of a pipeline that was fitted on a `RegressionTask`, and note what it knows."""
         return cls(
             pipeline,

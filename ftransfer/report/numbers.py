@@ -57,7 +57,8 @@ class Findings:
         self.recommendation = self._recommendation()
         expected = None if race.expected is None else race.expected.value
         chosen_by = {**self.recommendation, "score_name": race.scorer.name, "expected_accuracy": expected}
-        self.model = Model.of(race.pipeline, race.task.visible, features, chosen_by)
+        labelled = None if race.label_use is None else race.label_use.fitted
+        self.model = Model.of(race.pipeline, race.task.visible, features, chosen_by, labelled=labelled)
         self.features = features
         self.predicted = race.pipeline.predict(self.task.X_target)
         self.before = None if race.source_only is None else race.source_only.predict(self.task.X_target)

@@ -126,9 +126,14 @@ class LabelUse:
     source_needed: bool
 
     @property
+    def fitted(self) -> np.ndarray:
+        """Target rows whose labels the final model is fitted on."""
+        return np.setdiff1d(np.r_[self.useful, self.held_back], self.none)
+
+    @property
     def n_fitted(self) -> int:
-        """Labels that the final model is fitted on."""
-        return len(self.useful) + len(self.held_back) - len(self.none)
+        """How many these are."""
+        return len(self.fitted)
 
     @property
     def ground(self) -> str:
