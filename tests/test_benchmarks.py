@@ -444,3 +444,12 @@ def test_the_benchmark_of_regression_tells_what_choosing_was_worth():
     source_only, _, _, chosen, _, best = map(float, line.split()[-6:])
     assert source_only + 0.1 < chosen <= best
     assert "1 races: against source only better by more than 0.02 in 1" in done.stdout
+
+
+def test_race_scale_prints_cpu_seconds_and_memory_of_a_whole_race():
+    result = run("race_scale.py", "--rows", 2000, "--width", 16, "--classes", 2, "--search", "halving")
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["loaded", "raced"]
+    assert lines[-1].startswith("accuracy ")
+    assert "at least 2000 rows" in run("race_scale.py", "--rows", 10).stderr
