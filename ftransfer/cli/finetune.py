@@ -126,7 +126,7 @@ class Names(click.ParamType):
     metavar="NAME",
     help="Train without labels on the images of --domain: simclr.",
 )
-@click.option("--align-weight", type=float, help="Weight of this term of the loss.  [default: 1]")
+@click.option("--align-weight", type=float, help="Weight of this term of the loss.  [default: 1, coral 0.1]")
 @click.option(
     "--adapt-bn",
     is_flag=True,

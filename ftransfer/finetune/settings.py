@@ -13,7 +13,7 @@ TAKEN_RATES = (1.0, 0.1)  # of which validation chooses
 TRANSFER_WEIGHT = {"l2sp": 0.01, "features": 1.0, "logits": 1.0}
 TEMPERATURE = 4.0
 VIEWS = ("crop", "flip", "colour", "grey")  # of self-supervision
-ALIGN_WEIGHT = {"adversarial": 1.0, "coral": 1.0, "mmd": 1.0}
+ALIGN_WEIGHT = {"adversarial": 1.0, "coral": 0.1, "mmd": 1.0}
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Training:
         labels, where there are any, are only counted after the training.
     align : {"adversarial", "coral", "mmd"}, optional
         Add a term to the loss that is small where source and target are alike, see `ftransfer.finetune.align`.
-    align_weight : float, default=1.0
-        Of this term; its gradient rises from 0 over the training.
+    align_weight : float, optional
+        Of this term: 1, of coral 0.1; its gradient rises from 0 over the training.
     self_supervised : {"simclr"}, optional
         Train without any label, on all images of `domains`: two views of an image by `rules` should be alike, see
         `ftransfer.finetune.contrast`. Without rules: crop, flip, colour and grey.
