@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_shortcuts import encoded, jpeg, with_orientation
+from test_fast_pixels import encoded, jpeg, with_orientation
 
 from ftransfer import Backbone, extract_features, find_images
 from ftransfer.backbone import runtime as module
@@ -177,7 +177,7 @@ def test_the_gpu_decodes_images_of_any_size_and_quality(fast):
 
 WAITS = """
 import torch
-from test_shortcuts import encoded, jpeg
+from test_fast_pixels import encoded, jpeg
 from ftransfer import Backbone
 from ftransfer.backbone.gpu import Gpu
 from ftransfer.backbone.fast_pixels import GpuDecoder

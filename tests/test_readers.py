@@ -10,7 +10,7 @@ import pixels
 import pytest
 import torch
 from conftest import draw
-from test_shortcuts import jpeg
+from test_fast_pixels import jpeg
 
 import ftransfer.extract.engine as engine
 import ftransfer.images.readers as module

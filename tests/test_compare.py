@@ -13,7 +13,7 @@ from scipy.stats import wasserstein_distance, zscore
 from ftransfer import FtransferError, compare_domains
 from ftransfer.cli import main
 from ftransfer.compare import distances, pairs
-from ftransfer.compare import domains as similarity
+from ftransfer.compare import domains as comparing
 from ftransfer.compare.label_shift import estimate_class_shares
 from ftransfer.compare.pairs import compare_all
 from ftransfer.compare.screen import screen_domains
@@ -251,7 +251,7 @@ def test_far_domains_exceed_the_yardstick_and_near_ones_do_not(few_trees):
 
 def test_an_interval_tells_how_far_another_sample_moves_the_number(monkeypatch):
     monkeypatch.setattr(
-        similarity, "_classifier_rows", lambda *arguments: []
+        comparing, "_classifier_rows", lambda *arguments: []
     )  # has its own test, and takes long
     rng = np.random.default_rng(0)
     draws = [
@@ -265,7 +265,7 @@ def test_an_interval_tells_how_far_another_sample_moves_the_number(monkeypatch):
 
 
 def test_with_few_rows_and_many_features_a_small_shift_still_exceeds_the_yardstick(monkeypatch):
-    monkeypatch.setattr(similarity, "_classifier_rows", lambda *arguments: [])
+    monkeypatch.setattr(comparing, "_classifier_rows", lambda *arguments: [])
     rng = np.random.default_rng(0)
     A, B = rng.normal(size=(60, 300)), rng.normal(size=(40, 300)) + 0.6
     far = compare_domains(A, B).set_index("measure")
@@ -408,7 +408,7 @@ def test_of_many_domains_the_nearest_pairs_are_shown_and_one_domain_is_compared_
     assert {name: type(value) for name, value in told["pairs"][0].items()} == {
         name: type(value) for name, value in quick.items()
     }
-    monkeypatch.setattr(pairs, "compare_pair", lambda a, b: similarity.pd.DataFrame(one_row(a, b)))
+    monkeypatch.setattr(pairs, "compare_pair", lambda a, b: comparing.pd.DataFrame(one_row(a, b)))
     monkeypatch.setattr(pairs, "MANY", 1000)  # no processes
     monkeypatch.setattr(pairs.Domain, "measured", lambda self: self)
     for option, column in (("--source", 0), ("--target", 1)):
