@@ -119,7 +119,8 @@ class GradualSelfTraining(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """
         self._validate_params()
         X, y, unlabelled, _ = read_rows(self, X, y, sample_domain)
-        self.classes_, self.agreement_ = np.unique(y[~unlabelled]), []
+        self.classes_ = np.unique(y[~unlabelled])
+        self.agreement_: list[float] = []
         self.source_scaler_ = self.scaler_ = StandardScaler().fit(X[~unlabelled]) if self.scale else None
         rows = self._scaled(self.source_scaler_, X[~unlabelled])
         self.source_estimator_ = self.estimator_ = clone(self._template()).fit(rows, y[~unlabelled])
