@@ -424,6 +424,7 @@ def test_transfer_modes_counts_every_way_on_the_same_rows(pictures, tmp_path):
         "AdaBN, source only",
         "fine-tuned on source, CORAL",
         "fine-tuned on source, coral",
+        "fine-tuned on source, coral, weight 1",
     } <= set(rows["way"])
     for column, of in (("source", 3), ("target", 6)):  # pictures that are kept for counting
         assert all(
