@@ -418,7 +418,7 @@ def test_transfer_modes_counts_every_way_on_the_same_rows(pictures, tmp_path):
     assert header.split() == ["way", "source", "target", "seconds"]
     rows = pd.read_csv(tmp_path / "a.csv")
     assert [line[:44].strip() for line in lines] == list(rows["way"])
-    assert len(set(rows["way"])) == len(rows) == 36
+    assert len(set(rows["way"])) == len(rows) == 37
     assert {
         "frozen, source only",
         "AdaBN, source only",
