@@ -422,3 +422,13 @@ def one_row(a, b):
     from ftransfer.cli.compare import MATRICES
 
     return [{"measure": name, "value": abs(a.X.mean() - b.X.mean())} for name in MATRICES]
+
+
+def test_many_classes_with_too_few_rows_share_one_line(few_trees):
+    X = np.random.default_rng(0).normal(size=(80, 4))
+    labels = np.array([f"class{i % 10}" for i in range(80)])
+    labels[:20] = "often"
+    table = compare_domains(X[:40], X[40:], labels[:40], np.roll(labels, 10)[40:])
+    told = table[table["measure"].str.endswith("(by target labels)")]
+    assert told["measure"].tolist() == ["10 classes (by target labels)"]
+    assert "fewer than 8 rows in a domain; such as 'class0'" in told["meaning"].item()

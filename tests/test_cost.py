@@ -69,6 +69,31 @@ def test_a_budget_is_kept_to_within_a_tenth_with_what_the_guard_fits_at_the_end(
     assert {"source only", "per-domain scaling", "alignment"} == set(found.table["step"])
 
 
+@pytest.mark.parametrize("budget", [30.0, 60.0])
+def test_rounds_on_few_rows_leave_time_for_a_trial_of_each_step_on_all(tmp_path, monkeypatch, budget):
+    X, y, labels = blobs(n_source=900, n_target=600, shift=8.0)
+    names = np.array(["a", "b", "c"])[labels]
+    task = load_task(write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "t", "s")), "s", "t")
+    now = [0.0]
+    monkeypatch.setattr(trials, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    for module in (trials, finalists):
+        monkeypatch.setattr(module, "MANY_ROWS", 300)
+
+    class Slow(LogisticRegression):
+        def fit(self, X, y):
+            now[0] += len(X) / 300  # seconds: 3 on all rows of the source
+            return super().fit(X, y)
+
+    def recipe(name, *steps):
+        return Recipe(name, make_pipeline(*steps, Slow()), {"slow__C": np.linspace(0.1, 0.9, 40).tolist()})
+
+    recipes = [recipe("scaled", DomainScaler()), recipe("aligned", DomainScaler(), CORAL())]
+    found = race(task, recipes, budget=budget, jobs=1, search="halving")
+    assert now[0] <= 1.1 * budget
+    assert now[0] >= 0.5 * budget
+    assert {"source only", "per-domain scaling"} <= set(found.table["step"])
+
+
 def test_the_cheapest_setting_of_each_step_is_tried_first_and_the_table_is_as_without(task, monkeypatch):
     begun, fit = [], trials.fit_trial
     monkeypatch.setattr(

@@ -26,6 +26,7 @@ from ftransfer.errors import FtransferError
 
 T_95 = 2.262  # of Student's distribution with HALVES - 1 degrees of freedom
 COLUMNS = ["measure", "value", "low", "high", "yardstick", "meaning"]
+LISTED = 5  # classes with too few rows that have a line each
 
 
 def compare_domains(
@@ -68,7 +69,8 @@ def compare_domains(
           forest, and by a forest once each domain is standardised by itself ("scaled").
         - label shift, share of each class: estimated by BBSE; the yardstick of a share is the source's share.
         - class ... (by target labels): MMD between the rows of one class, and the class of the source whose mean
-          lies nearest to that of the class's target rows, once each domain is standardised.
+          lies nearest to that of the class's target rows, once each domain is standardised. Many classes with too
+          few rows share one line.
 
         Elsewhere the yardstick is the mean over random halves of A and of B. Noise enlarges the first six
         distances, most in halves, which have fewer rows; their yardstick is therefore lowered by as much as
@@ -262,12 +264,18 @@ def _class_rows(
     Z_a, Z_b = ((X - X.mean(axis=0)) / np.where(X.std(axis=0) > 0, X.std(axis=0), 1.0) for X in (A, B))
     means = np.array([Z_a[rows_a[name]].mean(axis=0) for name in shared])
     whole = float(distances.quadratic_mmd(kernel, np.arange(len(kernel)) < len(A)))
+    rare = [name for name in shared if min(len(rows_a[name]), len(rows_b[name])) < FEWEST_ROWS]
+    together = len(rare) > LISTED
+    if together:
+        fewest = f"Not available, with fewer than {FEWEST_ROWS} rows in a domain; such as '{rare[0]}'."
+        yield _row(f"{len(rare)} classes (by target labels)", (np.nan,) * 3, np.nan, fewest)
     for name in shared:
         a, b = rows_a[name], rows_b[name]
         measure = f"class {name} (by target labels)"
-        if min(len(a), len(b)) < FEWEST_ROWS:
+        if name in rare:
             fewest = f"Not available: {len(a)} and {len(b)} rows, {FEWEST_ROWS} are needed."
-            yield _row(measure, (np.nan,) * 3, np.nan, fewest)
+            if not together:
+                yield _row(measure, (np.nan,) * 3, np.nan, fewest)
             continue
         rows = np.r_[a, len(A) + b]
         estimate, yardstick = _kernel_estimate(kernel[np.ix_(rows, rows)], np.arange(len(rows)) < len(a), rng)

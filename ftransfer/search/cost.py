@@ -52,9 +52,13 @@ class Clock:
         self._ratios.append(seconds / self.guess(trial))
 
     def expect(self, trial: Trial) -> float:
-        """Expect the seconds of a trial: those of the longest of its recipe, or a guess by the others."""
-        if timed := self._timed.get((trial.recipe.name, trial.share, trial.trees)):
+        """Expect the seconds of a trial: those of the longest of its recipe, or a guess by those on other rows."""
+        name, share, trees = trial.recipe.name, trial.share, trial.trees
+        if timed := self._timed.get((name, share, trees)):
             return timed
+        if fewer := [key for key in self._timed if key[0] == name and key[2] == trees]:
+            like = max(fewer, key=lambda key: key[1])
+            return self.guess(trial) / self.guess(replace(trial, share=like[1])) * self._timed[like]
         return self.guess(trial) * (median(self._ratios) if self._ratios else 1.0)
 
 

@@ -188,7 +188,9 @@ class _Halving:
         chosen = set(ranked[: max(1, round(len(trials) / FACTOR))])
         for name in self.keep:
             chosen |= set([i for i in ranked if trials[i].recipe.name == name][:1])
-        self.trials = [trial for i, trial in enumerate(trials) if i in chosen]
+        tried = {trial.recipe.name for trial in trials}
+        late = {t.recipe.name: t for t in reversed(self.trials) if t.recipe.name in {*self.keep} - tried}
+        self.trials = [trial for i, trial in enumerate(trials) if i in chosen] + [*late.values()]
 
 
 class _Bayesian:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from statistics import median
 
 import numpy as np
 from joblib import cpu_count
@@ -13,7 +14,7 @@ from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.scoring.judge import PipelineJudge
 from ftransfer.scoring.scorer import Scorer
 from ftransfer.search.candidate import Candidate, TrialResult, compare
-from ftransfer.search.cost import Clock
+from ftransfer.search.cost import MANY_ROWS, Clock
 from ftransfer.search.forests import FEW, begin_forest, few_trees, grow_on, more_trees, set_up, worth_growing
 from ftransfer.search.journal import Journal
 from ftransfer.search.settings import RaceSettings
@@ -79,6 +80,7 @@ class Trials:
         self._begun: set[str] = set()  # steps of the guard
         self._best: dict[str, float] = {}  # score of the best trial of each step
         self._seconds: dict[str, float] = {}  # and its seconds
+        self._due: dict[str, list[Trial]] = {}  # cheapest trial of each recipe of a step, on all rows
 
     @property
     def stopped(self) -> list[Candidate]:
@@ -183,6 +185,10 @@ class Trials:
     def _in_time(self, trials: Sequence[Trial]) -> Iterator[Trial]:
         """Yield those for which there is time: the cheapest of each step of the guard, then all others by cost."""
         cheap = sorted(trials, key=self.clock.guess)
+        whole = {each.recipe.name: replace(each, share=1.0) for each in reversed(cheap)}
+        self._due = {
+            step: [t for t in whole.values() if self.step(t) == step] for step in self.steps.values()
+        }
         first = {self.steps[trial.recipe.name]: trial for trial in reversed(cheap)}
         for trial in [*first.values(), *(each for each in cheap if first[self.step(each)] is not each)]:
             must = trial.share == 1 and self.step(trial) not in self._begun
@@ -198,12 +204,21 @@ class Trials:
         return self.steps[trial.recipe.name]
 
     def _ends_in_time(self, trial: Trial) -> bool:
-        """Whether a trial, and what the guard fits after the last one, are expected to end within the budget."""
+        """Whether a trial, and what is fitted after it in any case, are expected to end within the budget."""
         if self.deadline == math.inf:
             return True
-        at_once = self.jobs or cpu_count()
-        after = FOLDS * sum(self._seconds.values()) / min(at_once, max(1, len(self._seconds)))
-        return time.monotonic() + self.clock.expect(trial) + after <= self.deadline
+        return time.monotonic() + self.clock.expect(trial) + self._at_last(trial.share) <= self.deadline
+
+    def _at_last(self, share: float) -> float:
+        """Expect the seconds of what the guard holds out at the end, and before that of a trial of each step."""
+        seconds = dict(self._seconds)
+        due = 0.0
+        for step, trials in self._due.items() if share < 1 else ():
+            if step not in self._begun and trials:
+                seconds[step] = median(map(self.clock.expect, trials))
+                due += seconds[step]
+        looks = FOLDS * min(1.0, MANY_ROWS / len(self.task.y)) * sum(seconds.values())
+        return (due + looks) / min(self.jobs or cpu_count(), max(1, len(seconds)))
 
     def _learn(self, trial: Trial, result: TrialResult) -> None:
         """Take what came of a trial: write it down, keep the best pipelines, and know how long such trials take."""
