@@ -23,6 +23,7 @@ VOTES = 5e9  # products that a support vector machine sums up for one prediction
 FOREST_BYTES = 8e9  # that a forest takes at most, with the shares of all classes in every node
 TREE_ROWS = 20_000  # that a tree of a forest is grown on, at most
 ITERATIONS = 100  # of a linear classifier
+TREE = 200  # operations at a node of a tree for each row and feature looked at, with what it predicts
 ROUNDS = 10  # of a method that labels the target itself
 OPERATIONS = 1e9  # a second, until a trial was timed
 
@@ -75,7 +76,7 @@ def operations(
     if hasattr(inner, "n_estimators"):
         share = getattr(inner, "max_samples", None)
         rows = n_rows * share if isinstance(share, float) else n_rows
-        each = 20 * rows * math.log2(max(rows, 2)) * math.sqrt(n_features)
+        each = TREE * rows * math.log2(max(rows, 2)) * math.sqrt(n_features)
         return float(rounds * (trees or inner.n_estimators) * each)
     if hasattr(inner, "kernel"):
         return float(rounds * n_rows**2 * n_features)

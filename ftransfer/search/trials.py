@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from statistics import median
 
 import numpy as np
 from joblib import cpu_count
@@ -78,6 +77,9 @@ class Trials:
         self._works: dict[Part, Work] = {}
         self._leaders: dict[str, TrialResult] = {}
         self._begun: set[str] = set()  # steps of the guard
+        self._timed: set[str] = (
+            set()
+        )  # of which a trial ran on a share of the rows, to know how long one takes
         self._best: dict[str, float] = {}  # score of the best trial of each step
         self._seconds: dict[str, float] = {}  # and its seconds
         self._due: dict[str, list[Trial]] = {}  # cheapest trial of each recipe of a step, on all rows
@@ -183,18 +185,21 @@ class Trials:
         return self._works[key]
 
     def _in_time(self, trials: Sequence[Trial]) -> Iterator[Trial]:
-        """Yield those for which there is time: the cheapest of each step of the guard, then all others by cost."""
-        cheap = sorted(trials, key=self.clock.guess)
+        """Yield those for which there is time: the cheapest of each step of the guard, then all others by cost.
+
+        One of each step is tried in the first round and on all rows, whatever the budget.
+        """
+        cheap = sorted(trials, key=self.clock.expect)
         whole = {each.recipe.name: replace(each, share=1.0) for each in reversed(cheap)}
         self._due = {
             step: [t for t in whole.values() if self.step(t) == step] for step in self.steps.values()
         }
         first = {self.steps[trial.recipe.name]: trial for trial in reversed(cheap)}
         for trial in [*first.values(), *(each for each in cheap if first[self.step(each)] is not each)]:
-            must = trial.share == 1 and self.step(trial) not in self._begun
-            if must or self._ends_in_time(trial):
-                if trial.share == 1:
-                    self._begun.add(self.step(trial))
+            step = self.step(trial)
+            begun = self._begun if trial.share == 1 else self._timed
+            if step not in begun or self._ends_in_time(trial):
+                begun.add(step)
                 yield trial
             elif trial.trees in (None, FEW) and trial.begun is None:
                 self.late += 1
@@ -215,7 +220,7 @@ class Trials:
         due = 0.0
         for step, trials in self._due.items() if share < 1 else ():
             if step not in self._begun and trials:
-                seconds[step] = median(map(self.clock.expect, trials))
+                seconds[step] = min(map(self.clock.expect, trials))
                 due += seconds[step]
         looks = FOLDS * min(1.0, MANY_ROWS / len(self.task.y)) * sum(seconds.values())
         return (due + looks) / min(self.jobs or cpu_count(), max(1, len(seconds)))
