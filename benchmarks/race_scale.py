@@ -33,6 +33,7 @@ def main():
     parser.add_argument("--width", type=int, default=512, metavar="N", help="features")
     parser.add_argument("--classes", type=int, default=10, metavar="N")
     parser.add_argument("--search", default="auto", help="auto, grid or halving")
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help="of the race, on the clock")
     options = parser.parse_args()
     if options.rows < 2000:
         sys.exit("error: at least 2000 rows")
@@ -42,8 +43,11 @@ def main():
         begun = time.process_time()
         task = load_task(features, "source", "target")
         say("loaded", begun)
-        found = race(task, jobs=1, search=options.search)
+        started = time.monotonic()
+        found = race(task, jobs=1, search=options.search, budget=options.budget)
         say("raced", begun)
+        if options.budget:
+            print(f"{time.monotonic() - started:.0f} s of {options.budget:.0f}")
     accuracy = found.table["target_accuracy"]
     print(found.sentence)
     print(f"accuracy {accuracy[found.chosen]:.3f}, the best of the candidates {accuracy.max():.3f}")

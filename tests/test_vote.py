@@ -111,9 +111,9 @@ def test_source_rows_are_voted_on_by_their_own_domains_map():
 def test_a_race_with_six_adapting_recipes_answers_by_a_vote(found, task):
     row = found.table.loc[found.chosen]
     assert (row["pipeline"], row["adaptation"], row["step"]) == ("vote", "TargetVote", "self-labelling")
-    assert found.sentence.startswith("Adapt by a vote of 6 recipes and source only: ")
+    assert found.sentence == "Adapt by a vote of 6 recipes and source only."
     plain = found.table["pipeline"][found.source_only_row]
-    assert found.sentence.endswith(f"; {plain}.")
+    assert f"and source only ({plain}) vote" in found.ground
     assert (found.table["pipeline"] == "vote").sum() == 1
     assert found.table["rank"].tolist() == list(range(1, len(found.table) + 1))
     assert found.table["score"].is_monotonic_decreasing

@@ -104,12 +104,11 @@ def turned_down(vote: Candidate, chosen: Candidate, target_labels: np.ndarray | 
 
 def say_vote(answer: Recommendation, members: Sequence[Candidate]) -> Recommendation:
     """Put the vote into the answer's words."""
-    names = ", ".join(each.pipeline for each in members[:-1])
-    plain = members[-1].pipeline
+    *names, plain = [each.pipeline for each in members]
     return replace(
         answer,
-        sentence=f"Adapt by a vote of {len(members) - 1} recipes and source only: {names}; {plain}.",
-        ground=f"{answer.ground} If it is worth adapting, the best settings of the {len(members) - 1} best recipes "
-        f"that adapt and source only vote on each image and its neighbours: without target labels it is hard to "
-        f"tell which of them is best, and their mean is safer than any one.",
+        sentence=f"Adapt by a vote of {len(names)} recipes and source only.",
+        ground=f"{answer.ground} Where adapting is worth it, the best settings of the {len(names)} best recipes that "
+        f"adapt ({', '.join(names)}) and source only ({plain}) vote on each image and its neighbours: without target "
+        f"labels it is hard to tell which of them is best, and their mean is safer than any one.",
     )
