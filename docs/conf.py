@@ -27,7 +27,11 @@ myst_heading_anchors = 3
 myst_enable_extensions = ["deflist"]
 smartquotes = False  # they make one dash of the two before an option
 default_role = "code"  # a single backtick in a docstring
-autodoc_default_options = {"members": True, "inherited-members": False}
+SKLEARN = (  # whose methods, as every estimator has them, are left out
+    "BaseEstimator, ClassifierMixin, TransformerMixin, MetaEstimatorMixin, Pipeline, _BaseComposition, "
+    "_MetadataRequester, _SetOutputMixin"
+)
+autodoc_default_options = {"members": True, "inherited-members": SKLEARN}
 autodoc_preserve_defaults = True
 autodoc_typehints = "both"  # in the signature, and for parameters whose docstring has no type
 autodoc_typehints_format = "short"
