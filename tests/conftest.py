@@ -103,6 +103,17 @@ def waiting(monkeypatch):
 
 
 @pytest.fixture
+def one_thread():
+    """Tiny layers gain nothing from threads, which on a busy machine wait for one another."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def real():
     """Folder of the real images and weights; tests that need it are skipped where it is not."""
     folder = Path(os.environ.get("FTRANSFER_REAL", ROOT.parent / "shared" / "real"))

@@ -42,17 +42,9 @@ from ftransfer.finetune.rules import describe_search, learn_rules, read_rules
 from ftransfer.images.views import AUGMENTATIONS
 from ftransfer.model.checkpoint import models_of_checkpoint
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {"backbone": "small_cnn", "batch_size": 8, "epochs": 2, "validation": 0.25, "taken_rate": 0.1}
 QUICK = {"patience": 0, "learning_rate": 0.01, "taken_rate": 1.0}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny layers gain nothing from threads, which on a busy machine wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

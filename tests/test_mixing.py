@@ -18,16 +18,8 @@ from ftransfer.finetune.network import Network
 from ftransfer.finetune.objective import Objective, Seen
 from ftransfer.images.views import fourier_style
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {"backbone": "small_cnn", "batch_size": 8, "epochs": 2, "validation": 0.25, "taken_rate": 1.0}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny layers gain nothing from threads, which on a busy machine wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

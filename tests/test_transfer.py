@@ -18,17 +18,9 @@ from ftransfer.finetune.network import Network
 from ftransfer.finetune.objective import Seen
 from ftransfer.finetune.transfer import NearScores
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {"backbone": "small_cnn", "batch_size": 8, "epochs": 2, "validation": 0.25, "taken_rate": 1.0}
 ALIGNED = {"domains": ("day",), "target": "night", "epochs": 4}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny layers gain nothing from threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

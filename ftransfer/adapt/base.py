@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
@@ -232,6 +232,27 @@ def read_domain(
     if not (domain > 0).any():
         raise FtransferError("sample_domain has no source rows: a positive number marks a source row")
     return y, domain
+
+
+class TargetClassifier(ClassifierMixin, BaseEstimator):
+    """Base of the classifiers that learn from target rows, too: they predict the most probable class.
+
+    A subclass has ``predict_proba``, and its ``fit`` leaves ``classes_``.
+    """
+
+    # with metadata routing switched on, sample_domain is asked for without the user's doing
+    __metadata_request__fit = {"sample_domain": True}
+
+    classes_: np.ndarray
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Probability of each class for target rows: array of shape (n_samples, n_classes)."""
+        raise NotImplementedError
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Predict the class of each row: array of shape (n_samples,)."""
+        probability = self.predict_proba(X)
+        return self.classes_[probability.argmax(axis=1)]
 
 
 def read_rows(

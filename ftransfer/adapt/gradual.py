@@ -6,18 +6,18 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from ftransfer.adapt.base import read_rows, warn_of_no_target
+from ftransfer.adapt.base import TargetClassifier, read_rows, warn_of_no_target
 from ftransfer.adapt.pseudo import surest
 from ftransfer.errors import FtransferError
 
 
-class GradualSelfTraining(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class GradualSelfTraining(MetaEstimatorMixin, TargetClassifier):
     """Carry the labels through unlabelled domains that lie between source and target, one after another.
 
     The last step of a pipeline; it is fitted on all rows, and ``y == -1`` marks the target rows. The classifier is
@@ -86,8 +86,6 @@ class GradualSelfTraining(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         "share": [Interval(Real, 0, 1, closed="right")],
         "scale": ["boolean"],
     }
-    # with metadata routing switched on, sample_domain is asked for without the user's doing
-    __metadata_request__fit = {"sample_domain": True}
 
     def __init__(
         self,
@@ -163,11 +161,6 @@ class GradualSelfTraining(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         return self._ask(self.estimator_, self._scaled(self.scaler_, X))
-
-    def predict(self, X: ArrayLike) -> np.ndarray:
-        """Predict the class of target rows: array of shape (n_samples,)."""
-        probability = self.predict_proba(X)
-        return self.classes_[probability.argmax(axis=1)]
 
     def predict_source(
         self, X: ArrayLike, *, sample_domain: ArrayLike | None = None, method: str = "predict"

@@ -6,16 +6,15 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import has_fit_parameter, validate_data
+from sklearn.utils.validation import has_fit_parameter
 
-from ftransfer.adapt.base import content_order, is_unlabelled, read_domain, warn_of_no_target
+from ftransfer.adapt.base import content_order, warn_of_no_target
 from ftransfer.adapt.wrapped import FittedOnLabelled
 from ftransfer.errors import FtransferError
 
@@ -92,8 +91,6 @@ class ImportanceWeighted(FittedOnLabelled):
         "calibrate": ["boolean"],
         "cv": [Interval(Integral, 2, None, closed="left")],
     }
-    # with metadata routing switched on, sample_domain is asked for without the user's doing
-    __metadata_request__fit = {"sample_domain": True}
 
     def __init__(
         self,
@@ -132,17 +129,14 @@ class ImportanceWeighted(FittedOnLabelled):
             the domain classifier gives no score, or a domain has a single row.
         """
         self._validate_params()
-        X = validate_data(self, X, dtype=(np.float64, np.float32))
-        y, domain = read_domain(y, sample_domain, len(X))
-        estimator = clone(self._template())
+        X, y, domain, labelled = self._read(X, y, sample_domain)
+        estimator = self._template()
         if not has_fit_parameter(estimator, "sample_weight"):
             raise FtransferError(
                 f"{type(self).__name__} needs an estimator whose fit takes sample_weight; "
                 f"{type(estimator).__name__} does not. Put the steps before it into the outer pipeline"
             )
-        labelled, target = ~is_unlabelled(y), domain < 0
-        if is_classifier(estimator):
-            check_classification_targets(y[labelled])
+        target = domain < 0
         weight, rows = np.ones(len(X)), labelled & ~target
         if not target.any():
             warn_of_no_target(self)
@@ -150,9 +144,7 @@ class ImportanceWeighted(FittedOnLabelled):
             weight[rows] = _clipped(np.exp(self._log_odds(X, target)[rows]), self.clip)
         self.sample_weight_ = weight[labelled]
         self.effective_sample_size_ = float(self.sample_weight_.sum() ** 2 / (self.sample_weight_**2).sum())
-        self.estimator_ = estimator.fit(X[labelled], y[labelled], sample_weight=self.sample_weight_)
-        if is_classifier(estimator):
-            self.classes_ = self.estimator_.classes_
+        self._fit_estimator(X[labelled], y[labelled], sample_weight=self.sample_weight_)
         return self
 
     def _log_odds(self, X: np.ndarray, target: np.ndarray) -> np.ndarray:

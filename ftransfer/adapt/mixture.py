@@ -8,17 +8,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import eigh
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ftransfer.adapt.base import read_rows, warn_of_no_target
+from ftransfer.adapt.base import TargetClassifier, read_rows, warn_of_no_target
 
 BLOCK = 8192  # rows held in float64 at once
 
 
-class TargetMixture(ClassifierMixin, BaseEstimator):
+class TargetMixture(TargetClassifier):
     """Fit a Gaussian mixture to the target, one component a class, from the source's class means on.
 
     The last step of a pipeline; it is fitted on all rows, and ``y == -1`` marks the target rows. All components have
@@ -81,8 +80,6 @@ class TargetMixture(ClassifierMixin, BaseEstimator):
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
     }
     self_labelling = True  # for the guard of a race
-    # with metadata routing switched on, sample_domain is asked for without the user's doing
-    __metadata_request__fit = {"sample_domain": True}
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -16,7 +16,7 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ftransfer.adapt.base import content_order, read_rows, warn_of_no_target
+from ftransfer.adapt.base import TargetClassifier, content_order, read_rows, warn_of_no_target
 from ftransfer.errors import FtransferError
 
 FOLDS = 3
@@ -25,7 +25,7 @@ COLDEST, HOTTEST = np.log(1e-2), np.log(1e3)  # bounds of the log temperature
 BIAS_PENALTY = 1e-2  # on a squared bias: one of 1 weighs as a hundredth of a nat a row
 
 
-class PriorCorrected(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class PriorCorrected(MetaEstimatorMixin, TargetClassifier):
     """Correct a classifier for class shares that differ in the target (label shift).
 
     The last step of a pipeline; it is fitted on all rows, and ``y == -1`` marks the target rows. The classifier
@@ -94,8 +94,6 @@ class PriorCorrected(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         "cv": [Interval(Integral, 2, None, closed="left")],
     }
     self_labelling = True  # for the guard of a race: the shares come from what it predicts for the target
-    # with metadata routing switched on, sample_domain is asked for without the user's doing
-    __metadata_request__fit = {"sample_domain": True}
 
     def __init__(
         self, estimator: BaseEstimator | None = None, *, pseudo_count: float = 1.0, cv: int = FOLDS
@@ -150,11 +148,6 @@ class PriorCorrected(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         correction = np.log(np.maximum(self.target_shares_, LEAST)) - np.log(self.source_shares_)
         return softmax(self._calibrated(X) + correction, axis=1)
-
-    def predict(self, X: ArrayLike) -> np.ndarray:
-        """Predict the class of each row: array of shape (n_samples,)."""
-        probability = self.predict_proba(X)
-        return self.classes_[probability.argmax(axis=1)]
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -7,20 +7,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ftransfer.adapt.base import read_rows, warn_of_no_target
+from ftransfer.adapt.base import TargetClassifier, read_rows, warn_of_no_target
 from ftransfer.adapt.prior import PriorCorrected
 
 SHARPNESS = 4.0  # of the clusters' probabilities: distances between unit vectors are at most 2
 
 
-class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class PseudoLabelled(MetaEstimatorMixin, TargetClassifier):
     """Take target rows into the training set over rounds, the surest of each class first.
 
     The last step of a pipeline; it is fitted on all rows, and ``y == -1`` marks the target rows. In each
@@ -90,8 +90,6 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         "limit": ["boolean"],
         "max_rows": [Interval(Integral, 1, None, closed="left"), None],
     }
-    # with metadata routing switched on, sample_domain is asked for without the user's doing
-    __metadata_request__fit = {"sample_domain": True}
 
     def __init__(
         self,
@@ -220,11 +218,6 @@ class PseudoLabelled(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """Mean of the classifier's and the clusters' probabilities: array of shape (n_samples, n_classes)."""
         check_is_fitted(self)
         return self._probability(validate_data(self, X, dtype=(np.float64, np.float32), reset=False))
-
-    def predict(self, X: ArrayLike) -> np.ndarray:
-        """Predict the class of each row: array of shape (n_samples,)."""
-        probability = self.predict_proba(X)
-        return self.classes_[probability.argmax(axis=1)]
 
 
 def surest(probability: np.ndarray, share: float, most: np.ndarray | None = None) -> np.ndarray:

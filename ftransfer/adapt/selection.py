@@ -5,15 +5,13 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.dummy import DummyClassifier
 from sklearn.preprocessing import normalize
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
-from ftransfer.adapt.base import is_unlabelled, read_domain, warn_of_no_target
+from ftransfer.adapt.base import warn_of_no_target
 from ftransfer.adapt.importance import ImportanceWeighted
 from ftransfer.adapt.wrapped import FittedOnLabelled
 from ftransfer.errors import FtransferError
@@ -89,8 +87,6 @@ class SourceSelected(FittedOnLabelled):
         "criterion": [StrOptions({"nearest", "odds"})],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
     }
-    # with metadata routing switched on, sample_domain is asked for without the user's doing
-    __metadata_request__fit = {"sample_domain": True}
 
     def __init__(
         self,
@@ -126,11 +122,8 @@ class SourceSelected(FittedOnLabelled):
             If `y` or `sample_domain` break the rule, or (``criterion="odds"``) a domain has a single row.
         """
         self._validate_params()
-        X = validate_data(self, X, dtype=(np.float64, np.float32))
-        y, domain = read_domain(y, sample_domain, len(X))
-        estimator, labelled, target = clone(self._template()), ~is_unlabelled(y), domain < 0
-        if is_classifier(estimator):
-            check_classification_targets(y[labelled])
+        X, y, domain, labelled = self._read(X, y, sample_domain)
+        target = domain < 0
         source, affinity = labelled & ~target, np.full(len(X), np.inf)
         if not target.any():
             warn_of_no_target(self)
@@ -138,7 +131,7 @@ class SourceSelected(FittedOnLabelled):
             affinity[source] = self._affinity(X, source, target)
         kept = labelled.copy()
         if target.any():
-            groups = y if is_classifier(estimator) else np.zeros(len(y))
+            groups = y if is_classifier(self) else np.zeros(len(y))
             for group in np.unique(groups[source]):
                 rows = np.flatnonzero(source & (groups == group))
                 order = rows[np.argsort(-affinity[rows], kind="stable")]
@@ -148,9 +141,7 @@ class SourceSelected(FittedOnLabelled):
             int(code): (int(kept[domain == code].sum()), int((labelled & (domain == code)).sum()))
             for code in np.unique(domain[source])
         }
-        self.estimator_ = estimator.fit(X[kept], y[kept])
-        if is_classifier(estimator):
-            self.classes_ = self.estimator_.classes_
+        self._fit_estimator(X[kept], y[kept])
         return self
 
     def _affinity(self, X: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import clone
 from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ftransfer.adapt.base import read_rows, warn_of_no_target
+from ftransfer.adapt.base import TargetClassifier, read_rows, warn_of_no_target
 from ftransfer.errors import FtransferError
 
 MOST_ROWS = 2000  # of the target that are kept to find neighbours among
@@ -22,7 +22,7 @@ LEAST, MOST = 0.1, 0.98  # a member's mean probability
 LARGEST = 5.0  # of the logarithm of a temperature, either way
 
 
-class TargetVote(ClassifierMixin, BaseEstimator):
+class TargetVote(TargetClassifier):
     """Average the probabilities of several pipelines, and those of the nearest target rows.
 
     Each member is fitted on all rows. Probabilities of different classifiers are not alike: each member's are
@@ -75,8 +75,6 @@ class TargetVote(ClassifierMixin, BaseEstimator):
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "smoothing": [Interval(Real, 0, 1, closed="both")],
     }
-    # with metadata routing switched on, sample_domain is asked for without the user's doing
-    __metadata_request__fit = {"sample_domain": True}
 
     def __init__(
         self,
@@ -176,11 +174,6 @@ class TargetVote(ClassifierMixin, BaseEstimator):
             found = np.argpartition(-likeness, k - 1, axis=1)[:, :k]
             near += self.probability_[found].mean(axis=1) / len(spaces)
         return (1 - self.smoothing) * own + self.smoothing * near
-
-    def predict(self, X: ArrayLike) -> np.ndarray:
-        """Predict the class of each row: array of shape (n_samples,)."""
-        probability = self.predict_proba(X)
-        return self.classes_[probability.argmax(axis=1)]
 
     def predict_source(
         self, X: ArrayLike, *, sample_domain: ArrayLike | None = None, method: str = "predict"

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ftransfer.adapt.base import is_unlabelled, read_domain
 
 
 def _estimator_has(method: str) -> Callable[[Any], bool]:
@@ -28,8 +31,29 @@ class FittedOnLabelled(MetaEstimatorMixin, BaseEstimator):
     A subclass has the parameter ``estimator``, and its ``fit`` leaves the fitted clone in ``estimator_``.
     """
 
+    # with metadata routing switched on, sample_domain is asked for without the user's doing
+    __metadata_request__fit = {"sample_domain": True}
+
     estimator: Any
     estimator_: Any
+    classes_: np.ndarray
+
+    def _read(
+        self, X: ArrayLike, y: ArrayLike, sample_domain: ArrayLike | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Check what `fit` is given; return rows, labels, domains, and which rows have a label."""
+        X = validate_data(self, X, dtype=(np.float64, np.float32))
+        y, domain = read_domain(y, sample_domain, len(X))
+        labelled = ~is_unlabelled(y)
+        if is_classifier(self._template()):
+            check_classification_targets(y[labelled])
+        return X, y, domain, labelled
+
+    def _fit_estimator(self, X: np.ndarray, y: np.ndarray, **params: Any) -> None:
+        """Fit a clone of the estimator, and note its classes."""
+        self.estimator_ = clone(self._template()).fit(X, y, **params)
+        if is_classifier(self.estimator_):
+            self.classes_ = self.estimator_.classes_
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict each row: array of shape (n_samples,)."""

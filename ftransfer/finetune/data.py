@@ -103,10 +103,7 @@ def choose_rows(
     for column in training.labels:
         if column not in images:
             raise unknown("label column", column, [c for c in images if c not in ("root", "path", "domain")])
-    domains = list(images["domain"].unique())
-    for domain in (*training.domains, *([training.target] if training.target else [])):
-        if domain not in domains:
-            raise unknown("domain", domain, domains)
+    domains = _domains(images, training)
     sources = training.domains or [d for d in domains if d != training.target]
     trains = images["domain"].isin(sources).to_numpy()
     is_target = (images["domain"] == training.target).to_numpy()
@@ -151,12 +148,18 @@ def choose_rows(
     return Chosen(use, np.where(is_target[:, None], -1, truth), truth, counted, classes)
 
 
-def _choose_without_labels(images: pd.DataFrame, training: Training) -> Chosen:
-    """Choose all images of the domains, and some of them to stop by."""
+def _domains(images: pd.DataFrame, training: Training) -> list[str]:
+    """List the domains of the images, after a look whether those that are asked for are among them."""
     domains = list(images["domain"].unique())
-    for domain in training.domains:
+    for domain in (*training.domains, *([training.target] if training.target else [])):
         if domain not in domains:
             raise unknown("domain", domain, domains)
+    return domains
+
+
+def _choose_without_labels(images: pd.DataFrame, training: Training) -> Chosen:
+    """Choose all images of the domains, and some of them to stop by."""
+    domains = _domains(images, training)
     use = np.full(len(images), "", dtype=object)
     trains = images["domain"].isin(training.domains or domains).to_numpy()
     rows = images[trains].assign(label=None)

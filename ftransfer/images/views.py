@@ -102,7 +102,7 @@ CYCLES = 2  # a side: frequencies up to these are exchanged; 0.01 of a side of 2
 
 def fourier_style(image: Image.Image) -> np.ndarray:
     """Take the amplitudes of the lowest frequencies of an RGB image: (5, 5, 3), per pixel, whatever its size."""
-    return np.abs(_low(_spectrum(image))) / (image.width * image.height)
+    return np.abs(_spectrum(image)[_LOW]) / (image.width * image.height)
 
 
 def restyle(image: Image.Image, style: np.ndarray) -> Image.Image:
@@ -117,9 +117,8 @@ def restyle(image: Image.Image, style: np.ndarray) -> Image.Image:
     if min(image.size) <= 2 * CYCLES:
         return image
     spectrum = _spectrum(image)
-    low = _low(spectrum)
     amplitude = style * (image.width * image.height)
-    spectrum[_LOW] = amplitude * np.exp(1j * np.angle(low))
+    spectrum[_LOW] = amplitude * np.exp(1j * np.angle(spectrum[_LOW]))
     pixels = np.fft.ifft2(spectrum, axes=(0, 1)).real
     return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
 
@@ -129,10 +128,6 @@ _LOW = np.ix_(np.arange(-CYCLES, CYCLES + 1), np.arange(-CYCLES, CYCLES + 1))
 
 def _spectrum(image: Image.Image) -> np.ndarray:
     return np.fft.fft2(np.asarray(image, dtype=np.float64), axes=(0, 1))
-
-
-def _low(spectrum: np.ndarray) -> np.ndarray:
-    return spectrum[_LOW]
 
 
 def pack_styles(styles: Iterable[np.ndarray]) -> str:

@@ -8,8 +8,8 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from ftransfer.report.pictures import fill
 from ftransfer.report.thumbnails import EACH, thumbnail
+from ftransfer.search.expected import OF_LABELS
 from ftransfer.search.guard import wilson
-from ftransfer.search.labelled import CONFIDENCE
 from ftransfer.search.outcome import Race
 from ftransfer.task import Task
 
@@ -54,7 +54,7 @@ def describe_labels(race: Race) -> dict[str, Any] | None:
 def _new_class(task: Task, codes: np.ndarray, sample: np.ndarray) -> dict[str, Any]:
     rows = np.flatnonzero(codes == -2)
     share = float(np.mean(sample[sample != -1] == -2)) if (sample != -1).any() else None
-    low, high = (None, None) if share is None else wilson(share, (sample != -1).sum(), CONFIDENCE)
+    low, high = (None, None) if share is None else wilson(share, (sample != -1).sum(), OF_LABELS)
     like = like_none_of_the_classes(task.X_target, codes)
     return {"labelled": len(rows), "share": share, "low": low, "high": high, "rows": rows, "like_them": like}
 

@@ -129,8 +129,9 @@ class Contest:
         task = self.task
         return Judge(task.X, task.y, task.sample_domain, groups=task.groups)
 
+    @cached_property
     def assumptions(self) -> Assumptions | None:
-        """Test what the choice rests on; None where the target's rows are not looked at."""
+        """What the choice rests on, tested; None where the target's rows are not looked at."""
         return check_assumptions(self._judge)
 
     def explain(self) -> Explanations:

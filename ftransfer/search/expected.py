@@ -110,7 +110,7 @@ def expect_by_labels(hits: np.ndarray, drawn: bool) -> Expected:
     value = float(np.mean(hits))
     low, high = wilson(value, len(hits), OF_LABELS)
     rests = "images drawn at random" if drawn else "images; it takes these for a random sample of the target"
-    words = "high" if value >= SURE else "medium" if value >= FAIRLY_SURE else "low"
+    words = _confidence(value)
     sentence = (
         f"Accuracy on the target: between {low:.0%} and {high:.0%} ({OF_LABELS:.0%} interval), about {value:.0%}, "
         f"cross-validated on {len(hits)} labelled target {rests}. Confidence: {words}."
@@ -137,8 +137,12 @@ def accuracy_of_vote(
     return float(np.clip(value, LEAST, MOST))
 
 
+def _confidence(value: float) -> str:
+    return "high" if value >= SURE else "medium" if value >= FAIRLY_SURE else "low"
+
+
 def _said(value: float, low: float, high: float, basis: str, rests: str, *, holds: bool) -> Expected:
-    words = "high" if value >= SURE else "medium" if value >= FAIRLY_SURE else "low"
+    words = _confidence(value)
     if not holds and words == "high":
         words = "medium"
     sentence = (

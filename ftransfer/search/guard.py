@@ -252,12 +252,23 @@ def _weigh(new: pd.Series, old: pd.Series, by_score: bool) -> WeighedStep:
         error = float(np.std(new["resampled"] - old["resampled"], ddof=1))
         enough = gain > error
         found = replace(found, gain=gain, error=error)
-    if new["hits"] is None:
-        return replace(found, taken=enough)
-    difference, low, high = paired_interval(new["hits"], old["hits"])
-    told = low > 0 or high < 0
-    found = replace(found, labelled=len(new["hits"]), accuracy_gain=difference, low=low, high=high)
-    return replace(found, taken=bool(low > 0 if told else enough))
+    found = replace(found, taken=enough)
+    return found if new["hits"] is None else by_hits(found, new["hits"], old["hits"])
+
+
+def by_hits(step: WeighedStep, new: np.ndarray, old: np.ndarray) -> WeighedStep:
+    """Let labelled rows decide whether a step is taken, where the interval of the difference in accuracy can tell.
+
+    Parameters
+    ----------
+    step : WeighedStep
+        Taken or not by what there is without these rows.
+    new, old : array of shape (n_rows,), bool
+        Which rows each candidate gets right.
+    """
+    difference, low, high = paired_interval(new, old)
+    taken = low > 0 if low > 0 or high < 0 else step.taken
+    return replace(step, labelled=len(new), accuracy_gain=difference, low=low, high=high, taken=bool(taken))
 
 
 def paired_interval(

@@ -24,7 +24,8 @@ from ftransfer.recipes import Recipe
 from ftransfer.scoring.judge import PipelineJudge
 from ftransfer.scoring.scorer import Scorer
 from ftransfer.search.candidate import Candidate, TrialResult
-from ftransfer.search.guard import paired_interval, wilson
+from ftransfer.search.expected import OF_LABELS
+from ftransfer.search.guard import by_hits, wilson
 from ftransfer.search.sources import without_sources
 from ftransfer.search.steps import BASELINES, STEPS
 from ftransfer.search.strategy import Trial
@@ -38,7 +39,6 @@ OF_SELF_LABELLED = (3,)  # what fits labels of its own outweighs the source anyw
 FOLDS = 3  # of the cross-validation over the labels that are fitted on in the first pass
 ESTIMATE_FOLDS = 5  # over those that were held back, for the accuracy
 FEWEST = 10  # labelled rows to fit on
-CONFIDENCE = 0.95  # of the interval of the accuracy
 STEP = "target labels"  # in place of a step of the guard
 TARGET_ONLY = "target only"
 MARGIN = 0.5  # standard errors of the difference in accuracy by which another candidate must be better
@@ -350,21 +350,10 @@ def _weighed(new: LabelledCandidate, old: LabelledCandidate | None) -> WeighedSt
     difference = new.hits.astype(float) - old.hits
     gain, error = float(difference.mean()), float(difference.std() / np.sqrt(len(difference)))
     found = replace(found, against=old.pipeline, gain=gain, error=error, taken=gain > MARGIN * error)
-    if not new.n_held_back:
-        return found
-    gain, low, high = paired_interval(new.held_back, old.held_back)
-    told = low > 0 or high < 0
-    return replace(
-        found,
-        labelled=new.n_held_back,
-        accuracy_gain=gain,
-        low=low,
-        high=high,
-        taken=bool(low > 0 if told else found.taken),
-    )
+    return by_hits(found, new.held_back, old.held_back) if new.n_held_back else found
 
 
 def class_shares(codes: np.ndarray, n_classes: int) -> np.ndarray:
     """Share of each class among labels drawn at random, with its interval: array of shape (n_classes, 3)."""
     shares = [np.mean(codes == k) for k in range(n_classes)]
-    return np.array([(share, *wilson(share, len(codes), CONFIDENCE)) for share in shares])
+    return np.array([(share, *wilson(share, len(codes), OF_LABELS)) for share in shares])

@@ -151,7 +151,7 @@ def choose(contest: Contest, trials: Trials) -> Choice:
     FtransferError
         If every candidate failed.
     """
-    settings, assumptions = contest.settings, contest.assumptions()
+    settings, assumptions = contest.settings, contest.assumptions
     if assumptions is not None and assumptions.overlap:  # held-out source rows decide, not the score
         trials.grow_out([each for each in trials.stopped if each.step == BASELINES[0]])
     compare(trials.candidates, contest.scorer)  # all of them; so far, those of each round

@@ -146,6 +146,7 @@ class UnseenContest(Contest):
         """Make the judge of a part of the task, which holds domains out."""
         return HeldOutJudge(task, task.groups)
 
+    @property
     def assumptions(self) -> None:
         """Test none: the target's rows are not looked at."""
 
