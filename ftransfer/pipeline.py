@@ -14,6 +14,7 @@ from sklearn.utils.metadata_routing import _routing_enabled, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, check_memory, has_fit_parameter
 
+from ftransfer.adapt.ask import ask
 from ftransfer.adapt.base import RULE, check_labels, is_unlabelled
 from ftransfer.adapt.containers import (
     change_parts,
@@ -161,8 +162,7 @@ class AdaptationPipeline(Pipeline):
     def transform_source(self, X: ArrayLike, *, sample_domain: ArrayLike | None = None) -> Any:
         """Map rows of the source, such as held-out ones, through all steps but a last one that predicts."""
         check_is_fitted(self)
-        last = self.steps_[-1][1]
-        maps = hasattr(last, "transform") and not hasattr(last, "predict")
+        maps = hasattr(last := self.steps_[-1][1], "transform") and not hasattr(last, "predict")
         for _, step in self.steps_ if maps else self.steps_[:-1]:
             if hasattr(step, "transform_source"):
                 X = step.transform_source(X, sample_domain=sample_domain)
@@ -193,7 +193,7 @@ class AdaptationPipeline(Pipeline):
         last = self.steps_[-1][1]
         if hasattr(last, "predict_source"):
             return last.predict_source(X, sample_domain=sample_domain, method=method)
-        return getattr(last, method)(X)
+        return ask(last, method, X)
 
     def _fit_transformers(
         self, X: Any, y: Any, sample_domain: ArrayLike | None, params: dict[str, Any]
@@ -258,7 +258,7 @@ class AdaptationPipeline(Pipeline):
     @available_if(_final_estimator_has("predict"))
     def predict(self, X: ArrayLike, **params: Any) -> np.ndarray:
         """Predict rows of the target."""
-        return self._fitted.predict(X, **params)
+        return ask(self._fitted, "predict", X, **params)
 
     @available_if(_final_estimator_has("predict_proba"))
     def predict_proba(self, X: ArrayLike, **params: Any) -> np.ndarray:
@@ -273,7 +273,7 @@ class AdaptationPipeline(Pipeline):
     @available_if(_final_estimator_has("decision_function"))
     def decision_function(self, X: ArrayLike, **params: Any) -> np.ndarray:
         """Compute the last step's decision function for rows of the target."""
-        return self._fitted.decision_function(X, **params)
+        return ask(self._fitted, "decision_function", X, **params)
 
     @available_if(_final_estimator_has("score"))
     def score(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> float:

@@ -16,6 +16,7 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ftransfer.adapt.ask import ask
 from ftransfer.adapt.base import TargetClassifier, content_order, read_rows, warn_of_no_target
 from ftransfer.errors import FtransferError
 
@@ -178,7 +179,7 @@ def logits_of(classifier: Any, X: ArrayLike) -> np.ndarray:
             f"{type(classifier).__name__} has neither decision_function nor predict_proba, and estimating "
             f"the class proportions needs one of them; use another classifier"
         )
-    values = np.asarray(getattr(classifier, method)(X), dtype=np.float64)
+    values = np.asarray(ask(classifier, method, X), dtype=np.float64)
     if method == "predict_proba":
         return np.log(values.clip(LEAST, 1))
     return np.c_[-values, values] / 2 if values.ndim == 1 else values

@@ -14,6 +14,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ftransfer.adapt.ask import ask
 from ftransfer.adapt.base import TargetClassifier, read_rows, warn_of_no_target
 from ftransfer.adapt.prior import PriorCorrected
 
@@ -206,7 +207,7 @@ class PseudoLabelled(MetaEstimatorMixin, TargetClassifier):
         if hasattr(self.estimator_, "predict_proba"):
             probability = self.estimator_.predict_proba(X)
         else:
-            score = self.estimator_.decision_function(X)
+            score = ask(self.estimator_, "decision_function", X)
             probability = softmax(np.c_[-score, score] if score.ndim == 1 else score, axis=1)
         if self.cluster_centers_ is None:
             return probability

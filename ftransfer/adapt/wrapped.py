@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ftransfer.adapt.ask import ask
 from ftransfer.adapt.base import is_unlabelled, read_domain
 
 
@@ -77,7 +78,7 @@ class FittedOnLabelled(MetaEstimatorMixin, BaseEstimator):
     def _ask(self, method: str, X: ArrayLike) -> np.ndarray:
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
-        return getattr(self.estimator_, method)(X)
+        return ask(self.estimator_, method, X)
 
     def _template(self) -> BaseEstimator:
         return LogisticRegression(max_iter=1000) if self.estimator is None else self.estimator

@@ -1,0 +1,130 @@
+"""Ask a fitted estimator about rows; a support vector machine answers by matrix products.
+
+libsvm computes the kernel of each row with each support vector one by one. A matrix product takes a fraction of the
+time, and gives the same values up to rounding.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+BLOCK_BYTES = 2**26  # of kernel values that are held at once
+ERROR = 1e-11  # of an exponent, from which on libsvm is asked: it subtracts rows, not their squared lengths
+
+
+def ask(estimator: Any, method: str, X: Any, **params: Any) -> Any:
+    """Call a method of a fitted estimator with rows, such as ``predict`` or ``decision_function``.
+
+    An `SVC` with the kernel "rbf" or "linear", or a pipeline of scikit-learn that ends in one, answers these two by
+    matrix products. Any other estimator, a subclass included, answers for itself.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    method : str
+    X : array of shape (n_samples, n_features)
+    **params
+        Passed to the method, if there are any.
+
+    Returns
+    -------
+    What the method returns.
+    """
+    if params or not _ends_in_svm(estimator):
+        return getattr(estimator, method)(X, **params)
+    if type(estimator) is Pipeline:
+        check_is_fitted(estimator)
+        for _, step in estimator.steps[:-1]:
+            X = X if step in (None, "passthrough") else step.transform(X)
+        return ask(estimator.steps[-1][1], method, X)
+    return (
+        _answer(estimator, method, X) if _by_products(estimator, method, X) else getattr(estimator, method)(X)
+    )
+
+
+def _ends_in_svm(estimator: Any) -> bool:
+    """Whether it is an `SVC`, or a pipeline that ends in one."""
+    while type(estimator) is Pipeline:
+        estimator = estimator.steps[-1][1]
+    # scikit-learn's module of SVMs takes long to import, and is there if this is one
+    return type(estimator) is getattr(sys.modules.get("sklearn.svm"), "SVC", None)
+
+
+def _by_products(machine: Any, method: str, X: Any) -> bool:
+    """Whether an answer is computed here: for dense rows, and one value a class."""
+    return (
+        method in ("predict", "decision_function")
+        and machine.kernel in ("rbf", "linear")
+        and (machine.decision_function_shape == "ovr" or method == "predict")
+        and not issparse(X)
+        and isinstance(getattr(machine, "dual_coef_", None), np.ndarray)
+        and hasattr(machine, "_gamma")
+    )
+
+
+def _answer(machine: Any, method: str, X: Any) -> np.ndarray:
+    rows = validate_data(machine, X, dtype=np.float64, order="C", reset=False)
+    confident = method == "decision_function" or (machine.break_ties and len(machine.classes_) > 2)
+    parts = []
+    for kernel in _kernels(machine, rows):
+        if kernel is None:
+            return np.asarray(getattr(machine, method)(X))
+        parts.append(_decide(machine, kernel, confident))
+    found = np.concatenate(parts)
+    if method == "decision_function":
+        return found
+    return np.asarray(machine.classes_[found.argmax(axis=1) if found.ndim == 2 else (found >= 0).astype(int)])
+
+
+def _kernels(machine: Any, rows: np.ndarray) -> Iterator[np.ndarray | None]:
+    """Yield the kernel of rows with the support vectors, by blocks of rows; None where rounding would be felt."""
+    vectors = machine.support_vectors_
+    size = max(1, BLOCK_BYTES // (8 * max(1, len(vectors))))
+    blocks = (rows[start : start + size] for start in range(0, len(rows), size))
+    if machine.kernel == "linear":
+        yield from (block @ vectors.T for block in blocks)
+        return
+    gamma, centre = machine._gamma, vectors.mean(axis=0)
+    vectors = vectors - centre  # the shorter they are, the less is lost in the difference of squared lengths
+    own = gamma * np.einsum("ij,ij->i", vectors, vectors)
+    for block in blocks:
+        centred = block - centre
+        length = gamma * np.einsum("ij,ij->i", centred, centred)
+        if np.finfo(np.float64).eps * min(own.max(), length.max()) > ERROR:
+            yield None
+            return
+        exponent = centred @ (2 * gamma * vectors.T)
+        exponent -= length[:, None]
+        exponent -= own
+        yield np.exp(np.minimum(exponent, 0, out=exponent), out=exponent)
+
+
+def _decide(machine: Any, kernel: np.ndarray, confident: bool) -> np.ndarray:
+    """Let each pair of classes decide; return the votes of each class, with `confident` as `SVC` breaks their ties.
+
+    Of two classes, the value of the pair: array of shape (n_samples,).
+    """
+    coefficients, constants = machine.dual_coef_, machine.intercept_
+    n, ends = len(machine.classes_), np.cumsum(machine.n_support_)
+    if n == 2:
+        return np.asarray(kernel @ coefficients[0] + constants[0])
+    # the i-th is what the support vectors of class i say in its pair with class j: column j - 1 if j > i, else j
+    said = [kernel[:, a:b] @ coefficients[:, a:b].T for a, b in zip([0, *ends], ends, strict=False)]
+    votes, sums = np.zeros((2, len(kernel), n))
+    first = 0
+    for i in range(n - 1):
+        others = slice(i + 1, n)
+        values = said[i][:, i:] + np.stack([each[:, i] for each in said[others]], axis=1)
+        values += constants[first : first + n - 1 - i]
+        first += n - 1 - i
+        won = values >= 0 if confident else values > 0
+        votes[:, i] += won.sum(axis=1)
+        votes[:, others] += ~won
+        sums[:, i] += values.sum(axis=1)
+        sums[:, others] -= values
+    return votes + sums / (3 * (np.abs(sums) + 1)) if confident else votes
