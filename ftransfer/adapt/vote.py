@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ftransfer.adapt.base import TargetClassifier, read_rows, warn_of_no_target
+from ftransfer.adapt.rows import nearest
 from ftransfer.errors import FtransferError
 
 MOST_ROWS = 2000  # of the target that are kept to find neighbours among
@@ -164,15 +165,17 @@ class TargetVote(TargetClassifier):
 
     def _vote_on(self, X: np.ndarray, spaces: list[tuple[Any, np.ndarray]]) -> np.ndarray:
         """Vote on rows, with the nearest of those that are kept in each space."""
-        own = self._ballot(lambda member, how: getattr(member, how)(X))
+        if np.array_equal(X, self.rows_):  # whose votes are known
+            own = self.probability_
+        else:
+            own = self._ballot(lambda member, how: getattr(member, how)(X))
         if not self.smoothing:
             return own
         near = np.zeros_like(own)
         for scale, kept in spaces:
             k = min(self.n_neighbors, len(kept))
             likeness = normalize((X - self.center_) / scale) @ kept.T
-            found = np.argpartition(-likeness, k - 1, axis=1)[:, :k]
-            near += self.probability_[found].mean(axis=1) / len(spaces)
+            near += self.probability_[nearest(likeness, k)].mean(axis=1) / len(spaces)
         return (1 - self.smoothing) * own + self.smoothing * near
 
     def predict_source(

@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from ftransfer.adapt.coral import CORAL
+from ftransfer.adapt.rows import nearest
 from ftransfer.adapt.scaler import DomainScaler
 from ftransfer.pipeline import make_pipeline
 
@@ -88,7 +89,7 @@ def make_reference(
         Z = normalize(DomainScaler(scale).fit_transform(X, y, sample_domain=domain))
         likeness = Z[target] @ Z[source].T
         k = min(NEIGHBOURS, likeness.shape[1])
-        near.append(codes[np.argpartition(-likeness, k - 1, axis=1)[:, :k]])
+        near.append(codes[nearest(likeness, k)])
     aligned = make_pipeline(DomainScaler(), CORAL(10.0), LogisticRegression(C=0.01, max_iter=1000))
     return Reference(
         np.arange(target.sum()) if rows is None else rows,

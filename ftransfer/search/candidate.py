@@ -31,6 +31,8 @@ class TrialResult:
         Kept for the best of each recipe alone: a forest can be larger than the data.
     hope : float or None
         Of a forest that was begun with a few trees: the score that all of them may reach.
+    probability : ndarray of shape (n_target, n_classes) or None
+        Of a vote: the probability of each class.
     """
 
     found: Score | dict[str, Score] | None
@@ -39,6 +41,7 @@ class TrialResult:
     error: str
     fitted: AdaptationPipeline | None = None
     hope: float | None = None
+    probability: np.ndarray | None = None
 
     @property
     def value(self) -> float:

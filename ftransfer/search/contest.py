@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ftransfer.adapt.vote import TargetVote
 from ftransfer.errors import FtransferError
 from ftransfer.features.label_file import TargetLabels
 from ftransfer.recipes import Recipe, list_recipes, load_recipe
@@ -179,8 +178,8 @@ class Contest:
                     )
                 )
         of_vote = None
-        if isinstance(vote := finalists.pipeline(candidate)[-1], TargetVote):
-            sure, judge = vote.predict_proba(self.task.X_target).max(axis=1), self._judge
+        if candidate.result.probability is not None:
+            sure, judge = candidate.result.probability.max(axis=1), self._judge
             of_vote = accuracy_of_vote(sure, predicted, judge.asked, judge.neighbours)
         hits = None
         if labels is not None and not answer.labels_of_rivals:

@@ -86,11 +86,13 @@ def take_vote(
     pipeline = AdaptationPipeline([(VOTE, clone(vote))])
     pipeline.steps_ = [(VOTE, vote)]
     evidence = judge.evidence(pipeline)
+    evidence.predicted = vote.classes_[evidence.probability.argmax(axis=1)]  # as the vote predicts
     found, predicted = scorer.judge(evidence), evidence.predicted
     recipe = Recipe(VOTE, pipeline, {}, "The best recipes and source only decide together.")
     params = {key: value for key, value in members[0].trial.params.items() if key == SOURCES}
     seconds = time.monotonic() - started
-    return Candidate(Trial(recipe, params), TrialResult(found, predicted, seconds, "", pipeline))
+    result = TrialResult(found, predicted, seconds, "", pipeline, probability=evidence.probability)
+    return Candidate(Trial(recipe, params), result)
 
 
 def turned_down(vote: Candidate, chosen: Candidate, target_labels: np.ndarray | None) -> bool:
