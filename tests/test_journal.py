@@ -2,17 +2,21 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from conftest import blobs, write_feature_set
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.svm import SVC
 
 from ftransfer import CORAL, DomainScaler, FtransferError, load_task, make_pipeline, race
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
-from ftransfer.search import finalists, trials
+from ftransfer.search import finalists, journal, trials
 from ftransfer.search.journal import Journal
+from ftransfer.search.race import prepare, run
+from ftransfer.search.settings import RaceSettings
 from ftransfer.task import Answers
 
 RECIPES = [
@@ -128,9 +132,8 @@ def test_a_line_that_cannot_be_read_counts_for_nothing(task, tmp_path, line):
     before = (tmp_path / "j").read_text().splitlines()
     with open(tmp_path / "j", "a", encoding="utf-8", errors="surrogateescape") as out:
         out.write(line)
-    journal = Journal(tmp_path / "j", task, "consistency")
-    journal.close()
-    assert len(journal.rows) == len(before) - 1 == 5
+    opened = Journal(tmp_path / "j", task, "consistency")
+    assert len(opened.rows) == len(before) - 1 == 5
     assert (tmp_path / "j").read_text().splitlines() == before
     assert all(json.loads(each) for each in before)
 
@@ -156,18 +159,28 @@ def test_a_disk_that_runs_full_in_a_race_is_one_error_and_the_race_goes_on_once_
             self.room -= n
             return self.file.write(content[:n])
 
-        def close(self):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
             self.file.close()
 
-    class Full(Journal):
-        def __init__(self, *args):
-            super().__init__(*args)
-            self.out = Disk(self.out)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trials, "Journal", Full)
+        patch.setattr(journal, "open", lambda *args, **options: Disk(open(*args, **options)), raising=False)  # noqa: SIM115
         with pytest.raises(FtransferError, match="cannot write to .*No space left"):
             raced(task, tmp_path / "j")
     fits.clear()
     whole = raced(task, tmp_path / "j")
     assert len(fits) < len(whole.table) + len(RECIPES)
+
+
+def test_forests_that_are_grown_out_once_the_rounds_are_over_are_written_down(task, tmp_path):
+    weak = RandomForestClassifier(100, min_samples_leaf=80, random_state=0)  # of leaves alone
+    recipes = [*RECIPES, Recipe("weak", make_pipeline(DomainScaler(), CORAL(), weak))]
+    contest = prepare(task, recipes, RaceSettings(jobs=1, journal=tmp_path / "j"))
+    tried = run(contest, progress=lambda n: None, announce=lambda n: None, bind=partial)
+    assert [each.pipeline for each in tried.stopped] == ["weak"]
+    assert not any('"weak ' in line for line in (tmp_path / "j").read_text().splitlines())
+    tried.grow_out(tried.stopped)
+    assert not tried.stopped
+    assert any('"weak ' in line for line in (tmp_path / "j").read_text().splitlines())

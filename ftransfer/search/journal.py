@@ -53,8 +53,6 @@ class Journal:
         kept = [head, *(_dump(key, row) for key, row in self.rows.items())]  # without what could not be read
         with writing(self.file.parent):
             write_whole(self.file, "".join(line + "\n" for line in kept).encode())
-            # open for as long as the race; unbuffered: what a full disk did not take is not written again at the end
-            self.out = open(self.file, "ab", buffering=0)  # noqa: SIM115
 
     def find(self, trial: Trial) -> TrialResult | None:
         """Give what was found of a trial before."""
@@ -64,15 +62,11 @@ class Journal:
     def add(self, trial: Trial, result: TrialResult) -> None:
         """Write down what was found of a trial."""
         if self.file is not None:
-            with writing(self.file.parent):
-                line = (_dump(_key(trial), result) + "\n").encode()
+            line = (_dump(_key(trial), result) + "\n").encode()
+            # unbuffered: what a full disk did not take is not written again when the file is closed
+            with writing(self.file.parent), open(self.file, "ab", buffering=0) as out:
                 while line:
-                    line = line[self.out.write(line) :]
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self.file is not None:
-            self.out.close()
+                    line = line[out.write(line) :]
 
     def _take(self, line: str) -> None:
         try:

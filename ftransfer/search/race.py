@@ -100,12 +100,9 @@ def run(
         bind=bind,
         progress=progress,
     )
-    try:
-        while asked := strategy.ask():
-            if done := trials.run(asked):
-                strategy.tell([each.trial for each in done], [each.value for each in done])
-    finally:
-        trials.journal.close()
+    while asked := strategy.ask():
+        if done := trials.run(asked):
+            strategy.tell([each.trial for each in done], [each.value for each in done])
     progress(strategy.n_trials - trials.n_tried)  # those left out
     return trials
 
