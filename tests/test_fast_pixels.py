@@ -12,7 +12,12 @@ import ftransfer.backbone.fast_pixels as module
 import ftransfer.extract.engine as engine
 import ftransfer.images.jpeg as headers
 from ftransfer import Backbone, FtransferError, extract_features, find_images
-from ftransfer.backbone.fast_pixels import GpuDecoder, Undecodable, resize_and_crop
+from ftransfer.backbone.fast_pixels import (
+    GpuDecoder,
+    Undecodable,
+    resize_and_crop,
+    resize_and_crop_quickly,
+)
 from ftransfer.backbone.gpu import Gpu
 from ftransfer.backbone.runtime import TorchRuntime
 from ftransfer.images.jpeg import Encoded, count_jpeg_pixels
@@ -173,6 +178,17 @@ def test_products_of_matrices_resize_as_torch_does(fast, mode, sides):
         found = decoder._resize_and_crop(pixels).double()
         assert ((found - expected.clamp(0, 255)).abs() <= 0.5 + off).all()
         assert (found != expected.round().clamp(0, 255)).double().mean() <= share  # else a tie
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("sides", [(480, 640), (640, 481), (64, 71), (232, 232)])
+def test_pixels_lie_as_a_batch_takes_them_and_are_those_of_any_other_order_in_memory(mode, sides):
+    pixels = np.random.default_rng(0).integers(0, 256, (*sides, 3), np.uint8)
+    found = resize_and_crop_quickly(232, 224, mode, Image.fromarray(pixels))
+    assert found.strides[1:] == (3, 1)  # a line of it is copied at once
+    channels_first = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+    expected = resize_and_crop(channels_first, mode, 232, 224)[0].permute(1, 2, 0)
+    np.testing.assert_array_equal(found, expected)
 
 
 def rows_of(files, backbone, **options) -> np.ndarray:

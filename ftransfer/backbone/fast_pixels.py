@@ -84,8 +84,9 @@ def resize_and_crop_quickly(
     size: int | tuple[int, int], crop: int, mode: str, image: Image.Image
 ) -> np.ndarray:
     """Do for an RGB image what `ftransfer.images.pixels.resize_and_crop_image` does, by `resize_and_crop`."""
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-    return resize_and_crop(pixels, mode, size, crop)[0].permute(1, 2, 0).numpy()
+    # a batch first, then turned: only so does torch see that the channels are last, and leave them there
+    pixels = torch.from_numpy(np.array(image))[None].permute(0, 3, 1, 2)
+    return resize_and_crop(pixels, mode, size, crop).permute(0, 2, 3, 1)[0].numpy()
 
 
 class Undecodable(Exception):
