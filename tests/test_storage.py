@@ -29,10 +29,11 @@ from ftransfer.cli import main
 from ftransfer.errors import unknown
 from ftransfer.extract.plan import count_readers
 from ftransfer.features.manifest import FIELDS
-from ftransfer.features.parts import cache_folder, fetch
+from ftransfer.features.parts import fetch
 from ftransfer.features.statistics import read_statistics, write_statistics
 from ftransfer.images.read import read_bytes
 from ftransfer.images.table import read_label_columns
+from ftransfer.storage.cache import cache_folder
 from ftransfer.storage.places import Remote, Unreachable, clean, place
 
 SECRET = "not-for-any-file"
@@ -513,10 +514,10 @@ def test_only_hashes_are_read_until_rows_are_wanted_and_then_their_part_alone(bu
     calls.clear()
     features = FeatureSet(f"{bucket}/f")
     assert len(features.done()) == 600
-    assert not cache_folder().exists()
+    assert not cache_folder("parts").exists()
     wanted = features.complete[::-1]
     np.testing.assert_array_equal(features.load(wanted[:50]), X[::-1][:50])
-    assert len(list(cache_folder().iterdir())) == 1
+    assert len(list(cache_folder("parts").iterdir())) == 1
     np.testing.assert_array_equal(features.load(wanted), X[::-1])
     reads = calls["get_object"]
     np.testing.assert_array_equal(FeatureSet(f"{bucket}/f").load(wanted), X[::-1])
@@ -531,7 +532,7 @@ def test_a_part_that_was_damaged_is_named_and_made_again(pictures, memory, backb
     features = extract_features(find_images(f"{memory}/photos"), f"{memory}/f", backbone)
     good = features.load(features.complete)
     (part,) = features.part_files()
-    shutil.rmtree(cache_folder())
+    shutil.rmtree(cache_folder("parts"))
     content = bytearray(part.read_bytes())
     content[-5000] ^= 1
     part.write_bytes(content[:-200] if cut else content)

@@ -1,5 +1,6 @@
 """Compute with OpenVINO on the CPU, where it is installed."""
 
+import math
 import warnings
 from contextlib import nullcontext
 from queue import SimpleQueue
@@ -10,7 +11,10 @@ import numpy as np
 import torch
 
 from ftransfer.backbone.embedder import Embedder, one_torch_thread, relative_difference
+from ftransfer.backbone.kept import KeptNetwork
 from ftransfer.errors import FtransferError
+
+CPU_BATCH_PIXELS = 8 * 224 * 224  # larger batches gain nothing on a core, and wait longer for their images
 
 
 def import_openvino() -> Any:
@@ -25,7 +29,7 @@ class OpenVINORuntime:
     """Compute with OpenVINO on the CPU, one stream of one thread for each lane; attributes as `TorchRuntime`.
 
     The network is handed over by OpenVINO's own front end for PyTorch, since ``openvino.convert_model`` reports
-    its use over the network.
+    its use over the network. `keep` spares the next run that: see `KeptNetwork`.
 
     Raises
     ------
@@ -42,28 +46,30 @@ class OpenVINORuntime:
         self.lanes = joblib.cpu_count()
         self.embedder = Embedder(backbone).eval()
         self.record = {"runtime": f"openvino {import_openvino().__version__.split('-')[0]}", "device": "cpu"}
-        precision = {"bfloat16": "bf16", "float32": "f32"}[backbone.fingerprint["dtype"]]
+        self._kept = kept_network(backbone, batch_size)
+        opened = self._kept.open()
+        self._is_kept = opened is not None
         with one_torch_thread():
-            model = convert(self.embedder, self.buffer()[:1], backbone.name)
-            compiled = self._compile(model, precision, backbone.name)
+            self._compiled = opened or self._convert(backbone.name, options_of(backbone))
         self._requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.lanes):
-            self._requests.put(compiled.create_infer_request())
+            self._requests.put(self._compiled.create_infer_request())
 
-    def _compile(self, model: Any, precision: str, name: str) -> Any:
+    def _convert(self, name: str, options: dict) -> Any:
         import openvino
 
+        model = convert(self.embedder, self.buffer()[:1], name)
         try:
             model.reshape([self.batch_size, *self.image_shape])
-            options = {
-                "INFERENCE_PRECISION_HINT": precision,
-                "NUM_STREAMS": self.lanes,
-                "INFERENCE_NUM_THREADS": self.lanes,
-                "ENABLE_CPU_PINNING": False,  # the threads that decode want the cores, too
-            }
             return openvino.Core().compile_model(model, "CPU", options)
         except Exception as error:  # whatever an unknown operation raises in OpenVINO
             raise _no_conversion(name, error) from error
+
+    def keep(self) -> "OpenVINORuntime":
+        """Put the compiled network into the user's cache, unless it came from there; return the runtime."""
+        if not self._is_kept:
+            self._kept.keep(self._compiled)
+        return self
 
     def buffer(self) -> np.ndarray:
         """Make room for the pixels of a batch."""
@@ -79,6 +85,8 @@ class OpenVINORuntime:
 
     def difference(self) -> float:
         """Return the largest relative difference from PyTorch, of two rows of a made-up batch."""
+        if self._kept.difference is not None:
+            return self._kept.difference
         rng, shape = np.random.default_rng(0), self.buffer().shape
         if self.image_type is np.uint8:
             pixels = rng.integers(0, 256, shape, np.uint8)
@@ -86,11 +94,27 @@ class OpenVINORuntime:
             pixels = rng.standard_normal(shape, np.float32)
         with one_torch_thread(), torch.inference_mode():
             expected = self.embedder(torch.from_numpy(pixels[:2])).numpy()
-        return relative_difference(self(pixels)[:2], expected)
+        self._kept.difference = relative_difference(self(pixels)[:2], expected)
+        return self._kept.difference
 
     def precisely(self) -> Any:
         """Set nothing: all is set in the compiled network."""
         return nullcontext()
+
+
+def options_of(backbone: Any) -> dict[str, Any]:
+    """Say how a network is compiled."""
+    return {
+        "INFERENCE_PRECISION_HINT": {"bfloat16": "bf16", "float32": "f32"}[backbone.fingerprint["dtype"]],
+        "NUM_STREAMS": joblib.cpu_count(),
+        "INFERENCE_NUM_THREADS": joblib.cpu_count(),
+        "ENABLE_CPU_PINNING": False,  # the threads that decode want the cores, too
+    }
+
+
+def kept_network(backbone: Any, batch_size: int) -> KeptNetwork:
+    """Find the place of a network in the user's cache."""
+    return KeptNetwork(backbone, [batch_size, *backbone.input_shape], options_of(backbone))
 
 
 def convert(embedder: Embedder, example: np.ndarray, name: str) -> Any:
@@ -117,7 +141,9 @@ def _no_conversion(name: str, error: Exception) -> FtransferError:
 
 
 def conversion_fault(backbone: Any) -> str:
-    """Say why OpenVINO cannot take a network; empty if it can."""
+    """Say why OpenVINO cannot take a network; empty if it can, as it did if it is kept from another run."""
+    if kept_network(backbone, choose_batch_size(backbone)).is_there:
+        return ""
     try:
         with one_torch_thread():
             convert(
@@ -128,3 +154,8 @@ def conversion_fault(backbone: Any) -> str:
     except FtransferError as error:
         return str(error).removesuffix("; use --tier exact")
     return ""
+
+
+def choose_batch_size(backbone: Any) -> int:
+    """Take as many images into a batch on the CPU as make 8 of 224 x 224 pixels, at most 64."""
+    return max(1, min(64, 3 * CPU_BATCH_PIXELS // math.prod(backbone.input_shape)))

@@ -7,7 +7,6 @@ shape, and a row does not depend on what else is in its batch, on the lane or on
 """
 
 import copy
-import math
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,7 @@ from ftransfer.backbone.gpu import (
     gpu_arithmetic,
     unless_full,
 )
-from ftransfer.backbone.openvino_runtime import OpenVINORuntime, import_openvino
+from ftransfer.backbone.openvino_runtime import OpenVINORuntime, choose_batch_size, import_openvino
 from ftransfer.errors import FtransferError
 from ftransfer.images.jpeg import Encoded
 
@@ -39,7 +38,6 @@ TOLERANCE = 1e-5  # relative difference between runtimes of the exact tier
 # cores of an AMD EPYC 9005: after 86 (resnet50), 278 (resnet18), 114 (efficientnet_b0), 213 (mobilenet_v3_small) and
 # 1,510 images (small_cnn, in all 0.3 s): benchmarks/extract_costs.py convert.
 CONVERT_AT_LEAST, CONVERT_PER_GIGA = 150, 20
-CPU_BATCH_PIXELS = 8 * 224 * 224  # larger batches gain nothing on a core, and wait longer for their images
 # Without OpenVINO the fast tier computes as PyTorch does. Its inductor gained 6 % (resnet18) and 20 % (resnet50) on the
 # same machine, wants a C++ compiler and takes 5 to 15 s.
 OTHER_BATCH = 32  # on what is neither a CPU nor a GPU of CUDA
@@ -87,16 +85,16 @@ def make_runtime(backbone: Any, images: int, batch_size: int | str = "auto") -> 
     """
     if backbone.device.type == "cpu":
         if isinstance(batch_size, str):
-            batch_size = max(1, min(64, 3 * CPU_BATCH_PIXELS // math.prod(backbone.input_shape)))
+            batch_size = choose_batch_size(backbone)
         runtime = backbone.fingerprint.get("runtime")
         if runtime == "openvino":
-            return OpenVINORuntime(backbone, batch_size)
+            return OpenVINORuntime(backbone, batch_size).keep()
         if runtime is None and import_openvino() is not None and conversion_pays(backbone, images):
             try:
                 runtime = OpenVINORuntime(backbone, batch_size)
                 difference = runtime.difference()
                 if difference <= TOLERANCE:
-                    return runtime
+                    return runtime.keep()
                 fault = f"OpenVINO's {backbone.name} differs from PyTorch's by a relative {difference:.1e}"
             except FtransferError as error:
                 fault = str(error)

@@ -7,7 +7,6 @@ nothing.
 """
 
 import hashlib
-import os
 import shutil
 from binascii import unhexlify
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import DTypeLike
 
 from ftransfer.errors import FtransferError
+from ftransfer.storage.cache import cache_folder
 from ftransfer.storage.places import Place, Remote
 from ftransfer.storage.reading import NotAFile, open_regular, refuse_irregular
 from ftransfer.storage.writing import whole, write_whole, writing
@@ -145,7 +145,7 @@ def fetch(file: Remote, anew: bool = False) -> Path:
     name = file.name
     if len(file.stem) != 64:  # of an older release: the name does not tell the content
         name = hashlib.sha256(f"{file} {file.stat()}".encode()).hexdigest() + SUFFIX
-    copy = cache_folder() / name
+    copy = cache_folder("parts") / name
     if anew or not (copy.is_file() and copy.stat().st_size == file.stat().st_size):
         with writing(copy.parent):
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -154,12 +154,6 @@ def fetch(file: Remote, anew: bool = False) -> Path:
                 out.seek(0)
                 _refuse_changed(file, out)
     return copy
-
-
-def cache_folder() -> Path:
-    """Where parts of stores are kept: ``$FTRANSFER_CACHE``, else ``ftransfer`` in the user's cache."""
-    default = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("FTRANSFER_CACHE") or Path(default) / "ftransfer") / "parts"
 
 
 def check_part(file: Place) -> bool:
