@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 from conftest import blobs, write_feature_set
 from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
 from ftransfer import CORAL, DomainScaler, FtransferError, Model, load_recipe, load_task, make_pipeline, race
+from ftransfer.adapt.rows import nearest
 from ftransfer.adapt.vote import TargetVote
+from ftransfer.recipes import Recipe
 from ftransfer.scoring.scorer import load_scorer
 from ftransfer.search.assumptions import Assumptions
 from ftransfer.search.expected import accuracy_of_vote
+from ftransfer.search.forests import FEW
 from ftransfer.search.guard import Recommendation
 from ftransfer.search.vote import turned_down, voters
 from ftransfer.search.weighed import WeighedStep
@@ -91,6 +95,21 @@ def test_neighbours_in_the_target_settle_what_members_dispute():
     np.testing.assert_allclose(near.predict_proba(X[target]), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("k", [1, 6, 60])
+def test_the_nearest_rows_are_those_with_the_largest_entries_the_largest_first(k):
+    likeness = np.random.default_rng(0).normal(size=(20, 70))
+    kept = likeness.copy()
+    assert np.array_equal(nearest(likeness, k), np.argsort(-likeness, axis=1)[:, :k])
+    assert np.array_equal(likeness, kept)
+
+
+def test_target_rows_of_the_fit_are_voted_on_as_any_others():
+    X, y, _ = blobs()
+    target = X[y == -1]
+    vote = TargetVote(members()).fit(X, y)
+    np.testing.assert_allclose(vote.predict_proba(target)[::-1], vote.predict_proba(target[::-1]), atol=1e-6)
+
+
 def test_a_vote_takes_as_many_weights_as_members():
     X, y, _ = blobs()
     with pytest.raises(FtransferError, match="given 2 members and 3 weights"):
@@ -131,6 +150,19 @@ def test_a_vote_of_fitted_members_is_what_fitting_it_gives(found, task):
     np.testing.assert_allclose(
         again.predict_proba(task.X_target), found.pipeline.predict_proba(task.X_target), atol=1e-5
     )
+
+
+def test_a_forest_that_was_stopped_votes_with_the_trees_that_it_was_scored_with(task):
+    forest = RandomForestClassifier(200, min_samples_leaf=80, random_state=0)  # of leaves alone
+    weak = Recipe("weak", make_pipeline(DomainScaler(), CORAL(), forest))
+    found = race(task, [*recipes((*BASELINES, *ADAPTING[:5])), weak], jobs=1)
+    assert "1 forests that fell behind were stopped before all their trees: weak" in found.task.notes
+    vote = found.pipeline[-1]
+    member = dict(zip(dict(vote.estimators), vote.members_, strict=True))["weak"]
+    row = found.table[found.table["pipeline"] == "weak"].iloc[0]
+    assert len(member[-1].estimators_) == FEW
+    assert task.answers.accuracy(member.predict(task.X_target)) == row["target_accuracy"]
+    assert dict(vote.estimators)["weak"].steps[-1][1].n_estimators == 200, "fitted anew, it has all"
 
 
 def test_a_model_file_holds_a_vote(found, task, tmp_path):

@@ -31,6 +31,8 @@ class TrialResult:
         Kept for the best of each recipe alone: a forest can be larger than the data.
     hope : float or None
         Of a forest that was begun with a few trees: the score that all of them may reach.
+    trees : int or None
+        Of such a forest: how many it has.
     probability : ndarray of shape (n_target, n_classes) or None
         Of a vote: the probability of each class.
     """
@@ -41,6 +43,7 @@ class TrialResult:
     error: str
     fitted: AdaptationPipeline | None = None
     hope: float | None = None
+    trees: int | None = None
     probability: np.ndarray | None = None
 
     @property

@@ -60,10 +60,18 @@ class Finalists:
         return self._seen[key]
 
     def pipeline(self, candidate: Candidate) -> AdaptationPipeline:
-        """Fit a candidate on all rows, unless it is."""
+        """Fit a candidate on all rows, unless it is; a forest that was stopped gets all its trees."""
         if seen := self._seen.get(id(candidate.trial)):
             return seen.pipeline
-        return candidate.result.fitted or fit_trial(self.judge_of(candidate.trial), candidate.trial)
+        whole = candidate.result.fitted if candidate.result.trees is None else None
+        return whole or fit_trial(self.judge_of(candidate.trial), candidate.trial)
+
+    def as_scored(self, candidate: Candidate) -> AdaptationPipeline:
+        """Fit a candidate on all rows, unless it is; a forest that was stopped stays as it was scored."""
+        result, trial = candidate.result, candidate.trial
+        if result.trees is None:
+            return self.pipeline(candidate)
+        return result.fitted or fit_trial(self.judge_of(trial), replace(trial, trees=result.trees))
 
 
 def _held_out(judge: PipelineJudge, pipeline: AdaptationPipeline) -> Any:

@@ -60,13 +60,14 @@ def begin_forest(judge: PipelineJudge, scorer: Scorer, trial: Trial) -> TrialRes
     rise = fewer / (trial.trees - fewer) * max(now.value - before.value, 0.0)
     error = float(np.std(now.resampled - before.resampled, ddof=1))
     hope = now.value + rise + ERRORS * error
-    return TrialResult(now, evidence.predicted, 0.0, "", pipeline, hope=hope)
+    return TrialResult(now, evidence.predicted, 0.0, "", pipeline, hope=hope, trees=trial.trees)
 
 
 def grow_on(judge: PipelineJudge, trial: Trial) -> AdaptationPipeline:
-    """Grow all trees of a forest that was begun; the result is that of growing them at once."""
+    """Grow as many trees as a trial asks for, or all; the result is that of growing them at once."""
     pipeline = set_up(trial)
-    _grow(pipeline, _map_rows(pipeline, judge, trial.begun), pipeline.steps[-1][1].n_estimators)
+    trees = trial.trees or pipeline.steps[-1][1].n_estimators
+    _grow(pipeline, _map_rows(pipeline, judge, trial.begun), trees)
     return pipeline
 
 

@@ -76,6 +76,7 @@ class Trials:
         self._judges: dict[Part, PipelineJudge] = {}
         self._works: dict[Part, Work] = {}
         self._leaders: dict[str, TrialResult] = {}
+        self._best_stopped: dict[str, TrialResult] = {}  # forests that may be asked to vote
         self._begun: set[str] = set()  # steps of the guard
         self._timed: set[str] = (
             set()
@@ -143,9 +144,9 @@ class Trials:
                 results[key], trees[key], grown = result, 2 * trees[key], True
             if not grown:  # no time is left
                 break
-        for result in results.values():
-            if result.hope is not None:
-                result.fitted = None
+        for trial in trials:
+            if (result := results.get(id(trial))) is not None and result.hope is not None:
+                _keep_better(self._best_stopped, trial, result)
 
     def grow_out(self, candidates: Sequence[Candidate]) -> None:
         """Give forests that were stopped all their trees, whatever the budget; `compare` is left to the caller."""
@@ -242,11 +243,7 @@ class Trials:
         if trial.share < 1:
             result.fitted = None
             return
-        leader = self._leaders.setdefault(trial.recipe.name, result)
-        if leader is not result:
-            better = result.found is not None and not result.value <= leader.value
-            self._leaders[trial.recipe.name] = result if better else leader
-            (leader if better else result).fitted = None
+        _keep_better(self._leaders, trial, result)
 
 
 def fit_and_score(judge: PipelineJudge, scorer: Scorer, trial: Trial) -> TrialResult:
@@ -268,10 +265,19 @@ def fit_and_score(judge: PipelineJudge, scorer: Scorer, trial: Trial) -> TrialRe
 
 def fit_trial(judge: PipelineJudge, trial: Trial) -> AdaptationPipeline:
     """Fit a trial on the rows of its judge."""
-    if trial.begun is not None:
+    if trial.begun is not None or trial.trees is not None:
         return grow_on(judge, trial)
     fitted: AdaptationPipeline = set_up(trial).fit(judge.X, judge.y, sample_domain=judge.domain)
     return fitted
+
+
+def _keep_better(leaders: dict[str, TrialResult], trial: Trial, result: TrialResult) -> None:
+    """Keep what was fitted with the better score alone, of those of one recipe."""
+    leader = leaders.setdefault(trial.recipe.name, result)
+    if leader is not result:
+        better = result.found is not None and not result.value <= leader.value
+        leaders[trial.recipe.name] = result if better else leader
+        (leader if better else result).fitted = None
 
 
 def _apply(work: Work, trial: Trial) -> TrialResult:

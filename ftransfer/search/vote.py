@@ -75,7 +75,7 @@ def take_vote(
     scorer : Scorer
     """
     started = time.monotonic()
-    fitted = [finalists.pipeline(each) for each in members]
+    fitted = [finalists.as_scored(each) for each in members]
     if not all(hasattr(each, "predict_proba") or hasattr(each, "decision_function") for each in fitted):
         return None
     votes = 1 / (1 + FALLS * np.arange(len(members) - 1))
