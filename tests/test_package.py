@@ -5,6 +5,7 @@ import configparser
 import doctest
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 import subprocess
@@ -16,6 +17,7 @@ from conftest import ROOT
 from sklearn.utils._param_validation import Interval, StrOptions
 
 import ftransfer
+from ftransfer.cli import COMMANDS
 
 # who may import whom; `errors`, `shipped` and `cells` are open to all
 ARROWS = {
@@ -166,13 +168,46 @@ def test_few_modules_lie_beside_the_rooms():
         "import ftransfer",
         "from ftransfer import CORAL, FeatureSet, load_pipeline, load_task, race; load_pipeline('coral_svm')",
         "import ftransfer.cli",
-        "from ftransfer.cli.fit import fit",
+        "from ftransfer import Model, write_report; from ftransfer.model.file import import_skops; import_skops()",
     ],
 )
 def test_neither_torch_nor_fsspec_is_imported_before_it_is_needed(code):
-    check = f"import sys; {code}; print(not {{'torch', 'fsspec'}}.isdisjoint(sys.modules))"
+    check = f"import sys; {code}; print({{'torch', 'dask', 'fsspec'}} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "False"
+    assert result.stdout.strip() == "set()"
+
+
+def test_help_typos_and_wrong_paths_are_answered_before_what_computes_is_imported(tmp_path):
+    light = [
+        ["--help"],
+        ["fti"],
+        ["completion", "bash"],
+        ["fit", "nowhere"],
+        *([name, "--help"] for name in COMMANDS),
+    ]
+    tables, images = {"numpy", "pandas"}, {"numpy", "pandas", "PIL"}
+    cases = [
+        *((words, set()) for words in light),
+        (["info", "nowhere"], tables),
+        (["extract", "nowhere", "--out", "x"], images),
+        (["finetune", "nowhere", "--out", "x.safetensors"], images),
+        (["fit", "nowhere", "--source", "a", "--target", "b"], images | {"scipy", "sklearn"}),
+        (["predict", "nowhere", "x", "--out", "x.csv"], images | {"scipy", "sklearn"}),
+    ]  # in one process: what a command may import, those after it may
+    check = (
+        "import json, sys\n"
+        "from ftransfer.cli import main\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    try: main(words)\n"
+        "    except SystemExit: pass\n"
+        "    found = {'numpy', 'pandas', 'PIL', 'scipy', 'sklearn', 'torch', 'jinja2'} & set(sys.modules)\n"
+        "    print('\\nimported', *found)"
+    )
+    command = [sys.executable, "-c", check, json.dumps([words for words, _ in cases])]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    imported = [set(line.split()[1:]) for line in result.stdout.splitlines() if line.startswith("imported")]
+    for (words, may), found in zip(cases, imported, strict=True):
+        assert found <= may, words
 
 
 def test_a_single_adapter_imports_no_other_and_what_these_need():

@@ -160,11 +160,11 @@ def extract(
         from ftransfer.cluster import check_address, extract_on_cluster
 
         check_address(cluster)  # a typo is said before a network is loaded
+    how = {"domain": domain, "labels": labels, "allow_outside": allow_outside, "layout": layout}
+    table = list_images(images, label_columns, domain_column, path_column, **how)
     from ftransfer.backbone.backbone import open_backbone
     from ftransfer.extract.extract import extract_features
 
-    how = {"domain": domain, "labels": labels, "allow_outside": allow_outside, "layout": layout}
-    table = list_images(images, label_columns, domain_column, path_column, **how)
     made = plan_views(views, choose_rules(views, augment, rules_from), table, style_domain)
     devices = ["cpu"] if cluster else choose_devices(device, len(table), bool(adapt_bn))
     network = open_backbone(backbone, weights, layers, devices[0], tier, image_size)
@@ -232,11 +232,13 @@ def refuse_beside_adapting(dry_run: bool, cluster: str | None) -> None:
 
 def choose_rules(count: int, augment: str, rules_from: str | None) -> str:
     """Name the augmentations of the views, or those of a checkpoint."""
+    if not rules_from:
+        return augment
+    if count == 1:
+        raise click.UsageError("--rules-from needs the number of views per image, such as --views 4")
     from ftransfer.finetune.rules import read_rules
 
-    if rules_from and count == 1:
-        raise click.UsageError("--rules-from needs the number of views per image, such as --views 4")
-    return ",".join(read_rules(rules_from)) if rules_from else augment
+    return ",".join(read_rules(rules_from))
 
 
 def plan_views(count: int, names: str, table: Any, style_domain: str | None) -> dict | None:

@@ -192,6 +192,8 @@ def finetune(
     finetune can be the start of another: its head is kept if the classes are the same, otherwise a new one is trained.
     After an interruption, run the same command again to resume.
     """
+    columns = {"domain": domain_column, "path": path_column, "label": next(iter(labels), None)}
+    table = _find(images, settings["domains"], labels, allow_outside=allow_outside, columns=columns)
     from ftransfer.backbone.backbone import Backbone
     from ftransfer.backbone.batch_norm import adapt_batch_norm
     from ftransfer.backbone.checkpoint import checkpoint_path, read_about, save_backbone
@@ -202,8 +204,6 @@ def finetune(
     if rules_from:
         rules = read_rules(rules_from)
     training = Training(labels=labels or ("label",), rules=rules, **settings)
-    columns = {"domain": domain_column, "path": path_column, "label": next(iter(labels), None)}
-    table = _find(images, settings["domains"], labels, allow_outside=allow_outside, columns=columns)
     if adapt_bn and (training.align or training.transfer_loss):
         raise FtransferError(
             "--adapt-bn trains nothing, so that --align and --transfer-loss have no effect; leave one of them out"

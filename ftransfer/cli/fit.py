@@ -208,9 +208,10 @@ def run_fit(
     """Load the task, race, and write the run folder; return the results and the folder."""
     settings.check()
     from ftransfer.features.joined import open_features
-    from ftransfer.report import PARTS, write_report
 
     opened = open_features(features, balance=settings.balance)
+    from ftransfer.report import PARTS, write_report
+
     result, folder = run_race(opened, settings)
     command = command or shlex.join(["ftransfer", *sys.argv[1:]])
     with progress_bar(PARTS, " parts", "report") as bar:

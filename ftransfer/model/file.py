@@ -7,11 +7,11 @@ there; others have to be trusted by name.
 """
 
 import io
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-
-import skops.io
+from typing import Any
 
 from ftransfer.errors import FtransferError
 from ftransfer.model.objects import check_objects
@@ -23,12 +23,26 @@ MAX_RATIO = 100  # of that to the file, above FREE_BYTES: arrays of numbers do n
 FREE_BYTES = 64 * 2**20
 MAX_DIRECTORY_BYTES = 4 * 2**20  # of the list of members; a forest of 1,000 trees takes 300 kB
 END, END_64 = b"PK\5\6", b"PK\6\7"
+UNUSED = [f"sklearn.externals.array_api_compat.{name}" for name in ("cupy", "dask", "torch")]
+
+
+def import_skops() -> Any:
+    """Import skops without torch and Dask, which its search for all estimators of scikit-learn would import."""
+    held = [name for name in UNUSED if name not in sys.modules]
+    for name in held:  # whoever imports it is told that it is not there
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        import skops.io
+    finally:
+        for name in held:
+            del sys.modules[name]
+    return skops.io
 
 
 def write_model_file(content: dict, file: Path) -> None:
     """Write plain data and fitted estimators, whole or not at all."""
     with writing(Path(file).parent):
-        write_whole(Path(file), skops.io.dumps(content, compression=zipfile.ZIP_DEFLATED))
+        write_whole(Path(file), import_skops().dumps(content, compression=zipfile.ZIP_DEFLATED))
 
 
 def read_model_file(file: Path, trusted: Sequence[str] = ()) -> dict:
@@ -48,7 +62,7 @@ def read_model_file(file: Path, trusted: Sequence[str] = ()) -> dict:
     file, trusted = Path(file), set(trusted)
     try:
         data = _check_plan(file, trusted)
-        content = skops.io.loads(data, trusted=[*trusted_objects(), TREE, *trusted])
+        content = import_skops().loads(data, trusted=[*trusted_objects(), TREE, *trusted])
         if not isinstance(content, dict):
             raise TypeError(f"it holds a {type(content).__name__}")
         check_objects(content, trusted)
