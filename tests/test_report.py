@@ -33,13 +33,14 @@ from ftransfer import (
 )
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
-from ftransfer.report import start_run
+from ftransfer.report import run_folder, start_run
 from ftransfer.report.grid import curves
 from ftransfer.report.metrics import average_classes, score_classes
 from ftransfer.report.numbers import calibration, most_confused, plain
 from ftransfer.report.pictures import HUES, draw_curve, scale, shorten, tenths, ticks
 from ftransfer.report.plane import draw_plane, lay_out, mixing, sample
 from ftransfer.report.thumbnails import choose, thumbnail
+from ftransfer.storage.writing import release
 from ftransfer.task import draw_target_labels
 
 SURE = [
@@ -650,3 +651,17 @@ def test_the_page_says_what_target_labels_were_used_for_and_shows_a_possible_new
     assert rest.sum() < 25, "too few are left: calibrated on all"
     assert sure.mean() == pytest.approx(results["expected"]["value"], abs=0.05)
     assert "Leaving images unknown" in page
+
+
+def test_a_run_folder_goes_with_work_that_fails_and_stays_with_what_was_written(tmp_path):
+    def fail(written):
+        with run_folder(tmp_path / "run") as folder:
+            (folder / "running").write_bytes(written)
+            raise ValueError("a fault")
+
+    for written, left in ((b"", False), (b"a result\n", True)):
+        with pytest.raises(ValueError, match="a fault"):
+            fail(written)
+        assert (tmp_path / "run").exists() == left
+    start_run(tmp_path / "run")  # it was let go of
+    release(tmp_path / "run")

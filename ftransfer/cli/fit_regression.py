@@ -71,7 +71,7 @@ def run_regressions(
         raise click.UsageError(f"a regression does not take {names}")
     from ftransfer.features.joined import open_features
     from ftransfer.regression.report import write_several_regressions
-    from ftransfer.report import drop_run, name_folders, start_run
+    from ftransfer.report import name_folders, run_folder
 
     opened, command = (
         open_features(features, balance=settings.balance),
@@ -81,12 +81,9 @@ def run_regressions(
         return _run(
             opened, settings, next(iter(label_columns), None), settings.folder, command
         ), settings.folder
-    folder, folders = start_run(settings.folder), name_folders(label_columns)
-    try:
+    folders = name_folders(label_columns)
+    with run_folder(settings.folder) as folder:
         runs = {name: _run(opened, settings, name, folder / folders[name], command) for name in label_columns}
-    except BaseException:
-        drop_run(folder)
-        raise
     return write_several_regressions(runs, folder, command=command), folder
 
 
@@ -97,7 +94,7 @@ def _run(
     from ftransfer.regression.race import race_regression
     from ftransfer.regression.report import write_regression_report
     from ftransfer.regression.task import draw_target_numbers, load_regression_task, read_target_numbers
-    from ftransfer.report import drop_run, start_run
+    from ftransfer.report import run_folder
 
     recipes = [load_recipe(each, regression=True) for each in settings.pipelines]
     task, labels = load_regression_task(opened, settings.sources, settings.target, label=label), None
@@ -105,22 +102,17 @@ def _run(
         task, labels = read_target_numbers(task, settings.target_labels)
     elif settings.use_target_labels:
         task, labels = draw_target_numbers(task, settings.use_target_labels)
-    folder = start_run(folder)
     title = f"{'+'.join(settings.sources)} to {settings.target}{f', {label}' if label else ''}"
-    try:
-        with progress_bar(0, " settings", title) as bar:
-            race = race_regression(
-                task,
-                recipes,
-                target_labels=labels,
-                grids=settings.grids(),
-                jobs=settings.jobs,
-                progress=bar.update,
-                announce=bar.reset,
-            )
-    except BaseException:
-        drop_run(folder)
-        raise
+    with run_folder(folder) as folder, progress_bar(0, " settings", title) as bar:
+        race = race_regression(
+            task,
+            recipes,
+            target_labels=labels,
+            grids=settings.grids(),
+            jobs=settings.jobs,
+            progress=bar.update,
+            announce=bar.reset,
+        )
     return write_regression_report(race, opened, folder, command=command, target_labels=labels)
 
 

@@ -30,7 +30,7 @@ def run_several(
     The results, as `write_several` gives them, and the folder.
     """
     from ftransfer.features.joined import open_alternatives, open_features
-    from ftransfer.report import PARTS, drop_run, name_folders, start_run, write_report, write_several
+    from ftransfer.report import PARTS, name_folders, run_folder, write_report, write_several
 
     if alternatives and len(label_columns) > 1:
         raise click.UsageError("--alternatives compares feature sets for a single label column; give one")
@@ -43,16 +43,12 @@ def run_several(
         joined = open_features(features, balance=settings.balance)
         members = {name: (joined, name) for name in label_columns}
     folders = name_folders(members)
-    folder = start_run(settings.folder)
     found = {}
-    try:
+    with run_folder(settings.folder) as folder:
         for name, (opened, label) in members.items():
             # all races before any report: a journal is kept until its report is written
             own = replace(settings, out=folder / folders[name], label=label)
             found[name] = (*run_race(opened, own, name=name), opened)
-    except BaseException:
-        drop_run(folder)
-        raise
     command, results = shlex.join(["ftransfer", *sys.argv[1:]]), {}
     with progress_bar(PARTS * len(found), " parts", "reports") as bar:
         for name, (race, run, opened) in found.items():

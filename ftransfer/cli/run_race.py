@@ -16,7 +16,6 @@ from ftransfer.errors import unknown
 from ftransfer.scoring.names import DEFAULT_SCORER, SCORERS
 from ftransfer.search.settings import SEARCHES, RaceSettings, Search
 from ftransfer.storage.places import local
-from ftransfer.storage.writing import release
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,7 +138,7 @@ def run_race(features: Features, settings: FitSettings, *, name: str = "") -> tu
     The race and the run folder.
     """
     from ftransfer.recipes import load_recipe
-    from ftransfer.report import drop_run, start_run
+    from ftransfer.report import run_folder
     from ftransfer.search.race import race
 
     if settings.cluster is not None:
@@ -149,30 +148,29 @@ def run_race(features: Features, settings: FitSettings, *, name: str = "") -> tu
     recipes = [load_recipe(each) for each in settings.pipelines]
     grids = settings.grids()
     task, labels = _load(features, settings)
-    folder = start_run(settings.folder)
-    how = RaceSettings(
-        scorer=settings.scorer,
-        search=settings.search,
-        n_trials=settings.trials,
-        budget=settings.budget,
-        journal=folder / "running",
-        target_labels=labels,
-        choose_sources=not settings.all_sources,
-        jobs=settings.jobs,
-        grids=grids,
-    )
     title = f"{'+'.join(settings.sources)} to {settings.target}{name and f', {name}'}"
-    try:
-        with progress_bar(0, " settings", title) as bar:
-            return race(task, recipes, settings=how, progress=bar.update, announce=bar.reset), folder
-    except KeyboardInterrupt:
-        release(folder)
-        raise KeyboardInterrupt(
-            f"interrupted: results so far are kept in {folder}; run the same command again to resume"
-        ) from None
-    except BaseException:
-        drop_run(folder)
-        raise
+    with run_folder(settings.folder) as folder:
+        how = RaceSettings(
+            scorer=settings.scorer,
+            search=settings.search,
+            n_trials=settings.trials,
+            budget=settings.budget,
+            journal=(journal := folder / "running"),
+            target_labels=labels,
+            choose_sources=not settings.all_sources,
+            jobs=settings.jobs,
+            grids=grids,
+        )
+        try:
+            with progress_bar(0, " settings", title) as bar:
+                return race(task, recipes, settings=how, progress=bar.update, announce=bar.reset), folder
+        except KeyboardInterrupt:
+            kept = (
+                f"results so far are kept in {folder}"
+                if journal.stat().st_size
+                else "there are no results yet"
+            )
+            raise KeyboardInterrupt(f"interrupted: {kept}; run the same command again to resume") from None
 
 
 def _load(features: Features, settings: FitSettings) -> tuple[Task, np.ndarray | None]:

@@ -3,7 +3,8 @@
 import json
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -21,8 +22,8 @@ from ftransfer.storage.writing import hold, release, write_whole, writing
 __all__ = [
     "KINDS",
     "PARTS",
-    "drop_run",
     "name_folders",
+    "run_folder",
     "setting",
     "start_run",
     "write_report",
@@ -56,16 +57,27 @@ def start_run(folder: Path) -> Path:
     return folder
 
 
-def drop_run(folder: Path) -> None:
-    """Let go of a run folder that came to nothing, and remove it if nothing was written into it."""
-    names = {each.name for each in folder.iterdir()} - {".lock"}
-    journal = folder / "running"
-    if "running" in names and not journal.stat().st_size:
-        if names == {"running"}:
-            shutil.rmtree(folder, ignore_errors=True)
-        elif "results.json" in names:
-            journal.unlink()
-    release(folder)
+@contextmanager
+def run_folder(folder: Path) -> Iterator[Path]:
+    """Make the run folder as `start_run` does; if the block fails, let go of it, and remove it if it holds nothing.
+
+    Yields
+    ------
+    Path
+        The folder, which stays this process's after the block.
+    """
+    folder = start_run(folder)
+    try:
+        yield folder
+    except BaseException:
+        names, journal = {each.name for each in folder.iterdir()} - {".lock"}, folder / "running"
+        if "running" in names and not journal.stat().st_size:
+            if names == {"running"}:
+                shutil.rmtree(folder, ignore_errors=True)
+            elif "results.json" in names:
+                journal.unlink()
+        release(folder)
+        raise
 
 
 def write_report(
