@@ -127,12 +127,22 @@ def real():
 
 
 @pytest.fixture(scope="session")
-def newcomer(tmp_path_factory):
+def nursery():
+    """Where programs are started that import what takes long."""
+    from nursery import Nursery
+
+    started = Nursery()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def newcomer(tmp_path_factory, nursery):
     """A folder in which the pages' commands are run, each once, whichever page names it."""
     from pages import Newcomer
 
     base = tmp_path_factory.getbasetemp()
-    return Newcomer((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "newcomer")
+    return Newcomer((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "newcomer", nursery)
 
 
 @pytest.fixture(scope="module")

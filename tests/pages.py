@@ -1,15 +1,14 @@
 """The commands and the code of README and documentation, and a newcomer's folder in which they are run."""
 
-import os
 import re
-import subprocess
-import sys
+import shlex
 from contextlib import contextmanager
 from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
 
 from conftest import ROOT, draw
+from nursery import Nursery
 
 from ftransfer.storage.writing import locked
 
@@ -80,13 +79,8 @@ class Newcomer:
     Several processes of tests share it: what one of them has run, the others need not run again.
     """
 
-    def __init__(self, home: Path):
-        self.home = home
-        self.environment = {
-            **os.environ,
-            "TORCH_HOME": str(home / "torch"),
-            "PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        }
+    def __init__(self, home: Path, nursery: Nursery):
+        self.home, self.nursery = home, nursery
         with self.alone():
             if not (home / "printed").is_dir():
                 self._furnish(home)
@@ -122,33 +116,24 @@ class Newcomer:
         torch.save(models.resnet50().state_dict(), weights)
         for name in ("README.md", *DOCS):
             Page(name).write_files(home)
-        program = home / "bin" / "ftransfer"
-        program.parent.mkdir()
-        path = f'PYTHONPATH="$PYTHONPATH{os.pathsep}{ROOT}"'  # this checkout, whatever a command sets
-        program.write_text(f'#!/bin/sh\n{path} exec "{sys.executable}" -m ftransfer "$@"\n')
-        program.chmod(0o755)
 
     def run(self, command):
         """Run a command line, the same one once only; return what it prints."""
         printed = self.home / "printed" / f"{sha256(command.encode()).hexdigest()}.txt"
         with self.alone():
             if not printed.is_file():
-                printed.write_text(self._run("bash", "-c", command), "utf-8")
+                settings, _, words = command.partition("ftransfer ")
+                assert not set("|&;<>$`*?") & set(words), f"no shell runs this: {command}"
+                env = dict(each.split("=", 1) for each in settings.split())
+                printed.write_text(self._run("-m", "ftransfer", *shlex.split(words), env=env), "utf-8")
         return printed.read_text("utf-8")
 
     def python(self, code):
         """Run code in a process of its own; return what it prints."""
-        return self._run(sys.executable, "-W", "ignore", "-c", code)
+        return self._run("-c", code)
 
-    def _run(self, *command):
-        result = subprocess.run(
-            command,
-            cwd=self.home,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=1800,  # a generous bound: the demo takes minutes on a busy machine
-            check=False,
-        )
+    def _run(self, *words, env=None):
+        env = {"TORCH_HOME": str(self.home / "torch"), **(env or {})}
+        result = self.nursery.run(*words, cwd=self.home, env=env)
         assert result.returncode == 0, result.stderr
         return result.stdout

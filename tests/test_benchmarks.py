@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from importlib.util import find_spec
 
 import numpy as np
@@ -20,12 +18,10 @@ pytestmark = pytest.mark.slow  # each starts a program of its own
 METHODS = ["1-NN", "TCA", "JDA", "CORAL+SVM", "GFK"]
 
 
-def run(name, *arguments):
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / name), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def run(nursery):
+    """Run a benchmark in a process of its own."""
+    return lambda name, *arguments: nursery.run(ROOT / "benchmarks" / name, *arguments)
 
 
 def table(text):
@@ -54,7 +50,7 @@ def mat_files(tmp_path):
     return folder
 
 
-def test_published_prints_all_pairs_and_the_published_means(mat_files):
+def test_published_prints_all_pairs_and_the_published_means(mat_files, run):
     result = run("published.py", mat_files)
     assert result.returncode == 0, result.stderr
     lines = table(result.stdout)
@@ -67,7 +63,7 @@ def test_published_prints_all_pairs_and_the_published_means(mat_files):
     assert lines[14] == ["published", "mean", "31.4", "46.2", "46.8", "48.2-48.8", "~44"]
 
 
-def test_published_says_in_one_line_all_that_is_wrong_with_the_files(mat_files):
+def test_published_says_in_one_line_all_that_is_wrong_with_the_files(mat_files, run):
     (mat_files / "webcam.mat").unlink()
     savemat(mat_files / "dslr.mat", {"X": np.ones((3, 4))})
     (mat_files / "Caltech10_SURF_L10.mat").write_bytes(b"no matlab file")
@@ -79,13 +75,13 @@ def test_published_says_in_one_line_all_that_is_wrong_with_the_files(mat_files):
     assert "Caltech10_SURF_L10.mat: scipy.io.loadmat cannot read it" in line
 
 
-def test_published_says_that_a_folder_does_not_exist(tmp_path):
+def test_published_says_that_a_folder_does_not_exist(tmp_path, run):
     result = run("published.py", tmp_path / "nowhere")
     assert result.returncode == 1
     assert result.stderr == f"no folder at {tmp_path / 'nowhere'}\n"
 
 
-def test_methods_prints_pairs_and_sorted_means_of_every_method_and_classifier(tmp_path):
+def test_methods_prints_pairs_and_sorted_means_of_every_method_and_classifier(tmp_path, run):
     X, y, labels = blobs(n_features=50)
     names = np.array(["ash", "elm", "oak"])[labels]
     write_feature_set(tmp_path / "features", X, names, np.where(y == -1, "night", "day"))
@@ -107,7 +103,7 @@ def test_methods_prints_pairs_and_sorted_means_of_every_method_and_classifier(tm
         assert below.count(f"\n{method} ") == 3, method
 
 
-def test_methods_names_the_folder_that_is_no_feature_set(tmp_path):
+def test_methods_names_the_folder_that_is_no_feature_set(tmp_path, run):
     result = run("methods.py", tmp_path / "nowhere")
     assert result.returncode == 1
     assert "nowhere" in result.stderr
@@ -115,7 +111,7 @@ def test_methods_names_the_folder_that_is_no_feature_set(tmp_path):
 
 
 @pytest.mark.skipif(find_spec("skada") is None, reason='skada is not installed: pip install "skada==0.6"')
-def test_adapt_speed_prints_seconds_and_ratios_with_one_thread_and_with_all():
+def test_adapt_speed_prints_seconds_and_ratios_with_one_thread_and_with_all(run):
     result = run("adapt_speed.py", "--quick", "--repeats", 1)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
@@ -130,14 +126,14 @@ def test_adapt_speed_prints_seconds_and_ratios_with_one_thread_and_with_all():
 
 
 @pytest.mark.skipif(find_spec("skada") is None, reason='skada is not installed: pip install "skada==0.6"')
-def test_adapt_speed_names_its_cases_where_none_is_meant():
+def test_adapt_speed_names_its_cases_where_none_is_meant(run):
     result = run("adapt_speed.py", "--quick", "--cases", "TCA")
     assert result.returncode == 1
     assert "no case begins with TCA; cases: CORAL 60+45 x 32," in result.stderr
 
 
 @pytest.mark.skipif(find_spec("skada") is None, reason='skada is not installed: pip install "skada==0.6"')
-def test_race_speed_prints_seconds_of_both_and_their_ratio(tmp_path):
+def test_race_speed_prints_seconds_of_both_and_their_ratio(tmp_path, run):
     X, y, labels = blobs(n_source=200, n_target=150, n_features=100, shift=5.0)
     names = np.array(["ash", "elm", "oak"])[labels]
     write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "night", "day"))
@@ -163,7 +159,7 @@ def test_race_speed_prints_seconds_of_both_and_their_ratio(tmp_path):
     assert float(ratio) > 0
 
 
-def test_selection_chooses_as_a_race_does_and_counts_against_source_only_and_the_oracle(tmp_path):
+def test_selection_chooses_as_a_race_does_and_counts_against_source_only_and_the_oracle(tmp_path, run):
     X, y, labels = blobs(n_features=20, shift=5.0)
     names = np.array(["ash", "elm", "oak"])[labels]
     features = write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "night", "day"))
@@ -186,7 +182,7 @@ def test_selection_chooses_as_a_race_does_and_counts_against_source_only_and_the
     assert set(list_scorers()) <= set(written)
 
 
-def test_selection_takes_several_sources_and_a_target_with_dominant_classes(tmp_path):
+def test_selection_takes_several_sources_and_a_target_with_dominant_classes(tmp_path, run):
     X, y, labels = blobs(n_source=90, n_target=60)
     domains = np.where(y == -1, "night", np.where(np.arange(150) % 2, "dawn", "day"))
     features = write_feature_set(tmp_path / "f", X, np.array(["ash", "elm", "oak"])[labels], domains)
@@ -202,7 +198,7 @@ def test_selection_takes_several_sources_and_a_target_with_dominant_classes(tmp_
     assert all(0 <= float(v) <= 100 for line in lines[1:4] for v in line[3:6])
 
 
-def test_the_proving_ground_counts_each_task_once_and_goes_on_where_it_was(tmp_path):
+def test_the_proving_ground_counts_each_task_once_and_goes_on_where_it_was(tmp_path, run):
     X, y, labels = blobs(n_source=120, n_target=120, n_features=12, n_classes=5, shift=5.0)
     names = np.array(["ash", "elm", "fir", "oak", "yew"])[labels]
     write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "night", "day"))
@@ -220,7 +216,7 @@ def test_the_proving_ground_counts_each_task_once_and_goes_on_where_it_was(tmp_p
     assert again.stdout.strip() == result.stdout.split("\n\n", 1)[1].strip()
 
 
-def test_a_few_labels_are_counted_by_number_and_by_how_they_were_chosen(tmp_path):
+def test_a_few_labels_are_counted_by_number_and_by_how_they_were_chosen(tmp_path, run):
     X, y, labels = blobs(n_source=60, n_target=60, shift=5.0)
     names = np.array(["ash", "elm", "oak"])[labels]
     write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "night", "day"))
@@ -249,13 +245,13 @@ def test_a_few_labels_are_counted_by_number_and_by_how_they_were_chosen(tmp_path
     assert (tmp_path / "few.png").stat().st_size > 5000
 
 
-def test_selection_names_the_recipe_that_is_not_there(tmp_path):
+def test_selection_names_the_recipe_that_is_not_there(tmp_path, run):
     result = run("selection.py", tmp_path, "--pipeline", "corral_svm")
     assert result.returncode == 1
     assert "did you mean 'coral_svm'" in result.stderr
 
 
-def test_unseen_leaves_each_domain_out_in_turn(tmp_path):
+def test_unseen_leaves_each_domain_out_in_turn(tmp_path, run):
     X, _, labels = blobs(n_source=60, n_target=45)
     domains, names = np.array(["a", "b", "c"])[np.arange(105) // 35], np.array(["x", "y", "z"])[labels]
     features = write_feature_set(tmp_path / "f", X, names, domains)
@@ -275,7 +271,7 @@ def test_unseen_leaves_each_domain_out_in_turn(tmp_path):
     assert "three domains are needed" in run("unseen.py", two.folder).stderr
 
 
-def test_backbones_compares_the_ranking_with_what_is_reached_on_the_target(tmp_path):
+def test_backbones_compares_the_ranking_with_what_is_reached_on_the_target(tmp_path, run):
     X, y, labels = blobs(n_features=20, shift=1.0)
     names, domains = np.array(["ash", "elm", "oak"])[labels], np.where(y == -1, "night", "day")
     noise = np.random.default_rng(0).normal(size=(len(X), 4)).astype(np.float32)
@@ -294,13 +290,13 @@ def test_backbones_compares_the_ranking_with_what_is_reached_on_the_target(tmp_p
     assert set(summary[-1][1:]) == {"1.00", "0.00"}
 
 
-def test_backbones_says_which_folder_is_missing(tmp_path):
+def test_backbones_says_which_folder_is_missing(tmp_path, run):
     result = run("backbones.py", tmp_path / "nowhere")
     assert result.returncode == 1
     assert "does not exist; make one" in result.stderr
 
 
-def test_scale_prints_what_grows_with_the_number_of_images():
+def test_scale_prints_what_grows_with_the_number_of_images(run):
     result = run("scale.py", "--images", 8192, "--width", 8, "--classes", 3, "--components", 4)
     assert result.returncode == 0, result.stderr
     lines = [line.rstrip() for line in result.stdout.splitlines()]
@@ -310,7 +306,7 @@ def test_scale_prints_what_grows_with_the_number_of_images():
     assert "at least 8192 images" in run("scale.py", "--images", 5).stderr
 
 
-def test_loading_is_timed_case_by_case():
+def test_loading_is_timed_case_by_case(run):
     result = run("load.py", "--rows", 2000, "--width", 16, "--repeats", 1)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
@@ -324,7 +320,7 @@ def test_loading_is_timed_case_by_case():
     assert all(float(line.split()[-1]) > 0 for line in lines[2:])
 
 
-def test_confidence_is_counted_on_held_out_rows_of_every_pair(tmp_path):
+def test_confidence_is_counted_on_held_out_rows_of_every_pair(tmp_path, run):
     X, y, labels = blobs(n_source=60, n_target=60)
     domains = np.where(y == -1, "night", "day")
     write_feature_set(tmp_path / "f", X, np.array(["ash", "elm", "oak"])[labels], domains)
@@ -348,7 +344,7 @@ def test_confidence_is_counted_on_held_out_rows_of_every_pair(tmp_path):
     assert (modest <= too_sure).all()
 
 
-def test_extract_times_every_contender_on_the_same_images_and_compares_their_features():
+def test_extract_times_every_contender_on_the_same_images_and_compares_their_features(run):
     only = ("--only", "exact", "fast", "decode only, fast", "forward only, fast")
     result = run("extract.py", "--images", 500, "--models", "small_cnn", *only)
     assert result.returncode == 0, result.stderr
@@ -365,7 +361,7 @@ def test_extract_times_every_contender_on_the_same_images_and_compares_their_fea
     assert 0.99 < float(rows["fast"][-1]) <= 1
 
 
-def test_extract_computes_again_only_what_is_new():
+def test_extract_computes_again_only_what_is_new(run):
     result = run("extract_costs.py", "more", "--images", 110, "--models", "small_cnn")
     assert result.returncode == 0, result.stderr
     _, *lines = table(result.stdout)
@@ -373,7 +369,7 @@ def test_extract_computes_again_only_what_is_new():
 
 
 @pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed: the extra [cpu]")
-def test_extract_measures_when_a_conversion_is_repaid():
+def test_extract_measures_when_a_conversion_is_repaid(run):
     result = run("extract_costs.py", "convert", "--models", "small_cnn")
     assert result.returncode == 0, result.stderr
     _, (name, operations, *seconds, repaid, rule) = table(result.stdout)
@@ -385,7 +381,7 @@ def test_extract_measures_when_a_conversion_is_repaid():
     assert not conversion_pays(backbone, int(rule) - 1)
 
 
-def test_extract_measures_the_peak_of_memory():
+def test_extract_measures_the_peak_of_memory(run):
     result = run("extract_costs.py", "memory", "--counts", 50, 100)
     assert result.returncode == 0, result.stderr
     for line, count in zip(table(result.stdout)[1:], [50, 100], strict=True):
@@ -394,13 +390,13 @@ def test_extract_measures_the_peak_of_memory():
         assert 0 < before <= peak
 
 
-def test_extract_says_that_a_folder_holds_no_photographs(tmp_path):
+def test_extract_says_that_a_folder_holds_no_photographs(tmp_path, run):
     result = run("extract.py", "--photographs", tmp_path)
     assert result.returncode == 1
     assert result.stderr == f"no .jpg in {tmp_path}\n"
 
 
-def test_transfer_modes_counts_every_way_on_the_same_rows(pictures, tmp_path):
+def test_transfer_modes_counts_every_way_on_the_same_rows(pictures, tmp_path, run):
     small = (
         "--backbone",
         "small_cnn",
@@ -432,13 +428,13 @@ def test_transfer_modes_counts_every_way_on_the_same_rows(pictures, tmp_path):
         )
 
 
-def test_transfer_modes_names_the_domain_that_is_not_there(pictures):
+def test_transfer_modes_names_the_domain_that_is_not_there(pictures, run):
     result = run("transfer_modes.py", pictures, "--source", "day", "--target", "nihgt")
     assert result.returncode == 1
     assert result.stderr == "no domain nihgt; domains found: day, night\n"
 
 
-def test_the_benchmark_of_regression_tells_what_choosing_was_worth():
+def test_the_benchmark_of_regression_tells_what_choosing_was_worth(run):
     done = run("regression.py", "--seeds", "1", "--only", "diabetes, other units")
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("diabetes, other units")]
@@ -447,7 +443,7 @@ def test_the_benchmark_of_regression_tells_what_choosing_was_worth():
     assert "1 races: against source only better by more than 0.02 in 1" in done.stdout
 
 
-def test_race_scale_prints_cpu_seconds_and_memory_of_a_whole_race():
+def test_race_scale_prints_cpu_seconds_and_memory_of_a_whole_race(run):
     result = run("race_scale.py", "--rows", 2000, "--width", 16, "--classes", 2, "--search", "halving")
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()

@@ -1,8 +1,6 @@
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from importlib.util import find_spec
@@ -303,21 +301,17 @@ def test_another_backbone_into_the_same_folder_is_refused(pictures, tmp_path, ba
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL and SIGINT")
 @pytest.mark.parametrize(("kill", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_a_killed_process_loses_nothing_that_was_committed(tmp_path, kill, code):
+def test_a_killed_process_loses_nothing_that_was_committed(tmp_path, kill, code, nursery):
     for i in range(240):
         draw(tmp_path / "images" / "day" / "ash" / f"{i}.png", i % 3, i)
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "images"), str(tmp_path / "f")]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-    )
-    deadline = time.monotonic() + 120
-    while len(list((tmp_path / "f" / "parts").glob("*.arrow"))) < 3:
-        assert time.monotonic() < deadline, "no part was committed"
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
-    process.send_signal(kill)
-    _, message = process.communicate(timeout=60)
-    assert process.returncode == code, message
+    with nursery.start("-c", PROGRAM, tmp_path / "images", tmp_path / "f") as program:
+        deadline = time.monotonic() + 120
+        while len(list((tmp_path / "f" / "parts").glob("*.arrow"))) < 3:
+            assert time.monotonic() < deadline, f"no part was committed: {program.stderr}"
+            time.sleep(0.01)
+        program.send_signal(kill)
+        assert program.wait() == code, program.stderr
+        message = program.stderr
     committed = len(FeatureSet(tmp_path / "f").done())
     assert 0 < committed < 240
     if kill == signal.SIGINT:

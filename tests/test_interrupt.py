@@ -1,8 +1,6 @@
 """Ctrl-C ends a command within seconds, whatever computes, and what was finished is kept."""
 
-import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -47,21 +45,19 @@ pipeline, grid = make_pipeline(Slow()), {"slow__C": [0.1, 1.0, 10.0]}
 """
 
 
-def interrupt(code, *args, after):
+@pytest.fixture
+def interrupt(nursery):
     """Run code until it prints `after`, and send Ctrl-C; return the exit code, what was said, and the seconds."""
-    command = [sys.executable, "-c", code, *map(str, args)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, **pipes, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    try:
-        while after not in (line := process.stdout.readline().decode()):
-            assert line, process.stderr.read().decode()
-        time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        sent = time.monotonic()
-        _, said = process.communicate(timeout=60)
-        return process.returncode, said.decode(), time.monotonic() - sent
-    finally:
-        process.kill()
+
+    def run(code, *args, after):
+        with nursery.start("-c", code, *args, env={"PYTHONUNBUFFERED": "1"}) as program:
+            program.wait_for(after)
+            time.sleep(0.5)
+            program.send_signal(signal.SIGINT)
+            sent = time.monotonic()
+            return program.wait(), program.stderr, time.monotonic() - sent
+
+    return run
 
 
 def test_a_program_that_was_interrupted_leaves_at_once_though_the_signal_was_not_seen_yet(monkeypatch):
@@ -74,7 +70,7 @@ def test_a_program_that_was_interrupted_leaves_at_once_though_the_signal_was_not
         left.clear()
 
 
-def test_an_extraction_behind_a_slow_picture_ends_at_once_and_keeps_what_is_finished(tmp_path):
+def test_an_extraction_behind_a_slow_picture_ends_at_once_and_keeps_what_is_finished(tmp_path, interrupt):
     for i in range(6):
         draw(tmp_path / "p" / "day" / "ash" / f"{i}.png", 0, i)
     draw(tmp_path / "p" / "day" / "ash" / "slow.png", 0, 9)
@@ -85,7 +81,9 @@ def test_an_extraction_behind_a_slow_picture_ends_at_once_and_keeps_what_is_fini
     assert len(FeatureSet(tmp_path / "f").done()) == 6
 
 
-def test_a_race_behind_a_slow_fit_ends_within_seconds_and_goes_on_from_there(tmp_path, feature_set):
+def test_a_race_behind_a_slow_fit_ends_within_seconds_and_goes_on_from_there(
+    tmp_path, feature_set, interrupt
+):
     (tmp_path / "slow.py").write_text(RECIPE)
     args = [
         "fit",

@@ -1,8 +1,6 @@
 """Threads that Ctrl-C does not wait for."""
 
-import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -83,16 +81,12 @@ main(["fit", sys.argv[1], "--source", "day", "--target", "night", "--out", sys.a
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_ends_a_race_whatever_a_fit_is_at(feature_set, tmp_path, jobs):
-    command = [sys.executable, "-c", STUCK, str(feature_set.folder), str(tmp_path / "run"), jobs]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout.readline() == "fitting\n"
-            os.kill(process.pid, signal.SIGINT)
-            assert process.wait(60) == 130  # not the 300 s of the fit
-            assert "results so far are kept in" in process.stderr.read()
-        finally:
-            process.kill()
+def test_ctrl_c_ends_a_race_whatever_a_fit_is_at(feature_set, tmp_path, jobs, nursery):
+    with nursery.start("-c", STUCK, feature_set.folder, tmp_path / "run", jobs) as program:
+        program.wait_for("fitting\n")
+        program.send_signal(signal.SIGINT)
+        assert program.wait() == 130  # not the 300 s of the fit
+        assert "results so far are kept in" in program.stderr
 
 
 def test_a_fit_that_empties_the_filters_of_warnings_lets_none_through(recwarn):
