@@ -26,7 +26,7 @@ from ftransfer.adapt.containers import (
     refuse_surroundings,
     told,
 )
-from ftransfer.adapt.rows import repeat_rows, rows_for
+from ftransfer.adapt.rows import in_blocks, repeat_rows, rows_for
 from ftransfer.errors import FtransferError, warn_user
 
 
@@ -255,25 +255,32 @@ class AdaptationPipeline(Pipeline):
         check_is_fitted(self)
         return Pipeline(self.steps_)
 
+    def _ask(self, method: str, X: ArrayLike, params: dict[str, Any]) -> np.ndarray:
+        """Ask a method of the last step about rows of the target, in blocks where nothing else goes with them."""
+        fitted = self._fitted
+        if params:
+            return ask(fitted, method, X, **params)
+        return in_blocks(lambda rows: ask(fitted, method, rows), X)
+
     @available_if(_final_estimator_has("predict"))
     def predict(self, X: ArrayLike, **params: Any) -> np.ndarray:
         """Predict rows of the target."""
-        return ask(self._fitted, "predict", X, **params)
+        return self._ask("predict", X, params)
 
     @available_if(_final_estimator_has("predict_proba"))
     def predict_proba(self, X: ArrayLike, **params: Any) -> np.ndarray:
         """Predict the probability of each class for rows of the target."""
-        return self._fitted.predict_proba(X, **params)
+        return self._ask("predict_proba", X, params)
 
     @available_if(_final_estimator_has("predict_log_proba"))
     def predict_log_proba(self, X: ArrayLike, **params: Any) -> np.ndarray:
         """Predict the logarithm of the probability of each class for rows of the target."""
-        return self._fitted.predict_log_proba(X, **params)
+        return self._ask("predict_log_proba", X, params)
 
     @available_if(_final_estimator_has("decision_function"))
     def decision_function(self, X: ArrayLike, **params: Any) -> np.ndarray:
         """Compute the last step's decision function for rows of the target."""
-        return ask(self._fitted, "decision_function", X, **params)
+        return self._ask("decision_function", X, params)
 
     @available_if(_final_estimator_has("score"))
     def score(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> float:

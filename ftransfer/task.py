@@ -14,6 +14,9 @@ from ftransfer.features.label_file import Files, TargetLabels, read_labels
 from ftransfer.features.label_map import guess_pair, name_labels
 from ftransfer.features.manifest import LABELS
 from ftransfer.features.protocol import Features
+from ftransfer.features.stored import StoredRows
+
+IN_MEMORY = 100_000  # rows of a task; more are read when they are taken
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,9 @@ class Task:
 
     Attributes
     ----------
-    X : ndarray of shape (n_samples, n_features), float32
-        Source rows first, then target rows.
+    X : ndarray or StoredRows of shape (n_samples, n_features), float32
+        Source rows first, then target rows. More than 100,000 rows stay in their files until they are taken;
+        ``np.asarray`` reads all of them.
     y : ndarray of shape (n_samples,), int
         Index into `classes` for source rows, -1 for target rows, whether they have a label or not.
     sample_domain : ndarray of shape (n_samples,), int
@@ -47,7 +51,7 @@ class Task:
         Labels of a few target rows that may be used to fit and to choose; they are not among the answers.
     """
 
-    X: np.ndarray
+    X: np.ndarray | StoredRows
     y: np.ndarray
     sample_domain: np.ndarray
     classes: np.ndarray
@@ -87,9 +91,14 @@ class Task:
         return self.sample_domain > 0
 
     @property
-    def X_target(self) -> np.ndarray:
-        """The target rows of `X`."""
-        return self.X[~self.is_source]
+    def X_source(self) -> np.ndarray | StoredRows:
+        """The source rows of `X`, which come first: not copied."""
+        return self.X[: int(self.is_source.sum())]
+
+    @property
+    def X_target(self) -> np.ndarray | StoredRows:
+        """The target rows of `X`, which come last: not copied."""
+        return self.X[int(self.is_source.sum()) :]
 
 
 def group_codes(rows: pd.DataFrame) -> np.ndarray | None:
@@ -260,10 +269,16 @@ def stack_rows(
     return rows
 
 
-def load_rows(features: Features, source_rows: pd.DataFrame, target_rows: pd.DataFrame) -> np.ndarray:
-    """Load the embeddings of source rows, all views of them, then those of target rows as they are."""
+def load_rows(
+    features: Features, source_rows: pd.DataFrame, target_rows: pd.DataFrame
+) -> np.ndarray | StoredRows:
+    """Load the embeddings of source rows, all views of them, then those of target rows as they are.
+
+    Many rows of images as they are stay in their files until they are taken.
+    """
     if features.n_views == 1:
-        return features.load(pd.concat([source_rows, target_rows]))
+        rows = StoredRows(features, pd.concat([source_rows, target_rows]))
+        return rows if len(rows) > IN_MEMORY else np.asarray(rows)
     views = [features.load(source_rows, view=view) for view in range(features.n_views)]
     return np.concatenate([*views, features.load(target_rows)])
 

@@ -447,6 +447,6 @@ def test_race_scale_prints_cpu_seconds_and_memory_of_a_whole_race(run):
     result = run("race_scale.py", "--rows", 2000, "--width", 16, "--classes", 2, "--search", "halving")
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert [line.split()[0] for line in lines[:2]] == ["loaded", "raced"]
-    assert lines[-1].startswith("accuracy ")
+    assert [line.split()[0] for line in lines[:3]] == ["loaded", "raced", "predicted"]
+    assert lines[-1].startswith("of all target rows: 0.")
     assert "at least 2000 rows" in run("race_scale.py", "--rows", 10).stderr

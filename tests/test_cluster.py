@@ -11,6 +11,8 @@ import threading
 import time
 from pathlib import Path
 
+import cloudpickle
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,6 +20,7 @@ from click.testing import CliRunner
 from conftest import draw
 
 from ftransfer import Backbone, FeatureSet, FtransferError, extract_features, find_images, load_task, race
+from ftransfer import task as tasks
 from ftransfer.cli import main
 from ftransfer.cluster import connect, extract_on_cluster, extraction, job, race_on_cluster
 
@@ -224,6 +227,29 @@ def test_a_race_finds_what_it_finds_on_one_machine(cluster, feature_set):
     recipes = ["coral_logistic", "source_only_logistic", "scaled_logistic"]
     there = race_on_cluster(task, recipes, cluster=cluster.address)
     assert_same_race(there, race(task, recipes))
+
+
+@pytest.fixture
+def many_rows(feature_set, monkeypatch):
+    """Task whose rows stay in the feature set, as if there were many."""
+    monkeypatch.setattr(tasks, "IN_MEMORY", 50)
+    return load_task(feature_set, ["day"], "night")
+
+
+def test_workers_read_the_rows_of_a_large_task_from_the_feature_set(cluster, many_rows, monkeypatch):
+    sent, dumps = [], cloudpickle.dumps
+    monkeypatch.setattr(cloudpickle, "dumps", lambda thing: sent.append(dumps(thing)) or sent[-1])
+    there = race_on_cluster(many_rows, ["scaled_logistic"], cluster=cluster.address, max_rows=80)
+    assert_same_race(there, race(many_rows, ["scaled_logistic"], max_rows=80))
+    rows = np.asarray(many_rows.X)
+    assert sent
+    assert not [row for row in rows for content in sent if row.tobytes() in content]
+
+
+def test_a_worker_that_does_not_see_the_feature_set_of_a_large_task_is_named(cluster, many_rows, monkeypatch):
+    monkeypatch.setattr(FeatureSet, "__reduce__", lambda self: (FeatureSet, ("/nowhere",)))
+    with pytest.raises(FtransferError, match="worker tcp://.*: /nowhere .* that all of them mount"):
+        race_on_cluster(many_rows, ["scaled_logistic"], cluster=cluster.address)
 
 
 def assert_same_race(there, here):

@@ -25,9 +25,9 @@ from ftransfer import (
 from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
 from ftransfer.search.contest import with_baselines
+from ftransfer.search.sample import thin
 from ftransfer.search.settings import RaceOptions
 from ftransfer.search.steps import adaptation, step_of
-from ftransfer.search.trials import _thinned
 
 QUICK = [
     Recipe("plain", AdaptationPipeline([("svc", SVC())]), {"svc__C": [1.0, 10.0]}),
@@ -234,14 +234,14 @@ def test_progress_reaches_what_was_announced(shifted_task):
 def test_fewer_rows_keep_domains_and_classes_in_proportion_and_groups_whole(shifted_task):
     groups = pd.array([f"g{i // 3}" for i in range(270)], dtype="string")
     task = replace(shifted_task, rows=shifted_task.rows.assign(group=groups))
-    some, more = _thinned(task, 1 / 9), _thinned(task, 1 / 3)
-    for thin, share in ((some, 1 / 9), (more, 1 / 3)):
+    some, more = thin(task, 1 / 9), thin(task, 1 / 3)
+    for part, share in ((some, 1 / 9), (more, 1 / 3)):
         for domain in (-1, 1):
-            left, of = (thin.sample_domain == domain).sum(), (task.sample_domain == domain).sum()
+            left, of = (part.sample_domain == domain).sum(), (task.sample_domain == domain).sum()
             assert abs(left - share * of) <= 10
-        assert (thin.rows["group"].value_counts() == 3).all()
-        assert len(thin.answers.codes) == (thin.sample_domain < 0).sum()
-        assert set(thin.y) == set(task.y)
+        assert (part.rows["group"].value_counts() == 3).all()
+        assert len(part.answers.codes) == (part.sample_domain < 0).sum()
+        assert set(part.y) == set(task.y)
     assert set(some.rows["path"]) <= set(more.rows["path"])
 
 

@@ -17,7 +17,7 @@ from ftransfer.cli.progress import progress_bar
 from ftransfer.cli.run_race import FitSettings, log_run, run_race
 from ftransfer.cli.text import say
 from ftransfer.scoring.names import DEFAULT_SCORER, SCORERS
-from ftransfer.search.settings import SEARCHES
+from ftransfer.search.settings import MAX_ROWS, SEARCHES
 
 
 class Duration(click.ParamType):
@@ -139,6 +139,14 @@ class Duration(click.ParamType):
     type=click.IntRange(1),
     metavar="N",
     help="Number of settings for a random or bayesian search.  [default: as many as the grid has]",
+)
+@click.option(
+    "--max-rows",
+    type=click.IntRange(1000),
+    default=MAX_ROWS,
+    show_default=True,
+    metavar="N",
+    help="Images of both domains to compare recipes and to fit on, drawn at random where there are more.",
 )
 @click.option("--budget", type=Duration(), help="Time limit: 90s, 5m, 2h.")
 @click.option(

@@ -14,7 +14,7 @@ from ftransfer.cli.progress import progress_bar
 from ftransfer.cli.text import say_warning
 from ftransfer.errors import unknown
 from ftransfer.scoring.names import DEFAULT_SCORER, SCORERS
-from ftransfer.search.settings import SEARCHES, RaceSettings, Search
+from ftransfer.search.settings import MAX_ROWS, SEARCHES, RaceSettings, Search
 from ftransfer.storage.places import local
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class FitSettings:
     search: Search = "auto"
     trials: int | None = None
     budget: float | None = None
+    max_rows: int = MAX_ROWS
     all_sources: bool = False
     via: str | None = None
     label_map: str | None = None
@@ -160,6 +161,7 @@ def run_race(features: Features, settings: FitSettings, *, name: str = "") -> tu
             choose_sources=not settings.all_sources,
             jobs=settings.jobs,
             grids=grids,
+            max_rows=settings.max_rows,
         )
         try:
             with progress_bar(0, " settings", title) as bar:

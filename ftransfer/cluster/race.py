@@ -13,7 +13,14 @@ from joblib.parallel import SequentialBackend
 from threadpoolctl import threadpool_limits
 
 from ftransfer.cluster.broadcast import broadcasting, faults_as_text, received
-from ftransfer.cluster.connect import WorkerWatch, check_versions, connect, dask_errors_in_one_line
+from ftransfer.cluster.connect import (
+    WorkerWatch,
+    check_versions,
+    connect,
+    dask_errors_in_one_line,
+    distributed,
+)
+from ftransfer.errors import FtransferError
 from ftransfer.search.candidate import TrialResult
 from ftransfer.search.contest import Recipes
 from ftransfer.search.outcome import Race
@@ -33,7 +40,8 @@ def race_on_cluster(
 ) -> Race:
     """Race on a Dask cluster, through joblib's backend for it; as `race`, and with the same result.
 
-    The rows of the task are sent to each worker process once. A candidate whose worker dies runs again on another.
+    The rows of the task are sent to each worker process once; those of a task of many rows are read by the workers from
+    the feature set. A candidate whose worker dies runs again on another.
     The few candidates that the guard weighs are fitted once more here.
 
     Parameters
@@ -85,9 +93,20 @@ class _Remote:
     def __call__(self, trial: Trial) -> TrialResult:
         with faults_as_text(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            sent = received(self.name)
+            sent = _received_here(self.name)
             result: TrialResult = sent.work(*sent.shared, trial)
         return replace(result, fitted=None)  # it may be larger than the data
+
+
+def _received_here(name: str) -> _Shared:
+    """Return what was sent; rows that lie in a feature set are read from it."""
+    try:
+        return received(name)
+    except FtransferError as error:
+        raise FtransferError(
+            f"worker {distributed.get_worker().address}: {error}; a feature set of many images is read by the workers, "
+            f"so it must be on a file system that all of them mount under the same path"
+        ) from None
 
 
 class _Backend(DaskDistributedBackend):

@@ -37,8 +37,8 @@ from ftransfer.features.parts import (
     SUFFIX,
     Damaged,
     Fetched,
+    HashIndex,
     blocks,
-    find_hashes,
     pack_hashes,
     read_part,
     write_part,
@@ -93,7 +93,13 @@ class FeatureSet(Arrays):
         self.views = fingerprint.pop("views", None)
         self.fingerprint = fingerprint
         self._mapped: dict[Place, tuple] = {}  # parts that were mapped already
+        self._indexed: tuple[list, HashIndex] | None = None  # their keys, and which parts these are
         self.set_aside: list[str] = []
+
+    def __reduce__(self) -> tuple:
+        """Pickle the folder alone, by its whole path."""
+        folder = self.folder if isinstance(self.folder, Remote) else self.folder.resolve()
+        return FeatureSet, (folder,)
 
     @classmethod
     def create(cls, folder: str | Place, fingerprint: dict) -> "FeatureSet":
@@ -345,12 +351,15 @@ class FeatureSet(Arrays):
     def part_files(self) -> list[Place]:
         return sorted((self.folder / "parts").glob("*" + SUFFIX))
 
-    def _index(self) -> tuple[pa.Array, np.ndarray, list[np.ndarray | Fetched]]:
+    def _index(self) -> tuple[HashIndex, np.ndarray, list[np.ndarray | Fetched]]:
         """Return all keys, the number of the first row of each part (and of the end), and their embeddings."""
         parts = self.parts()
-        keys = pa.concat_arrays([pa.array([], pa.binary(32)), *(keys for _, keys, _ in parts)])
+        files = [(file, self._mapped[file][0]) for file, _, _ in parts]
+        if self._indexed is None or self._indexed[0] != files:
+            keys = pa.concat_arrays([pa.array([], pa.binary(32)), *(keys for _, keys, _ in parts)])
+            self._indexed = files, HashIndex(keys)
         starts = np.cumsum([0, *(len(keys) for _, keys, _ in parts)])
-        return keys, starts, [embeddings for _, _, embeddings in parts]
+        return self._indexed[1], starts, [embeddings for _, _, embeddings in parts]
 
     def done(self, *, sound: bool = False) -> set[str]:
         """Hashes of the images that have an embedding; if `sound`, in a part that was checked just now."""
@@ -361,8 +370,8 @@ class FeatureSet(Arrays):
 
     def load_rows(self, rows: pd.DataFrame, *, view: int = 0) -> np.ndarray:
         """Load the embeddings of some rows of the manifest, see `load`."""
-        keys, starts, parts = self._index()
-        where = find_hashes(pack_hashes(rows["sha256"]), keys)
+        index, starts, parts = self._index()
+        where = index.find(pack_hashes(rows["sha256"]))
         if (where < 0).any():
             raise FtransferError(
                 f"{self.folder} lacks the embeddings of {int((where < 0).sum())} images, the first "

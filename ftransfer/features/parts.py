@@ -199,17 +199,35 @@ def pack_hashes(sha256: Iterable[str | None]) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(32), len(text), [None, pa.py_buffer(packed)])
 
 
-def find_hashes(wanted: pa.Array, keys: pa.Array) -> np.ndarray:
-    """Return where in `keys` each wanted one is, -1 where it is not."""
-    a, b = (
-        np.frombuffer(x.buffers()[1], np.uint64).reshape(-1, 4)[x.offset :][: len(x)] for x in (wanted, keys)
-    )
-    first = pd.Index(b[:, 0])  # found four times as fast as whole hashes, and they do as a rule
-    if len(b) and first.is_unique:
-        where = first.get_indexer(a[:, 0])
-        if (b[where] == a)[where >= 0].all():
-            return where
-    return pc.index_in(wanted, value_set=keys).fill_null(-1).to_numpy(zero_copy_only=False)
+class HashIndex:
+    """Finds hashes among many, again and again.
+
+    Parameters
+    ----------
+    keys : Array of n ``fixed_size_binary[32]``
+    """
+
+    def __init__(self, keys: pa.Array) -> None:
+        self.keys = keys
+        self._words = _words(keys)
+        self._first = pd.Index(
+            self._words[:, 0]
+        )  # found four times as fast as whole hashes, and they do as a rule
+        self._unique = len(keys) > 0 and self._first.is_unique
+
+    def find(self, wanted: pa.Array) -> np.ndarray:
+        """Return where among the keys each wanted one is, -1 where it is not."""
+        if self._unique:
+            words = _words(wanted)
+            where = self._first.get_indexer(words[:, 0])
+            if (self._words[where] == words)[where >= 0].all():
+                return where
+        return pc.index_in(wanted, value_set=self.keys).fill_null(-1).to_numpy(zero_copy_only=False)
+
+
+def _words(hashes: pa.Array) -> np.ndarray:
+    """View hashes as four numbers each."""
+    return np.frombuffer(hashes.buffers()[1], np.uint64).reshape(-1, 4)[hashes.offset :][: len(hashes)]
 
 
 def blocks(into: np.ndarray, source: np.ndarray, size: int) -> Iterator[tuple]:

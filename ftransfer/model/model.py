@@ -15,10 +15,13 @@ from ftransfer.features.fingerprint import feature_width
 from ftransfer.features.probe import check_probe, read_probe
 from ftransfer.features.protocol import Features
 from ftransfer.features.statistics import read_statistics
+from ftransfer.features.stored import StoredRows
 from ftransfer.model.confidence import FEWEST_ROWS, Familiar, fit_temperature, probability
 from ftransfer.model.file import read_model_file, write_model_file
 from ftransfer.model.new_images import DOMAIN
 from ftransfer.storage.places import local
+
+BLOCK = 8192  # rows that are described at once
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,9 @@ class Model:
             rows[target[labelled]] = False
         temperature = fit_temperature(
             pipeline,
-            task.X[rows],
-            task.y[rows],
-            task.sample_domain[rows],
+            task.X,
+            task.y,
+            np.where(rows, task.sample_domain, 0),
             expected=chosen_by.get("expected_accuracy"),
         )
         familiar = Familiar.of(task.X, task.sample_domain)
@@ -175,6 +178,10 @@ class Model:
             the distance within which 99 % of the training rows lie; ``far``, 1 where that is above 1.
         """
         X = self._features(images, **backbone)
+        blocks = range(0, max(len(X), 1), BLOCK)
+        return pd.concat([self._described(np.asarray(X[i : i + BLOCK])) for i in blocks], ignore_index=True)
+
+    def _described(self, X: np.ndarray) -> pd.DataFrame:
         codes = self._codes(X)
         sure = self._ask(lambda: probability(self.pipeline, X, codes, self.temperature))
         table = pd.DataFrame({"label": self.classes[codes], "probability": np.round(sure, 4)})
@@ -193,22 +200,22 @@ class Model:
         """Count how many labels are right, and of how many."""
         return {"right": int((given == found).sum()), "of": len(given)}
 
-    def _features(self, images: Any, **backbone: Any) -> np.ndarray:
+    def _features(self, images: Any, **backbone: Any) -> np.ndarray | StoredRows:
         first = images[0] if isinstance(images, list) and images else images
         if isinstance(first, str | Path | Image.Image):
             from ftransfer.model.new_images import embed
 
             images = embed(self, images, **backbone)
-        X = np.asarray(images)
+        X = images if isinstance(images, StoredRows) else np.asarray(images)
         if X.ndim != 2 or X.shape[1] != self.width or X.dtype.kind not in "fiu":
             raise FtransferError(
                 f"the model takes features of shape (n, {self.width}), or images; given {X.dtype} {X.shape}"
             )
-        if not np.isfinite(X).all():
+        if not isinstance(X, StoredRows) and not np.isfinite(X).all():
             raise FtransferError(f"row {int((~np.isfinite(X).all(axis=1)).argmax())} holds NaN or infinity")
         return X
 
-    def _codes(self, X: np.ndarray) -> np.ndarray:
+    def _codes(self, X: np.ndarray | StoredRows) -> np.ndarray:
         codes = self._ask(lambda: np.asarray(self.pipeline.predict(X)))
         fine = codes.shape == (len(X),) and codes.dtype.kind in "iu"
         if not fine or (len(codes) and not 0 <= codes.min() <= codes.max() < len(self.classes)):

@@ -62,7 +62,7 @@ class RegressionModel(Model):
 
     def predict(self, images: Any, **backbone: Any) -> np.ndarray:
         """Predict a number for each image: array of shape (n_samples,). `images` is what `Model.predict` takes."""
-        return self._numbers(self._features(images, **backbone))
+        return self._numbers(np.asarray(self._features(images, **backbone)))
 
     def describe(self, images: Any, **backbone: Any) -> pd.DataFrame:
         """Predict a number for each image, and say how far it lies from what was trained on.
@@ -73,7 +73,7 @@ class RegressionModel(Model):
             ``label``, the number; ``distance`` to what was trained on, relative to the distance within which 99 % of
             the training rows lie; ``far``, 1 where that is above 1.
         """
-        X = self._features(images, **backbone)
+        X = np.asarray(self._features(images, **backbone))
         table = pd.DataFrame({"label": self._numbers(X)})
         table["distance"] = np.nan if self.familiar is None else self.familiar.distance(X).round(3)
         table["far"] = (table["distance"] > 1).astype(int)

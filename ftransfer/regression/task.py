@@ -165,7 +165,7 @@ def load_regression_task(
     y[n_source:] = np.nan
     hidden = [name for name in both if name in ("label", "value") or name.startswith(LABELS)]
     return RegressionTask(
-        X=load_rows(features, source_rows, both[n_source:]),
+        X=np.asarray(load_rows(features, source_rows, both[n_source:])),
         y=y,
         sample_domain=domain_codes(both["domain"], target),
         answers=answers,

@@ -55,7 +55,7 @@ def _new_class(task: Task, codes: np.ndarray, sample: np.ndarray) -> dict[str, A
     rows = np.flatnonzero(codes == -2)
     share = float(np.mean(sample[sample != -1] == -2)) if (sample != -1).any() else None
     low, high = (None, None) if share is None else wilson(share, (sample != -1).sum(), OF_LABELS)
-    like = like_none_of_the_classes(task.X_target, codes)
+    like = like_none_of_the_classes(np.asarray(task.X_target), codes)
     return {"labelled": len(rows), "share": share, "low": low, "high": high, "rows": rows, "like_them": like}
 
 

@@ -28,6 +28,7 @@ CONTRADICTS = (
     0.01  # of the accuracy, by which source only must be better for the labels to contradict the advice
 )
 SIMILARITY_ROWS = 300  # of each domain
+DRAWN = 50_000  # rows of each domain that these are drawn from
 
 
 class Findings:
@@ -149,8 +150,13 @@ class Findings:
         """Say how far apart the domains are, on so few rows that it takes seconds; or why that cannot be said."""
         task = self.task
         names = task.classes[task.y[task.is_source]]
+        of_source, of_target = (
+            np.sort(np.random.default_rng(0).permutation(len(X))[:DRAWN])
+            for X in (task.X_source, task.X_target)
+        )
+        X_source, X_target = task.X_source[of_source], task.X_target[of_target]
         try:
-            table = compare_domains(task.X[task.is_source], task.X_target, names, max_rows=SIMILARITY_ROWS)
+            table = compare_domains(X_source, X_target, names[of_source], max_rows=SIMILARITY_ROWS)
         except FtransferError as problem:
             return {"notes": [str(problem)], "rows": []}
         return {"notes": table.attrs["notes"], "rows": table.to_dict("records")}

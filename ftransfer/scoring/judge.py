@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from ftransfer.adapt.base import content_order, distinct_rows, read_domain
 from ftransfer.adapt.importance import ImportanceWeighted
+from ftransfer.adapt.rows import consecutive
 from ftransfer.adapt.scaler import DomainScaler
 from ftransfer.errors import FtransferError
 from ftransfer.pipeline import AdaptationPipeline
@@ -102,7 +103,7 @@ class Judge:
         random_state: int = 0,
         panel: Panel | None = None,
     ) -> None:
-        self.X = np.asarray(X)
+        self.X, self._rows = np.asarray(X), X
         self.y, self.domain = read_domain(y, sample_domain, len(self.X))
         self.y = np.where(self.domain < 0, -1, self.y)  # nothing here looks at a target label
         self.groups = None if groups is None else np.asarray(groups)
@@ -119,7 +120,7 @@ class Judge:
                 f"a score compares classes, and y holds numbers such as {labels[labels % 1 != 0][0]:.4g}: choose the "
                 f"model of a regression by an error that is known, such as that on held-out source rows"
             )
-        self.X_source, self.X_target = take_rows(self.X, self.source), take_rows(self.X, self.target)
+        self.X_source, self.X_target = (self.X[consecutive(rows)] for rows in (self.source, self.target))
         self.classes, self.labels = np.unique(self.y[self.source], return_inverse=True)
         rng = np.random.default_rng(random_state)
         order = content_order(self.X_target)  # so that the order of the rows makes no difference
@@ -130,6 +131,11 @@ class Judge:
         self.asked_weights = self.target_weights[:, self.asked]
         self.asked_weights /= self.asked_weights.sum(axis=1, keepdims=True)
         self._panel = panel
+
+    def __reduce__(self) -> tuple:
+        """Pickle what it is made of, rows of a feature set by where they lie; the rest is computed again."""
+        options = {"groups": self.groups, "folds": self.folds, "random_state": self.random_state}
+        return partial(Judge, **options, panel=self._panel), (self._rows, self.y, self.domain)
 
     def evidence(self, pipeline: Any) -> "Evidence":
         """Look at a pipeline that was fitted on all rows: source rows are held out by cross-validation."""
@@ -149,7 +155,8 @@ class Judge:
     def scaled(self) -> tuple[np.ndarray, np.ndarray]:
         """Source and target rows, each domain standardised by itself, so that neither looks shifted."""
         Z = DomainScaler().fit_transform(self.X, self.y, sample_domain=self.domain)
-        return Z[self.source], Z[self.target]
+        source, target = (Z[consecutive(rows)] for rows in (self.source, self.target))
+        return source, target
 
     @cached_property
     def neighbours(self) -> np.ndarray:
@@ -265,13 +272,6 @@ class Evidence:
         classes = self.judge.classes
         at = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
         return np.where(classes[at] == labels, at, -1)
-
-
-def take_rows(X: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Take rows; without a copy where they lie one after another."""
-    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
-        return X[rows[0] : rows[0] + len(rows)]
-    return X[rows]
 
 
 def refit(pipeline: Any, X: np.ndarray, y: np.ndarray, domain: np.ndarray) -> Any:

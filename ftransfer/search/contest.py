@@ -117,10 +117,13 @@ class Contest:
 
         What learns from one source of several, or from a share of the rows, is compared with the panel of all.
         """
+        if task is self.task:
+            return self._judge
         panel = self._judge.panel
         if len(task.X_target) < len(self.task.X_target):
-            at = {row.tobytes(): i for i, row in enumerate(self.task.X_target)}
-            panel = replace(panel, labels=panel.labels[:, [at[row.tobytes()] for row in task.X_target]])
+            at = {row.tobytes(): i for i, row in enumerate(self._judge.X_target)}
+            same = [at[row.tobytes()] for row in np.asarray(task.X_target)]
+            panel = replace(panel, labels=panel.labels[:, same])
         return Judge(task.X, task.y, task.sample_domain, groups=task.groups, panel=panel)
 
     @cached_property

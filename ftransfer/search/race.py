@@ -26,6 +26,7 @@ from ftransfer.search.guard import Recommendation, between_groups, recommend
 from ftransfer.search.labelled import TARGET_ONLY, LabelFits, LabelUse, decide, fit_candidates
 from ftransfer.search.outcome import Race
 from ftransfer.search.rivals import describe_rivals, rows_to_decide
+from ftransfer.search.sample import of_all_rows, raced_rows
 from ftransfer.search.settings import RaceOptions, RaceSettings
 from ftransfer.search.steps import BASELINES, STEPS
 from ftransfer.search.trials import Bind, Trials
@@ -74,10 +75,13 @@ def race(
         If a recipe cannot be loaded, the search is not known or lacks its library, every candidate fails, or the
         target is left out and a score that uses its rows, or its labels, is requested.
     """
-    contest = prepare(task, recipes, replace(settings or RaceSettings(), **options))
+    given = replace(settings or RaceSettings(), **options)
+    some, raced, taken = raced_rows(task, given)
+    contest = prepare(some, recipes, raced)
     trials = run(contest, progress=progress, announce=announce, bind=bind)
     choice = fit_on_labels(contest, trials, choose(contest, trials))
-    return sum_up(contest, trials, let_vote(contest, trials, choice))
+    found = sum_up(contest, trials, let_vote(contest, trials, choice))
+    return found if taken is None else of_all_rows(found, task, given, taken)
 
 
 def prepare(task: Task, recipes: Recipes | None, settings: RaceSettings) -> Contest:

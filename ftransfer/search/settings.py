@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SEARCHES = ("auto", "grid", "random", "halving", "bayesian")
 Search = Literal["auto", "grid", "random", "halving", "bayesian"]
+MAX_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ class RaceSettings:
         Values to search in place of those of the recipes: ``{"coral_svm": {"coral__ridge": [1, 10]}}`` replaces the
         grid of a recipe, ``{"coral__ridge": [1, 10]}`` the values of a parameter in all recipes that have it, and
         ``{"coral_svm:coral__ridge": [1, 10]}`` in one.
+    max_rows : int, default=100_000
+        Rows of both domains that recipes are compared and fitted on, drawn at random where there are more. The labels
+        of all target rows are predicted.
     """
 
     scorer: str = DEFAULT_SCORER
@@ -60,6 +64,7 @@ class RaceSettings:
     jobs: int | None = None
     random_state: int = 0
     grids: Mapping[str, Any] | None = None
+    max_rows: int = MAX_ROWS
 
 
 class RaceOptions(TypedDict, total=False):
@@ -75,3 +80,4 @@ class RaceOptions(TypedDict, total=False):
     jobs: int | None
     random_state: int
     grids: Mapping[str, Any] | None
+    max_rows: int

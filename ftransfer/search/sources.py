@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ftransfer.features.stored import take_rows
 from ftransfer.recipes import Recipe
 from ftransfer.task import Task
 
@@ -52,7 +53,7 @@ def learned_from(task: Task, params: dict[str, Any]) -> Task:
     others = ", ".join(each for each in task.sources if each != name)
     return replace(
         task,
-        X=task.X[kept],
+        X=take_rows(task.X, kept),
         y=task.y[kept],
         sample_domain=np.where(task.is_source, 1, -1)[kept],
         rows=task.rows[kept].reset_index(drop=True),

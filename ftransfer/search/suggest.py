@@ -80,14 +80,15 @@ def suggest_labels(task: Task, race: Race, n: int, *, random_state: int = 0) -> 
     labelled = np.zeros(len(rows), dtype=bool)
     for given in (race.target_labels, None if task.labels is None else task.labels.codes):
         labelled |= False if given is None else given != -1
+    X_target = np.asarray(task.X_target)
     known = Target(
-        predicted=np.asarray(race.pipeline.predict(task.X_target)),
-        margin=margins(race.pipeline, task.X_target),
+        predicted=np.asarray(race.pipeline.predict(X_target)),
+        margin=margins(race.pipeline, X_target),
         contents=rows["sha256"].to_numpy() if "sha256" in rows else np.arange(len(rows)),
         labelled=labelled,
         undecided=rows_of(race.decide, rows),
     )
-    chosen = choose_rows(task.X[task.is_source], task.X_target, known, n, random_state)
+    chosen = choose_rows(np.asarray(task.X_source), X_target, known, n, random_state)
     return describe_rows(chosen, rows, task.classes[known.predicted])
 
 

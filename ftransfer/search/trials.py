@@ -16,11 +16,12 @@ from ftransfer.search.candidate import Candidate, TrialResult, compare
 from ftransfer.search.cost import MANY_ROWS, Clock
 from ftransfer.search.forests import FEW, begin_forest, few_trees, grow_on, more_trees, set_up, worth_growing
 from ftransfer.search.journal import Journal
+from ftransfer.search.sample import thin
 from ftransfer.search.settings import RaceSettings
 from ftransfer.search.sources import SOURCES, learned_from
 from ftransfer.search.strategy import Trial
 from ftransfer.search.threads import in_threads
-from ftransfer.task import Answers, Task
+from ftransfer.task import Task
 
 FOLDS = 3  # in which the guard holds out source rows of the best trial of each step
 Work = Callable[[Trial], TrialResult]
@@ -160,7 +161,7 @@ class Trials:
         key = _part(trial)
         if key not in self._judges:
             task = learned_from(self.task, trial.params)
-            self._judges[key] = self.make_judge(task if trial.share == 1 else _thinned(task, trial.share))
+            self._judges[key] = self.make_judge(task if trial.share == 1 else thin(task, trial.share))
         return self._judges[key]
 
     def notes(self) -> list[str]:
@@ -287,25 +288,3 @@ def _apply(work: Work, trial: Trial) -> TrialResult:
 def _part(trial: Trial) -> Part:
     """Name the part of the task that a trial is fitted on."""
     return trial.params.get(SOURCES), trial.share
-
-
-def _thinned(task: Task, share: float) -> Task:
-    """Take a share of the rows, each domain and class in proportion, groups whole."""
-    rng, taken = np.random.default_rng(0), np.zeros(len(task.y), dtype=bool)
-    groups = task.groups
-    unit = np.arange(len(task.y)) if groups is None else groups
-    first = np.unique(unit, return_index=True)[1]
-    turn = rng.permutation(len(first))  # the same for every share, so that the smaller ones are in the larger
-    stratum = np.unique(np.c_[task.sample_domain, task.y][first], axis=0, return_inverse=True)[1].ravel()
-    for each in np.unique(stratum):
-        members = np.flatnonzero(stratum == each)
-        members = members[np.argsort(turn[members])][: math.ceil(share * len(members))]
-        taken |= np.isin(unit, unit[first[members]])
-    return replace(
-        task,
-        X=task.X[taken],
-        y=task.y[taken],
-        sample_domain=task.sample_domain[taken],
-        rows=task.rows[taken],
-        answers=Answers(task.answers.codes[taken[~task.is_source]]),
-    )

@@ -12,6 +12,7 @@ leaves as it is, so that the score can hardly tell alignments apart.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -53,13 +54,18 @@ class HeldOutJudge:
     """
 
     def __init__(self, task: Task, groups: np.ndarray | None = None) -> None:
-        self.X, self.y, self.domain, self.groups = task.X, task.y, task.sample_domain, groups
+        self._task = replace(task, rows=task.rows[[]])
+        self.X, self.y, self.domain, self.groups = np.asarray(task.X), task.y, task.sample_domain, groups
         rng = np.random.default_rng(0)
         self.source_weights = np.zeros((1 + RESAMPLES, len(self.y)), dtype=np.float32)
         codes = np.unique(self.domain)
         for code in codes:
             rows = np.flatnonzero(self.domain == code)
             self.source_weights[:, rows] = bootstrap_weights(rng, len(rows)) / len(codes)
+
+    def __reduce__(self) -> tuple:
+        """Pickle what it is made of: rows of a feature set by where they lie."""
+        return HeldOutJudge, (self._task, self.groups)
 
     def evidence(self, pipeline: AdaptationPipeline) -> "HeldOutEvidence":
         """Look at what a pipeline says of domains that it is not fitted on."""
