@@ -14,7 +14,7 @@ from sklearn.utils.metadata_routing import _routing_enabled, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, check_memory, has_fit_parameter
 
-from ftransfer.adapt.ask import ask
+from ftransfer.adapt.ask import ask, ask_in_blocks
 from ftransfer.adapt.base import RULE, check_labels, is_unlabelled
 from ftransfer.adapt.containers import (
     change_parts,
@@ -26,7 +26,7 @@ from ftransfer.adapt.containers import (
     refuse_surroundings,
     told,
 )
-from ftransfer.adapt.rows import in_blocks, repeat_rows, rows_for
+from ftransfer.adapt.rows import repeat_rows, rows_for
 from ftransfer.errors import FtransferError, warn_user
 
 
@@ -255,32 +255,25 @@ class AdaptationPipeline(Pipeline):
         check_is_fitted(self)
         return Pipeline(self.steps_)
 
-    def _ask(self, method: str, X: ArrayLike, params: dict[str, Any]) -> np.ndarray:
-        """Ask a method of the last step about rows of the target, in blocks where nothing else goes with them."""
-        fitted = self._fitted
-        if params:
-            return ask(fitted, method, X, **params)
-        return in_blocks(lambda rows: ask(fitted, method, rows), X)
-
     @available_if(_final_estimator_has("predict"))
     def predict(self, X: ArrayLike, **params: Any) -> np.ndarray:
         """Predict rows of the target."""
-        return self._ask("predict", X, params)
+        return ask_in_blocks(self._fitted, "predict", X, **params)
 
     @available_if(_final_estimator_has("predict_proba"))
     def predict_proba(self, X: ArrayLike, **params: Any) -> np.ndarray:
         """Predict the probability of each class for rows of the target."""
-        return self._ask("predict_proba", X, params)
+        return ask_in_blocks(self._fitted, "predict_proba", X, **params)
 
     @available_if(_final_estimator_has("predict_log_proba"))
     def predict_log_proba(self, X: ArrayLike, **params: Any) -> np.ndarray:
         """Predict the logarithm of the probability of each class for rows of the target."""
-        return self._ask("predict_log_proba", X, params)
+        return ask_in_blocks(self._fitted, "predict_log_proba", X, **params)
 
     @available_if(_final_estimator_has("decision_function"))
     def decision_function(self, X: ArrayLike, **params: Any) -> np.ndarray:
         """Compute the last step's decision function for rows of the target."""
-        return self._ask("decision_function", X, params)
+        return ask_in_blocks(self._fitted, "decision_function", X, **params)
 
     @available_if(_final_estimator_has("score"))
     def score(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> float:

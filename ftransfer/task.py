@@ -272,10 +272,7 @@ def stack_rows(
 def load_rows(
     features: Features, source_rows: pd.DataFrame, target_rows: pd.DataFrame
 ) -> np.ndarray | StoredRows:
-    """Load the embeddings of source rows, all views of them, then those of target rows as they are.
-
-    Many rows of images as they are stay in their files until they are taken.
-    """
+    """Load the embeddings of source rows, all views of them, then target rows as they are; many: when taken."""
     if features.n_views == 1:
         rows = StoredRows(features, pd.concat([source_rows, target_rows]))
         return rows if len(rows) > IN_MEMORY else np.asarray(rows)

@@ -238,7 +238,12 @@ def many_rows(feature_set, monkeypatch):
 
 def test_workers_read_the_rows_of_a_large_task_from_the_feature_set(cluster, many_rows, monkeypatch):
     sent, dumps = [], cloudpickle.dumps
-    monkeypatch.setattr(cloudpickle, "dumps", lambda thing: sent.append(dumps(thing)) or sent[-1])
+
+    def noted(*given, **options):
+        sent.append(dumps(*given, **options))
+        return sent[-1]
+
+    monkeypatch.setattr(cloudpickle, "dumps", noted)
     there = race_on_cluster(many_rows, ["scaled_logistic"], cluster=cluster.address, max_rows=80)
     assert_same_race(there, race(many_rows, ["scaled_logistic"], max_rows=80))
     rows = np.asarray(many_rows.X)

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import blobs, write_feature_set
 
 from ftransfer import RaceSettings, load_task, race
-from ftransfer.adapt.rows import BLOCK, consecutive, in_blocks
+from ftransfer.adapt.ask import BLOCK, ask_in_blocks
+from ftransfer.adapt.rows import consecutive
 from ftransfer.search.sample import LEAST, of_all_rows, raced_rows
 from ftransfer.task import draw_target_labels
 
@@ -81,16 +83,14 @@ def test_of_several_sources_the_chosen_ones_are_given_whole(task):
 def test_many_rows_are_predicted_in_blocks_and_a_table_as_a_whole():
     X, sizes = np.arange(2.0 * (BLOCK + 3)).reshape(-1, 2), []
 
-    def ask(rows):
-        sizes.append(len(rows))
-        return rows.sum(axis=1)
+    class Summing:
+        def predict(self, rows):
+            sizes.append(len(rows))
+            return np.asarray(rows).sum(axis=1)
 
-    assert np.array_equal(in_blocks(ask, X), X.sum(axis=1))
-    assert np.array_equal(in_blocks(ask, X[:5]), X[:5].sum(axis=1))
-    assert sizes == [BLOCK, 3, 5]
-    table = pytest.importorskip("pandas").DataFrame(X)
-    in_blocks(ask, table)
-    assert sizes[-1] == len(X)
+    for rows in (X, X[:5], pd.DataFrame(X)):
+        assert np.array_equal(ask_in_blocks(Summing(), "predict", rows), np.asarray(rows).sum(axis=1))
+    assert sizes == [BLOCK, 3, 5, len(X)]
 
 
 def test_rows_that_follow_one_another_are_a_slice():

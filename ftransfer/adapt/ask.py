@@ -13,6 +13,7 @@ from scipy.sparse import issparse
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+BLOCK = 8192  # rows that are mapped and predicted at once
 BLOCK_BYTES = 2**26  # of kernel values that are held at once
 ERROR = 1e-11  # of an exponent, from which on libsvm is asked: it subtracts rows, not their squared lengths
 
@@ -45,6 +46,18 @@ def ask(estimator: Any, method: str, X: Any, **params: Any) -> Any:
     return (
         _answer(estimator, method, X) if _by_products(estimator, method, X) else getattr(estimator, method)(X)
     )
+
+
+def ask_in_blocks(estimator: Any, method: str, X: Any, **params: Any) -> np.ndarray:
+    """As `ask`, some rows at a time: what is said of a row depends on no other, and mapped rows take memory.
+
+    A table goes as a whole, and so does what comes with further parameters.
+    """
+    if params or not hasattr(X, "__array__") or not hasattr(X, "dtype") or len(X.shape) != 2:
+        return np.asarray(ask(estimator, method, X, **params))
+    starts = range(0, max(len(X), 1), BLOCK)
+    found = [ask(estimator, method, np.asarray(X[start : start + BLOCK])) for start in starts]
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def _ends_in_svm(estimator: Any) -> bool:

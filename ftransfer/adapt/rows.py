@@ -1,6 +1,6 @@
-"""Which rows a step is fitted on, with the parameters that have one entry a row; rows in blocks; the nearest rows."""
+"""Which rows a step is fitted on, with the parameters that have one entry a row; and which rows are nearest."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,24 +9,6 @@ from ftransfer.adapt.base import is_unlabelled
 from ftransfer.adapt.containers import learns_labels, reads_unlabelled
 
 FEW = 50  # of the nearest rows, up to which they are taken one by one
-BLOCK = 8192  # rows that are mapped and predicted at once
-
-
-def in_blocks(ask: Callable[[Any], np.ndarray], X: Any) -> np.ndarray:
-    """Ask about rows, some at a time: what is computed of a row depends on no other, and mapped rows take memory.
-
-    Parameters
-    ----------
-    ask : callable
-        Takes rows, returns an array with an entry a row.
-    X : array of shape (n_samples, n_features), or its like
-        What is not sliced as an array is, such as a table, goes as a whole.
-    """
-    if not hasattr(X, "__array__") or hasattr(X, "iloc") or len(getattr(X, "shape", ())) != 2:
-        return ask(X)
-    starts = range(0, max(len(X), 1), BLOCK)
-    found = [ask(np.asarray(X[start : start + BLOCK])) for start in starts]
-    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def consecutive(rows: np.ndarray) -> slice | np.ndarray:

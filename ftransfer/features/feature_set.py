@@ -93,13 +93,12 @@ class FeatureSet(Arrays):
         self.views = fingerprint.pop("views", None)
         self.fingerprint = fingerprint
         self._mapped: dict[Place, tuple] = {}  # parts that were mapped already
-        self._indexed: tuple[list, HashIndex] | None = None  # their keys, and which parts these are
+        self._indexed: tuple[dict, HashIndex] | None = None  # their keys, and which parts these are
         self.set_aside: list[str] = []
 
     def __reduce__(self) -> tuple:
         """Pickle the folder alone, by its whole path."""
-        folder = self.folder if isinstance(self.folder, Remote) else self.folder.resolve()
-        return FeatureSet, (folder,)
+        return FeatureSet, (self.folder if isinstance(self.folder, Remote) else self.folder.resolve(),)
 
     @classmethod
     def create(cls, folder: str | Place, fingerprint: dict) -> "FeatureSet":
@@ -354,10 +353,10 @@ class FeatureSet(Arrays):
     def _index(self) -> tuple[HashIndex, np.ndarray, list[np.ndarray | Fetched]]:
         """Return all keys, the number of the first row of each part (and of the end), and their embeddings."""
         parts = self.parts()
-        files = [(file, self._mapped[file][0]) for file, _, _ in parts]
-        if self._indexed is None or self._indexed[0] != files:
+        states = {file: part[0] for file, part in self._mapped.items()}
+        if self._indexed is None or self._indexed[0] != states:
             keys = pa.concat_arrays([pa.array([], pa.binary(32)), *(keys for _, keys, _ in parts)])
-            self._indexed = files, HashIndex(keys)
+            self._indexed = states, HashIndex(keys)
         starts = np.cumsum([0, *(len(keys) for _, keys, _ in parts)])
         return self._indexed[1], starts, [embeddings for _, _, embeddings in parts]
 

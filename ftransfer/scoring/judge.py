@@ -134,8 +134,10 @@ class Judge:
 
     def __reduce__(self) -> tuple:
         """Pickle what it is made of, rows of a feature set by where they lie; the rest is computed again."""
-        options = {"groups": self.groups, "folds": self.folds, "random_state": self.random_state}
-        return partial(Judge, **options, panel=self._panel), (self._rows, self.y, self.domain)
+        made = partial(
+            Judge, groups=self.groups, folds=self.folds, random_state=self.random_state, panel=self._panel
+        )
+        return made, (self._rows, self.y, self.domain)
 
     def evidence(self, pipeline: Any) -> "Evidence":
         """Look at a pipeline that was fitted on all rows: source rows are held out by cross-validation."""
