@@ -171,17 +171,23 @@ def test_ctrl_c_is_exit_code_130(monkeypatch, pictures, tmp_path):
     assert result.output.strip() == "interrupted"
 
 
-def test_ctrl_c_during_a_race_says_what_is_there(monkeypatch, feature_set, tmp_path):
+@pytest.mark.parametrize("found", ["", "a result\n"])
+def test_ctrl_c_during_a_race_says_what_is_there(monkeypatch, feature_set, tmp_path, found):
     import ftransfer.search.race
 
-    def interrupt(*args, **kwargs):
+    def interrupt(*args, settings, **kwargs):
+        settings.journal.write_text(found)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ftransfer.search.race, "race", interrupt)
     result = run("fit", feature_set.folder, "--source", "day", "--target", "night", "--out", tmp_path / "r")
     assert result.exit_code == 130
-    assert f"results so far are kept in {tmp_path / 'r'}" in result.output
-    assert "unfinished run" in run("info", tmp_path / "r").output
+    if found:
+        assert f"results so far are kept in {tmp_path / 'r'}" in result.output
+        assert "unfinished run" in run("info", tmp_path / "r").output
+    else:
+        assert "there are no results yet" in result.output
+        assert not (tmp_path / "r").exists()
 
 
 def test_a_stopped_fit_is_told_from_a_finished_one(tmp_path):
