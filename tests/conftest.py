@@ -15,6 +15,7 @@ os.environ["FTRANSFER_NETWORKS_GB"] = (
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,6 +25,7 @@ from PIL import Image
 from ftransfer import FeatureSet, FtransferError
 
 ROOT = Path(__file__).resolve().parent.parent
+PANELS = {}
 
 # The same cases in every run, so that what fails here fails there; FTRANSFER_CHANCE=1 looks for new ones.
 settings.register_profile("same", derandomize=True, database=None)
@@ -88,6 +90,27 @@ def feature_set(tmp_path):
     X, y, labels = blobs()
     names = np.array(["ash", "elm", "oak"])[labels]
     return write_feature_set(tmp_path / "features", X, names, np.where(y == -1, "night", "day"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_panels(request):
+    """Let races on the same rows share a panel: it is a function of these, and takes most of the time on few rows."""
+    if request.module.__name__ in ("test_panel", "test_scoring"):  # of the panel itself
+        yield
+        return
+    from ftransfer.scoring import judge
+
+    seat_panel = judge.seat_panel
+
+    def remember(*given):
+        key = joblib.hash(given)
+        if key not in PANELS:
+            PANELS[key] = seat_panel(*given)
+        return PANELS[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "seat_panel", remember)
+        yield
 
 
 @pytest.fixture
@@ -156,3 +179,10 @@ def short_reports():
         patch.setattr("ftransfer.report.numbers.compare_domains", refuse)
         patch.setattr("ftransfer.report.section.draw_plane", lambda race: None)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_reports_of_others(request):
+    """Only tests of the report look at all of it."""
+    if not request.module.__name__.startswith("test_report"):
+        request.getfixturevalue("short_reports")

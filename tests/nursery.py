@@ -16,12 +16,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from PIL import Image
+
 ROOT = Path(__file__).resolve().parent.parent
 # imported, but not used before the fork: threads would not come along
 IMPORTS = (
     "ftransfer.cli.extract", "ftransfer.cli.fit", "ftransfer.compare.pairs", "ftransfer.extract.extract",
     "ftransfer.finetune.train", "ftransfer.model.predict", "ftransfer.regression.report", "ftransfer.report",
-    "ftransfer.search.race", "matplotlib.pyplot", "openvino", "skops.io", "torchvision.models",
+    "ftransfer.search.race", "matplotlib.pyplot", "openvino", "pillow_heif", "pyarrow.dataset", "skops.io",
+    "torchvision.models",
 )  # fmt: skip
 
 
@@ -59,10 +62,10 @@ class Nursery:
                     program.send_signal(signal.SIGKILL)
                     program.wait()
 
-    def run(self, *words, cwd=None, env=None):
-        """Run a program to its end."""
+    def run(self, *words, cwd=None, env=None, timeout=1800):
+        """Run a program to its end; it is killed after so many seconds."""
         with self.start(*words, cwd=cwd, env=env) as program:
-            program.wait()
+            program.wait(timeout)
             return subprocess.CompletedProcess(words, program.returncode, program.stdout, program.stderr)
 
     def close(self):
@@ -88,9 +91,9 @@ class Program:
     def send_signal(self, number):
         os.kill(self.pid, number)
 
-    def wait(self):
-        """Wait for its end; return its exit code, negative for the signal that killed it."""
-        self.returncode = self.nursery._ask(wait=self.pid)
+    def wait(self, timeout=120):
+        """Wait for its end, or kill it after so many seconds; return its exit code, of a kill -9."""
+        self.returncode = self.nursery._ask(wait=self.pid, timeout=timeout)
         return self.returncode
 
     def wait_for(self, text, seconds=120):
@@ -114,7 +117,8 @@ def become(words, cwd, env, folder):
     beside = str(Path(first).resolve().parent) if not first.startswith("-") else cwd
     sys.path[:1] = [beside, *filter(None, map(os.path.abspath, env["PYTHONPATH"].split(os.pathsep)))]
     sys.argv = [first, *rest] if not first.startswith("-") else rest
-    warnings.simplefilter("ignore")
+    if env.get("PYTHONWARNINGS") == "ignore":
+        warnings.simplefilter("ignore")
     if first == "-m":
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     elif first == "-c":
@@ -144,15 +148,26 @@ def live(wish):
         os._exit(code)
 
 
+def end_of(pid, timeout):
+    """Wait for a child, and kill it after so many seconds; return its exit code."""
+    deadline = time.monotonic() + timeout
+    while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 if __name__ == "__main__":
     for name in IMPORTS:
         with suppress(ImportError):
             importlib.import_module(name)
+    Image.init()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, and for what they start
     for line in sys.stdin:
         wish = json.loads(line)
         if "wait" in wish:
-            answer = os.waitstatus_to_exitcode(os.waitpid(wish["wait"], 0)[1])
+            answer = end_of(wish["wait"], wish["timeout"])
         elif not (answer := os.fork()):
             live(wish)
         print(answer, flush=True)

@@ -130,7 +130,7 @@ class Newcomer:
 
     def python(self, code):
         """Run code in a process of its own; return what it prints."""
-        return self._run("-c", code)
+        return self._run("-c", code, env={"PYTHONWARNINGS": "ignore"})
 
     def _run(self, *words, env=None):
         env = {"TORCH_HOME": str(self.home / "torch"), **(env or {})}

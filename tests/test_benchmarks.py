@@ -21,7 +21,8 @@ METHODS = ["1-NN", "TCA", "JDA", "CORAL+SVM", "GFK"]
 @pytest.fixture(scope="module")
 def run(nursery):
     """Run a benchmark in a process of its own."""
-    return lambda name, *arguments: nursery.run(ROOT / "benchmarks" / name, *arguments)
+    quiet = {"PYTHONWARNINGS": "ignore"}
+    return lambda name, *arguments: nursery.run(ROOT / "benchmarks" / name, *arguments, env=quiet)
 
 
 def table(text):

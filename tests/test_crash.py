@@ -21,7 +21,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks, and send
 # "file_size": bytes}; answers with its exit code and output.
 NURSERY = """
 import builtins, fcntl, json, os, resource, signal, sys, tempfile, time
+from contextlib import suppress
+import pyarrow.dataset
+from PIL import Image
 import ftransfer.extract.engine as engine
+for name in ("openvino", "pillow_heif"):  # what a child would import
+    with suppress(ImportError):
+        __import__(name)
+Image.init()
 from ftransfer.cli import main
 engine.PART_ROWS = 4
 

@@ -23,6 +23,7 @@ def rows_by_hash(features):
     }
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_bytes_that_one_gives_and_say_what_they_did(pictures, tmp_path):
     (pictures / "day" / "ash" / "0.png").write_bytes(b"not a picture")
     backbone, table, seen = Backbone("small_cnn", "random", device="cpu"), find_images(pictures), []

@@ -89,7 +89,7 @@ def test_a_race_searches_the_given_grids(feature_set):
     assert tried["source_only_svm"] == [{"source_only__svc__C": 4}]
 
 
-def test_the_command_line_takes_a_file_and_sets_values_over_it(feature_set, tmp_path, short_reports):
+def test_the_command_line_takes_a_file_and_sets_values_over_it(feature_set, tmp_path):
     (tmp_path / "g.yaml").write_text("coral_svm:\n  svc__C: [3]\nscaled_svm: {svc__C: [3]}\n")
     asked = ["fit", str(feature_set.folder), "--source", "day", "--target", "night", "--json"]
     asked += ["--pipeline", "coral_svm", "--pipeline", "scaled_svm", "--pipeline", "source_only_svm"]
@@ -125,7 +125,7 @@ def test_a_wrong_name_leaves_no_run_folder(feature_set, tmp_path, labels):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_wrong_name_leaves_an_older_run_as_it_was(feature_set, tmp_path, short_reports):
+def test_a_wrong_name_leaves_an_older_run_as_it_was(feature_set, tmp_path):
     asked = [
         "fit",
         str(feature_set.folder),

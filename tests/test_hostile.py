@@ -625,7 +625,9 @@ KINDS = [
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
 @pytest.mark.parametrize("name", KINDS)
-def test_what_is_no_file_in_a_feature_set_is_told_or_set_aside_and_nothing_waits(tmp_path, make, name):
+def test_what_is_no_file_in_a_feature_set_is_told_or_set_aside_and_nothing_waits(
+    tmp_path, make, name, nursery
+):
     if name == "fingerprint.json":
         (tmp_path / "features").mkdir()
     else:
@@ -641,7 +643,7 @@ for use in (lambda f: f.done(), lambda f: f.manifest, lambda f: f.origin, lambda
     except FtransferError as error:
         print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
+    done = nursery.run("-c", code, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     if name in ("manifest.parquet", "fingerprint.json", ".lock"):
         assert f"features/{name}" in done.stdout or "has no fingerprint.json" in done.stdout

@@ -34,7 +34,7 @@ STRINGS = {
         PriorCorrected(),
         TargetMixture(),
         ShareWeightedScaler(),
-        ShareWeightedScaler(None),
+        ShareWeightedScaler(None, estimator="mixture"),
         PseudoLabelled(limit=True),
     ],
     expected_failed_checks=lambda e: {} if isinstance(e, ShareWeightedScaler) else STRINGS,

@@ -40,7 +40,7 @@ class StandIn:
 
 
 @pytest.fixture
-def asked(feature_set, tmp_path, short_reports):
+def asked(feature_set, tmp_path):
     given = ["fit", str(feature_set.folder), "--source", "day", "--target", "night", "--json"]
     return [*given, "--pipeline", "coral_svm", "--set", "coral__ridge=5", "--out", str(tmp_path / "run")]
 

@@ -18,7 +18,7 @@ OTHER = [*QUICK, Recipe("<b>plain", AdaptationPipeline([("logistic", LogisticReg
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, short_reports):
+def runs(tmp_path_factory):
     """Two runs on the same features, the second with other values of a parameter, another score and a recipe more."""
     folder = tmp_path_factory.mktemp("runs")
     X, y, labels = blobs()

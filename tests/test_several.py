@@ -14,7 +14,6 @@ from ftransfer import FeatureSet, FtransferError, Model, find_images, load_task
 from ftransfer.features.joined import open_alternatives
 from ftransfer.report import name_folders
 
-pytestmark = pytest.mark.usefixtures("short_reports")
 QUICK = ("--pipeline", "source_only_svm", "--pipeline", "scaled_svm", "--jobs", "1")
 DAY = ("--source", "day", "--target", "night")
 
@@ -45,7 +44,7 @@ def two_tasks(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def fitted(two_tasks, short_reports):
+def fitted(two_tasks):
     columns = ("--label-column", "colour", "--label-column", "shape")
     result = run("fit", two_tasks / "f", *DAY, *columns, *QUICK, "--out", two_tasks / "run")
     assert result.exit_code == 0, result.output

@@ -219,7 +219,7 @@ def _read(features, file):
     return read_target_labels(load_task(features, "day", "night"), file)
 
 
-def test_without_images_there_is_a_table_to_fill_in_and_one_line_says_so(tmp_path, short_reports):
+def test_without_images_there_is_a_table_to_fill_in_and_one_line_says_so(tmp_path):
     X, y, labels = blobs(60, 45)
     names = np.array(["ash", "elm", "oak"])[labels]
     features = write_feature_set(tmp_path / "f", X, names, np.where(y == -1, "night", "day"))
@@ -286,7 +286,7 @@ def test_of_very_many_images_a_random_part_is_considered(made, tmp_path, monkeyp
     assert "20 images of night" in run("suggest", made[2], "--out", tmp_path).output
 
 
-def test_two_feature_sets_of_a_run_are_opened_again_as_they_were(made, tmp_path, short_reports):
+def test_two_feature_sets_of_a_run_are_opened_again_as_they_were(made, tmp_path):
     _, features, _ = made
     joined = open_features([features.folder, _copy(features, tmp_path / "again")])
     found = race(load_task(joined, "day", "night"), QUICK[:1])

@@ -24,7 +24,6 @@ from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
 from ftransfer.search.unseen import HeldOutJudge
 
-pytestmark = pytest.mark.usefixtures("short_reports")
 NAMES = np.array(["a", "b", "c"])
 QUICK = [
     Recipe("plain", AdaptationPipeline([("svc", SVC())]), {"svc__C": [1.0, 10.0]}),

@@ -10,7 +10,6 @@ from test_cli import run
 from ftransfer import Model
 
 FIT = ("--pipeline", "source_only_svm", "--pipeline", "scaled_svm")
-pytestmark = pytest.mark.usefixtures("short_reports")
 
 
 def scan(file, sick, south, seed):

@@ -55,7 +55,7 @@ def scale(values: Iterable[float]) -> tuple[float, float]:
     """
     values = [v for v in values if v is not None]
     low, high = min(values), max(values)
-    least = 1e-6 * max(1.0, abs(low), abs(high))  # less than this is the rounding of float32
+    least = 1e-5 * max(1.0, abs(low), abs(high))  # less than this is the rounding of float32 over many rows
     if low >= -least and high <= 1 + least:
         return 0.0, 1.0
     room = 0.05 * (high - low if high - low > least else max(abs(low), abs(high)))
