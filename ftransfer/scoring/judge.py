@@ -12,12 +12,12 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
-from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
 from sklearn.utils.validation import has_fit_parameter
 
 from ftransfer.adapt.base import content_order, distinct_rows, read_domain
 from ftransfer.adapt.importance import ImportanceWeighted
-from ftransfer.adapt.rows import consecutive
+from ftransfer.adapt.rows import consecutive, nearest
 from ftransfer.adapt.scaler import DomainScaler
 from ftransfer.errors import FtransferError
 from ftransfer.pipeline import AdaptationPipeline
@@ -27,6 +27,7 @@ from ftransfer.scoring.panel import Panel, seat_panel, seating
 RESAMPLES = 200
 MOST_ROWS = 5000  # of the target, where rows are compared with one another
 NEIGHBOURS = 5
+BLOCK = 2048  # rows that are compared with all others at once
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,9 @@ class Judge:
         first, copy_of = distinct_rows(self.X_target)
         Z, own = self.scaled[1], copy_of[self.asked]
         k = min(NEIGHBOURS, len(first) - 1)
-        finder = NearestNeighbors(n_neighbors=k + 1, metric="cosine", algorithm="brute").fit(Z[first])
-        found = finder.kneighbors(Z[self.asked], return_distance=False)
+        unit, others = normalize(Z[self.asked]), normalize(Z[first])
+        parts = range(0, len(unit), BLOCK)
+        found = np.concatenate([nearest(unit[at : at + BLOCK] @ others.T, k + 1) for at in parts])
         itself = found == own[:, None]
         itself[~itself.any(axis=1), -1] = True  # rows that differ in length alone may hide it
         return first[found[~itself].reshape(len(found), k)]
