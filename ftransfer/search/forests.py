@@ -19,6 +19,7 @@ from ftransfer.scoring.judge import PipelineJudge, Score
 from ftransfer.scoring.names import DEFAULT_SCORER
 from ftransfer.scoring.scorer import Scorer
 from ftransfer.search.candidate import TrialResult
+from ftransfer.search.maps import shared_maps
 from ftransfer.search.sources import without_sources
 from ftransfer.search.strategy import Trial
 
@@ -76,7 +77,8 @@ Mapped = tuple[list[tuple[str, Any]], Any, Any]
 
 def _map_rows(pipeline: AdaptationPipeline, judge: PipelineJudge, begun: AdaptationPipeline | None) -> Mapped:
     """Fit all steps but the forest; return all steps, and the rows and labels that the forest is grown on."""
-    steps, X, y, params = pipeline._fit_transformers(judge.X, judge.y, judge.domain, {})
+    with shared_maps(pipeline, judge):
+        steps, X, y, params = pipeline._fit_transformers(judge.X, judge.y, judge.domain, {})
     X, y, _ = rows_for(steps[-1][1], X, y, params)
     return steps if begun is None else begun.steps_[:], X, y
 

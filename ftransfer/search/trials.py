@@ -16,6 +16,7 @@ from ftransfer.search.candidate import Candidate, TrialResult, compare
 from ftransfer.search.cost import MANY_ROWS, Clock
 from ftransfer.search.forests import FEW, begin_forest, few_trees, grow_on, more_trees, set_up, worth_growing
 from ftransfer.search.journal import Journal
+from ftransfer.search.maps import shared_maps
 from ftransfer.search.sample import thin
 from ftransfer.search.settings import RaceSettings
 from ftransfer.search.sources import SOURCES, learned_from
@@ -268,8 +269,9 @@ def fit_trial(judge: PipelineJudge, trial: Trial) -> AdaptationPipeline:
     """Fit a trial on the rows of its judge."""
     if trial.begun is not None or trial.trees is not None:
         return grow_on(judge, trial)
-    fitted: AdaptationPipeline = set_up(trial).fit(judge.X, judge.y, sample_domain=judge.domain)
-    return fitted
+    pipeline = set_up(trial)
+    with shared_maps(pipeline, judge):
+        return pipeline.fit(judge.X, judge.y, sample_domain=judge.domain)
 
 
 def _keep_better(leaders: dict[str, TrialResult], trial: Trial, result: TrialResult) -> None:
