@@ -4,13 +4,24 @@ import pickle
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import blobs, write_feature_set
 
-from ftransfer import FeatureSet, FtransferError, load_task, race
+from ftransfer import (
+    DomainScaler,
+    FeatureSet,
+    FtransferError,
+    Model,
+    TargetMixture,
+    load_task,
+    make_pipeline,
+    race,
+)
 from ftransfer import task as tasks
 from ftransfer.features.joined import open_features
 from ftransfer.features.stored import StoredRows, take_rows
+from ftransfer.model import model as models
 
 QUICK = ["source_only_logistic", "scaled_logistic", "coral_logistic"]
 
@@ -80,3 +91,20 @@ def test_an_embedding_that_is_not_finite_is_named_when_it_is_read(kept, monkeypa
     assert len(rows[np.arange(5)]) == 5
     with pytest.raises(FtransferError, match=r"the embedding of 5\.png in .* is not finite"):
         rows[np.array([5])]
+
+
+def test_a_model_describes_stored_rows_in_blocks_and_asks_a_mixture_once(kept, monkeypatch):
+    features, X = kept
+    y = np.where(np.arange(len(X)) < 60, np.arange(len(X)) % 3, -1)
+    pipeline = make_pipeline(DomainScaler(), TargetMixture()).fit(X, y)
+    model, asked = Model(pipeline, features.fingerprint, np.array(["ash", "elm", "oak"])), []
+    whole = model.describe(X)
+    assert whole["label"].tolist() == model.predict(X).tolist()
+    ask = TargetMixture.predict_proba
+    monkeypatch.setattr(
+        TargetMixture, "predict_proba", lambda self, rows: asked.append(len(rows)) or ask(self, rows)
+    )
+    monkeypatch.setattr(models, "BLOCK", 100)
+    described = model.describe(StoredRows(features, features.complete))
+    assert asked == [100, 5]
+    pd.testing.assert_frame_equal(described, whole)

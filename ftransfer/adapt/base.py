@@ -243,6 +243,7 @@ class TargetClassifier(ClassifierMixin, BaseEstimator):
     # with metadata routing switched on, sample_domain is asked for without the user's doing
     __metadata_request__fit = {"sample_domain": True}
 
+    predicts_most_probable = True  # so that whoever wants labels and probabilities asks for the latter alone
     classes_: np.ndarray
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:

@@ -13,8 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ftransfer.adapt.base import TargetClassifier, read_rows, warn_of_no_target
-
-BLOCK = 8192  # rows held in float64 at once
+from ftransfer.adapt.scaler import BLOCK
 
 
 class TargetMixture(TargetClassifier):

@@ -6,6 +6,8 @@ from sklearn.utils._param_validation import StrOptions
 
 from ftransfer.adapt.base import DomainAdapter
 
+BLOCK = 8192  # rows held in float64 at once
+
 
 class DomainScaler(OneToOneFeatureMixin, DomainAdapter):
     """Standardise each domain by its own centre and spread.
@@ -62,7 +64,7 @@ class DomainScaler(OneToOneFeatureMixin, DomainAdapter):
             scale = high - low
         else:
             center = rows.mean(axis=0, dtype=np.float64)
-            scale = rows.std(axis=0, dtype=np.float64) if self.scale == "std" else np.ones_like(center)
+            scale = _spread(rows, center) if self.scale == "std" else np.ones_like(center)
         return self._leave_constant(rows, center, scale)
 
     @staticmethod
@@ -81,3 +83,9 @@ class DomainScaler(OneToOneFeatureMixin, DomainAdapter):
 
     def _map_target(self, X: np.ndarray) -> np.ndarray:
         return (X - self.target_center_) / self.target_scale_
+
+
+def _spread(rows: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """Standard deviation of each feature about a centre in float64, some rows at a time."""
+    blocks = (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
+    return np.sqrt(sum(np.square(block - center).sum(axis=0) for block in blocks) / len(rows))

@@ -8,7 +8,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from ftransfer.adapt.base import is_unlabelled
-from ftransfer.adapt.mixture import BLOCK, TargetMixture
+from ftransfer.adapt.mixture import TargetMixture
 from ftransfer.adapt.prior import (
     calibrate,
     held_out_logits,
@@ -16,7 +16,7 @@ from ftransfer.adapt.prior import (
     most_likely_shares,
     plain_classifier,
 )
-from ftransfer.adapt.scaler import DomainScaler
+from ftransfer.adapt.scaler import BLOCK, DomainScaler
 
 
 class ShareWeightedScaler(DomainScaler):

@@ -132,15 +132,22 @@ def target_temperature(
     return float(np.exp(brentq(too_sure, low, high) if too_sure(high) < 0 else high))
 
 
-def probability(pipeline: Any, X: np.ndarray, predicted: np.ndarray, temperature: float | None) -> np.ndarray:
+def probability(
+    pipeline: Any,
+    X: np.ndarray,
+    predicted: np.ndarray,
+    temperature: float | None,
+    values: np.ndarray | None = None,
+) -> np.ndarray:
     """Estimate how likely each predicted label of a target row is right.
 
-    Without a temperature it is the pipeline's own probability; NaN where it has none.
+    Without a temperature it is the pipeline's own probability; NaN where it has none. `values` are what
+    ``predict_proba`` gave, where it was asked before.
     """
     method = _method(pipeline)
     if method is None or (temperature is None and method != "predict_proba"):
         return np.full(len(X), np.nan)
-    logits = _logits(getattr(pipeline, method)(X), method)
+    logits = _logits(getattr(pipeline, method)(X) if values is None else values, method)
     column = np.searchsorted(pipeline.classes_, predicted)
     return softmax(logits / (temperature or 1.0), axis=1)[np.arange(len(logits)), column]
 

@@ -182,8 +182,11 @@ class Model:
         return pd.concat([self._described(np.asarray(X[i : i + BLOCK])) for i in blocks], ignore_index=True)
 
     def _described(self, X: np.ndarray) -> pd.DataFrame:
-        codes = self._codes(X)
-        sure = self._ask(lambda: probability(self.pipeline, X, codes, self.temperature))
+        # of some, such as a vote, labels and probabilities take as long as each alone
+        once = getattr(getattr(self.pipeline, "steps_", [("", None)])[-1][1], "predicts_most_probable", False)
+        values = self._ask(lambda: self.pipeline.predict_proba(X)) if once else None
+        codes = self._codes(X, values)
+        sure = self._ask(lambda: probability(self.pipeline, X, codes, self.temperature, values))
         table = pd.DataFrame({"label": self.classes[codes], "probability": np.round(sure, 4)})
         table["distance"] = np.nan if self.familiar is None else self.familiar.distance(X).round(3)
         table["far"] = (table["distance"] > 1).astype(int)
@@ -215,8 +218,11 @@ class Model:
             raise FtransferError(f"row {int((~np.isfinite(X).all(axis=1)).argmax())} holds NaN or infinity")
         return X
 
-    def _codes(self, X: np.ndarray | StoredRows) -> np.ndarray:
-        codes = self._ask(lambda: np.asarray(self.pipeline.predict(X)))
+    def _codes(self, X: np.ndarray | StoredRows, probabilities: np.ndarray | None = None) -> np.ndarray:
+        if probabilities is None:
+            codes = self._ask(lambda: np.asarray(self.pipeline.predict(X)))
+        else:
+            codes = self._ask(lambda: self.pipeline.classes_[np.argmax(probabilities, axis=1)])
         fine = codes.shape == (len(X),) and codes.dtype.kind in "iu"
         if not fine or (len(codes) and not 0 <= codes.min() <= codes.max() < len(self.classes)):
             raise FtransferError(

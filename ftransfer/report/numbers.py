@@ -61,9 +61,10 @@ class Findings:
         labelled = None if race.label_use is None else race.label_use.fitted
         self.model = Model.of(race.pipeline, race.task.visible, features, chosen_by, labelled=labelled)
         self.features = features
-        self.predicted = race.pipeline.predict(self.task.X_target)
         self.before = None if race.source_only is None else race.source_only.predict(self.task.X_target)
-        probability = self.model.describe(self.task.X_target)["probability"].to_numpy(float)
+        described = self.model.describe(self.task.X_target)
+        self.predicted = pd.Index(self.task.classes).get_indexer(described["label"])
+        probability = described["probability"].to_numpy(float)
         self.probability = None if np.isnan(probability).any() else probability
 
     @cached_property
