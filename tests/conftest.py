@@ -7,9 +7,8 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:  # beside another, threads that compute together wait for each other
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-os.environ["FTRANSFER_NETWORKS_GB"] = (
-    "0"  # a test meets no network that another run converted, and leaves none
-)
+# a test meets no network that another run converted, and leaves none
+os.environ["FTRANSFER_NETWORKS_GB"] = "0"
 
 # in the background of a shell Ctrl-C is ignored, and would be in the processes that tests start
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

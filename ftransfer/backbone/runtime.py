@@ -17,7 +17,6 @@ from typing import Any, cast
 import joblib
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from ftransfer.backbone.embedder import Embedder, fold_batch_norm, one_torch_thread
 from ftransfer.backbone.fast_pixels import GpuDecoder
@@ -115,6 +114,8 @@ def conversion_pays(backbone: Any, images: int) -> bool:
 
 def giga_operations(backbone: Any) -> float:
     """Count what an image costs: billions of operations, a multiplication with its addition being two."""
+    from torch.utils.flop_counter import FlopCounterMode  # which imports triton
+
     pixels = torch.from_numpy(np.zeros((1, *backbone.input_shape), backbone.input_type))
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         Embedder(backbone)(pixels.to(backbone.device))
