@@ -147,6 +147,7 @@ def in_own_process(name, model, folder, options):
         options.device,
     ]
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    environment["FTRANSFER_NETWORKS_GB"] = "0"  # as in a first run
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         sys.exit(f"{name} with {model} failed:\n{result.stderr}")

@@ -362,6 +362,21 @@ def test_extract_times_every_contender_on_the_same_images_and_compares_their_fea
     assert 0.99 < float(rows["fast"][-1]) <= 1
 
 
+def test_extract_measures_what_an_image_takes_beside_its_floor_and_what_a_small_job_takes(run):
+    small = ("--models", "small_cnn", "--tiers", "exact", "--rounds", 1)
+    result = run("extract_costs.py", "running", "--images", 130, *small)
+    assert result.returncode == 0, result.stderr
+    decode, network, floor, running, share, _ = table(result.stdout)[1][2:]
+    assert float(floor) == pytest.approx(float(decode) + float(network), abs=0.02)
+    assert float(share[:-1]) / 100 == pytest.approx(float(floor) / float(running), abs=0.02)
+    result = run("extract_costs.py", "start", "--images", 3, *small)
+    assert result.returncode == 0, result.stderr
+    for *_, imports, backbone, ready, images, drift, end, cpu, _ in table(result.stdout)[1:]:
+        stages = [float(stage) for stage in (imports, backbone, ready, images, drift, end)]
+        assert sum(stages) == pytest.approx(float(cpu), abs=0.05)
+        assert stages[4] == 0  # the exact tier does not drift
+
+
 def test_extract_computes_again_only_what_is_new(run):
     result = run("extract_costs.py", "more", "--images", 110, "--models", "small_cnn")
     assert result.returncode == 0, result.stderr

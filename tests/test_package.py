@@ -210,15 +210,24 @@ def test_help_typos_and_wrong_paths_are_answered_before_what_computes_is_importe
         assert found <= may, words
 
 
-def test_a_backbone_does_not_import_the_compiler_of_torch_which_is_there_once_it_is_called():
+def test_an_extraction_imports_neither_the_compiler_of_torch_nor_what_learns():
     check = (
-        "import sys; from ftransfer import Backbone; Backbone('small_cnn', 'random', device='cpu'); "
-        "print({'torch._dynamo', 'triton', 'sympy'} & set(sys.modules)); "
-        "import torchvision; asked = sys.modules['torchvision.ops.roi_align'].is_compile_supported('cpu'); "
+        "import sys; from ftransfer import Backbone; from ftransfer.cli.extract import choose_rules; "
+        "Backbone('small_cnn', 'random', device='cpu'); choose_rules(1, 'flip', None); "
+        "print({'torch._dynamo', 'triton', 'sympy', 'sklearn', 'scipy'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
+
+
+def test_the_compiler_of_torch_is_there_once_torchvision_calls_it():
+    check = (
+        "import sys, ftransfer.backbone; "
+        "asked = sys.modules['torchvision.ops.roi_align'].is_compile_supported('cpu'); "
         "from torch._dynamo.utils import is_compile_supported; print(asked == is_compile_supported('cpu'))"
     )
     result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert result.stdout.split() == ["set()", "True"]
+    assert result.stdout.strip() == "True"
 
 
 def test_a_single_adapter_imports_no_other_and_what_these_need():

@@ -1,7 +1,10 @@
 """The command line: options, one library call, one echo."""
 
 import csv
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from keyword import iskeyword
 from typing import Any
 
@@ -30,12 +33,25 @@ COMMANDS = {
 }
 
 
+@contextmanager
+def seldom_collecting() -> Iterator[None]:
+    """Let Python look for garbage seldom in the block, and no more after it, when all goes anyway.
+
+    The objects that importing torch makes are looked through many times, and once more at the end: a second in all.
+    """
+    gc.set_threshold(50_000)
+    try:
+        yield
+    finally:
+        gc.freeze()
+
+
 class Commands(click.Group):
     """Load a command when it is called, and turn mistakes that a user can mend into one line."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         # as the program alone: who calls `main` from Python lives on
-        with leaving_on_interrupt(), escaped_output():
+        with leaving_on_interrupt(), escaped_output(), seldom_collecting():
             try:
                 return super().__call__(*args, **options)
             except Exception:  # a fault of the program: its traceback may hold names, too
