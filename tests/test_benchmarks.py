@@ -1,13 +1,16 @@
 """The scripts in benchmarks/ run, and print the tables they promise."""
 
+import io
 import json
 import re
+import tarfile
 from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, blobs, write_feature_set
+from PIL import Image
 from scipy.io import savemat
 
 from ftransfer import Backbone, list_scorers, load_task, race
@@ -197,6 +200,37 @@ def test_selection_takes_several_sources_and_a_target_with_dominant_classes(tmp_
         ("day+night", ">", "dawn"),
     }
     assert all(0 <= float(v) <= 100 for line in lines[1:4] for v in line[3:6])
+
+
+def test_each_emoji_goes_to_one_vendor_and_the_class_of_what_it_shows(tmp_path, run):
+    vendors = ("apple", "google", "twitter", "facebook")
+    shows = {"animal-bug": "animal", "hand-prop": "hand", "sky & weather": "sky", "flag": None}
+    emoji = [
+        {"image": f"{i}.png", "subcategory": list(shows)[i % 4], **{f"has_img_{v}": True for v in vendors}}
+        for i in range(80)
+    ]
+    picture = io.BytesIO()
+    Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(picture, "png")
+    for vendor in vendors:
+        with tarfile.open(tmp_path / f"emoji-datasource-{vendor}-1.0.0.tgz", "w:gz") as archive:
+            for i in range(80):
+                add(archive, f"package/img/{vendor}/64/{i}.png", picture.getvalue())
+            add(archive, "package/emoji.json", json.dumps(emoji).encode())
+    result = run("emoji_and_letters.py", tmp_path, tmp_path / "out")
+    assert result.stderr.endswith("has no archive of fontsource-merriweather: npm pack it there\n")
+    files = sorted((tmp_path / "out" / "emoji").rglob("*.png"), key=lambda file: int(file.stem))
+    assert [int(file.stem) for file in files] == [i for i in range(80) if i % 4 < 3]
+    assert all(file.parent.name == shows[emoji[int(file.stem)]["subcategory"]] for file in files)
+    assert {file.parent.parent.name for file in files} == set(vendors)
+    with Image.open(files[0]) as image:
+        assert (image.size, image.getpixel((5, 5))) == ((128, 128), (255, 255, 255))
+    assert len(run("emoji_and_letters.py", "--fonts").stdout.split()) == 80
+
+
+def add(archive, name, content):
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
 
 
 def test_the_proving_ground_counts_each_task_once_and_goes_on_where_it_was(tmp_path, run):
