@@ -1,5 +1,7 @@
 """Support vector machines answer by matrix products as libsvm does."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from conftest import blobs
@@ -39,6 +41,20 @@ def test_decision_values_and_labels_are_those_of_libsvm(n_classes, params, monke
     found = ask(machine, "decision_function", X)
     np.testing.assert_allclose(found, machine.decision_function(X), rtol=1e-10, atol=1e-12)
     assert np.array_equal(ask(machine, "predict", X), machine.predict(X))
+
+
+def test_many_classes_take_no_more_memory_than_a_few_blocks():
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(60), 3)
+    X = rng.normal(size=(180, 20)) + 3 * rng.normal(size=(60, 20))[y]
+    machine = SVC().fit(X, y)
+    many = np.repeat(X, 80, axis=0)
+    tracemalloc.start()
+    found = ask(machine, "predict", many)  # the values of the pairs for all rows at once take 400 MB
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 200e6
+    assert np.array_equal(found[::80], machine.predict(X))
 
 
 def test_rows_that_lie_far_from_the_origin_have_the_values_of_libsvm():

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 BLOCK = 8192  # rows that are mapped and predicted at once
-BLOCK_BYTES = 2**26  # of kernel values that are held at once
+BLOCK_BYTES = 2**26  # of kernel values, or of values of pairs of classes, that are held at once
 ERROR = 1e-11  # of an exponent, from which on libsvm is asked: it subtracts rows, not their squared lengths
 
 
@@ -97,7 +97,8 @@ def _answer(machine: Any, method: str, X: Any) -> np.ndarray:
 def _kernels(machine: Any, rows: np.ndarray) -> Iterator[np.ndarray | None]:
     """Yield the kernel of rows with the support vectors, by blocks of rows; None where rounding would be felt."""
     vectors = machine.support_vectors_
-    size = max(1, BLOCK_BYTES // (8 * max(1, len(vectors))))
+    n = len(machine.classes_)  # each class says something of each row in its pair with each other one
+    size = max(1, BLOCK_BYTES // (8 * max(len(vectors), n * (n - 1))))
     blocks = (rows[start : start + size] for start in range(0, len(rows), size))
     if machine.kernel == "linear":
         yield from (block @ vectors.T for block in blocks)
@@ -126,18 +127,20 @@ def _decide(machine: Any, kernel: np.ndarray, confident: bool) -> np.ndarray:
     n, ends = len(machine.classes_), np.cumsum(machine.n_support_)
     if n == 2:
         return np.asarray(kernel @ coefficients[0] + constants[0])
-    # the i-th is what the support vectors of class i say in its pair with class j: column j - 1 if j > i, else j
-    said = [kernel[:, a:b] @ coefficients[:, a:b].T for a, b in zip([0, *ends], ends, strict=False)]
-    votes, sums = np.zeros((2, len(kernel), n))
+    # what the support vectors of class i say in its pair with class j: row j - 1 if j > i, else j
+    said = np.empty((n, n - 1, len(kernel)))
+    for i, (a, b) in enumerate(zip([0, *ends], ends, strict=False)):
+        np.matmul(coefficients[:, a:b], kernel[:, a:b].T, out=said[i])
+    votes, sums = np.zeros((2, n, len(kernel)))
     first = 0
     for i in range(n - 1):
-        others = slice(i + 1, n)
-        values = said[i][:, i:] + np.stack([each[:, i] for each in said[others]], axis=1)
-        values += constants[first : first + n - 1 - i]
+        values = said[i, i:] + said[i + 1 :, i]
+        values += constants[first : first + n - 1 - i, None]
         first += n - 1 - i
         won = values >= 0 if confident else values > 0
-        votes[:, i] += won.sum(axis=1)
-        votes[:, others] += ~won
-        sums[:, i] += values.sum(axis=1)
-        sums[:, others] -= values
-    return votes + sums / (3 * (np.abs(sums) + 1)) if confident else votes
+        votes[i] += won.sum(axis=0)
+        votes[i + 1 :] += ~won
+        if confident:
+            sums[i] += values.sum(axis=0)
+            sums[i + 1 :] -= values
+    return (votes + sums / (3 * (np.abs(sums) + 1))).T if confident else votes.T
