@@ -2,6 +2,7 @@
 
 import os
 import signal
+from importlib import import_module
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # beside another, threads that compute together wait for each other
@@ -24,7 +25,6 @@ from PIL import Image
 from ftransfer import FeatureSet, FtransferError
 
 ROOT = Path(__file__).resolve().parent.parent
-PANELS = {}
 
 # The same cases in every run, so that what fails here fails there; FTRANSFER_CHANCE=1 looks for new ones.
 settings.register_profile("same", derandomize=True, database=None)
@@ -91,24 +91,36 @@ def feature_set(tmp_path):
     return write_feature_set(tmp_path / "features", X, names, np.where(y == -1, "night", "day"))
 
 
+KNOWN = {}
+
+
+def remember(patch, module, name):
+    """Answer a function of a module from what it gave for the same arguments in any test."""
+    function = getattr(import_module(module), name)
+
+    def answer(*given, **named):
+        key = name, joblib.hash((given, named))
+        if key not in KNOWN:
+            KNOWN[key] = function(*given, **named)
+        return KNOWN[key]
+
+    patch.setattr(f"{module}.{name}", answer)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def shared_panels(request):
-    """Let races on the same rows share a panel: it is a function of these, and takes most of the time on few rows."""
-    if request.module.__name__ in ("test_panel", "test_scoring"):  # of the panel itself
-        yield
-        return
-    from ftransfer.scoring import judge
+def shared_numbers(request):
+    """Compute what takes most of the time of races and reports on few rows once for the same rows.
 
-    seat_panel = judge.seat_panel
-
-    def remember(*given):
-        key = joblib.hash(given)
-        if key not in PANELS:
-            PANELS[key] = seat_panel(*given)
-        return PANELS[key]
-
+    These are functions of the rows alone; tests of the panel itself compute their own.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "seat_panel", remember)
+        if request.module.__name__ not in ("test_panel", "test_scoring"):
+            remember(patch, "ftransfer.scoring.judge", "seat_panel")
+        if request.module.__name__.startswith("test_report"):
+            remember(patch, "ftransfer.report.numbers", "compare_domains")
+            remember(patch, "ftransfer.report.plane", "lay_out")
+        else:  # the others look at neither
+            request.getfixturevalue("short_reports")
         yield
 
 
@@ -178,10 +190,3 @@ def short_reports():
         patch.setattr("ftransfer.report.numbers.compare_domains", refuse)
         patch.setattr("ftransfer.report.section.draw_plane", lambda race: None)
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_reports_of_others(request):
-    """Only tests of the report look at all of it."""
-    if not request.module.__name__.startswith("test_report"):
-        request.getfixturevalue("short_reports")
