@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 import time
 
 import pytest
@@ -9,6 +10,7 @@ from conftest import draw
 
 from ftransfer import FeatureSet
 from ftransfer.cli import interrupt as ending
+from ftransfer.cli import main
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 MOST = 5.0  # seconds; PATIENCE and the end of the process
@@ -68,6 +70,16 @@ def test_a_program_that_was_interrupted_leaves_at_once_though_the_signal_was_not
             sys.exit(code)
         assert len(left) == times
         left.clear()
+
+
+def test_a_program_that_goes_on_after_a_command_keeps_no_thread_of_it():
+    before = threading.active_count()
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
 
 
 def test_an_extraction_behind_a_slow_picture_ends_at_once_and_keeps_what_is_finished(tmp_path, interrupt):

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 from conftest import blobs, write_feature_set
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 
-from ftransfer import load_task, race
+from ftransfer import DomainKFold, DomainScaler, load_scorer, load_task, make_pipeline, race
+from ftransfer.scoring import judge as judges
 from ftransfer.scoring.judge import Judge
 from ftransfer.scoring.panel import seat_panel
 from ftransfer.scoring.reference import make_reference
@@ -148,3 +151,29 @@ def test_too_few_rows_fall_back_to_the_source(tmp_path):
     assert found.sentence.startswith("Do not adapt: source_only_svm")
     assert found.expected is None
     assert "12 target images are too few to compare recipes" in found.task.notes[-1]
+
+
+def test_a_grid_search_seats_a_panel_once_for_each_fold(monkeypatch):
+    X, y, _ = rows((0.25,) * 4, n=80)
+    seated = []
+    monkeypatch.setattr(judges, "seat_panel", lambda *given: (seated.append(given), seat_panel(*given))[1])
+    monkeypatch.setattr(judges, "SEATED", {})
+    pipeline, values = (
+        make_pipeline(DomainScaler(), LogisticRegression()),
+        {"logisticregression__C": [0.1, 1.0]},
+    )
+    GridSearchCV(pipeline, values, scoring=load_scorer("consistency"), cv=DomainKFold(3)).fit(X, y)
+    assert len(seated) == 3
+    fold = next(DomainKFold(3).split(X, y))[1]
+    remembered = Judge(X[fold], y[fold], remember=True).panel
+    assert len(seated) == 3
+    np.testing.assert_array_equal(remembered.labels, Judge(X[fold], y[fold]).panel.labels)
+
+
+def test_only_the_panels_of_the_last_rows_are_remembered(monkeypatch):
+    X, y, _ = rows((0.25,) * 4, n=20)
+    monkeypatch.setattr(judges, "seat_panel", lambda *given: len(given))
+    monkeypatch.setattr(judges, "SEATED", {})
+    for i in range(judges.MOST_SEATED + 1):
+        assert Judge(X + i, y, remember=True).panel
+    assert len(judges.SEATED) == judges.MOST_SEATED

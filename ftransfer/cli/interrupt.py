@@ -37,13 +37,14 @@ def leaving_on_interrupt() -> Iterator[None]:
     told, ended = threading.Event(), threading.Event()
 
     def watch() -> None:
-        # written in the signal itself, even while Python waits for C
-        while signal.SIGINT not in ours.recv(64):
-            pass
+        # written in the signal itself, even while Python waits for C; nothing, once the block has ended
+        while signal.SIGINT not in (said := ours.recv(64)):
+            if not said:
+                return
         told.set()
         ours.settimeout(_patience[0])
         with suppress(TimeoutError):
-            while signal.SIGINT not in ours.recv(64):
+            while (said := ours.recv(64)) and signal.SIGINT not in said:
                 pass
         if not ended.is_set():
             _leave("interrupted: finished work is kept; run the same command again to resume")
@@ -61,6 +62,7 @@ def leaving_on_interrupt() -> Iterator[None]:
     finally:
         ended.set()
         signal.set_wakeup_fd(before)
+        theirs.close()
         if interrupted or told.is_set():
             _leave()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Protocol
 
+import joblib
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import cho_factor, cho_solve
@@ -27,6 +28,8 @@ from ftransfer.scoring.panel import Panel, seat_panel, seating
 RESAMPLES = 200
 MOST_ROWS = 5000  # of the target, where rows are compared with one another
 NEIGHBOURS = 5
+SEATED: dict[str, Panel] = {}  # of the rows that were scored last, by their content
+MOST_SEATED = 10  # more than a search has folds
 BLOCK = 2048  # rows that are compared with all others at once
 
 
@@ -77,6 +80,8 @@ class Judge:
     random_state : int, default=0
     panel : Panel, optional
         Labels of these target rows to compare with, where they were found before. Default: `seat_panel`.
+    remember : bool, default=False
+        Whether judges of the same rows share a panel: a grid search makes one for each candidate on each fold.
 
     Attributes
     ----------
@@ -103,6 +108,7 @@ class Judge:
         folds: int = 3,
         random_state: int = 0,
         panel: Panel | None = None,
+        remember: bool = False,
     ) -> None:
         self.X, self._rows = np.asarray(X), X
         self.y, self.domain = read_domain(y, sample_domain, len(self.X))
@@ -131,7 +137,7 @@ class Judge:
         self.source_weights = bootstrap_weights(rng, len(self.source))
         self.asked_weights = self.target_weights[:, self.asked]
         self.asked_weights /= self.asked_weights.sum(axis=1, keepdims=True)
-        self._panel = panel
+        self._panel, self.remember = panel, remember
 
     def __reduce__(self) -> tuple:
         """Pickle what it is made of, rows of a feature set by where they lie; the rest is computed again."""
@@ -151,8 +157,19 @@ class Judge:
             if self._panel is None:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    self._panel = seat_panel(self.X, self.y, self.domain, self.random_state)
+                    self._panel = self._seat()
             return self._panel
+
+    def _seat(self) -> Panel:
+        given = self.X, self.y, self.domain, self.random_state
+        if not self.remember:
+            return seat_panel(*given)
+        key = joblib.hash(given)
+        panel = SEATED.pop(key, None) or seat_panel(*given)
+        SEATED[key] = panel  # the last
+        while len(SEATED) > MOST_SEATED:
+            SEATED.pop(next(iter(SEATED)))
+        return panel
 
     @cached_property
     def scaled(self) -> tuple[np.ndarray, np.ndarray]:

@@ -80,7 +80,8 @@ class Scorer:
                 "GridSearchCV the scorers by name, "
                 "scoring={n: load_scorer(n) for n in list_scorers() if n != 'ensemble'}, and refit=best_by_rank"
             )
-        return self._measure(Evidence(Judge(X, y, sample_domain), estimator, held_out=True))[self.name].value
+        judge = Judge(X, y, sample_domain, remember=True)
+        return self._measure(Evidence(judge, estimator, held_out=True))[self.name].value
 
     def get_metadata_routing(self) -> MetadataRequest:
         """Ask for `sample_domain`, where metadata routing is switched on: it tells several sources apart."""
