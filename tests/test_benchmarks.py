@@ -381,10 +381,10 @@ def test_confidence_is_counted_on_held_out_rows_of_every_pair(tmp_path, run):
 
 def test_extract_times_every_contender_on_the_same_images_and_compares_their_features(run):
     only = ("--only", "exact", "fast", "decode only, fast", "forward only, fast")
-    result = run("extract.py", "--images", 200, "--models", "small_cnn", *only)
+    result = run("extract.py", "--images", 500, "--models", "small_cnn", *only)
     assert result.returncode == 0, result.stderr
     first, _, _, *lines = result.stdout.splitlines()
-    kilobytes = int(re.search(r"200 JPEGs of 640 x 480, (\d+) KB", first)[1])
+    kilobytes = int(re.search(r"500 JPEGs of 640 x 480, (\d+) KB", first)[1])
     assert 70 < kilobytes <= 99
     *lines, share = lines
     assert re.fullmatch(r"small_cnn +fast +\d+% of the lower ceiling", share)
