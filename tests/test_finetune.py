@@ -3,8 +3,10 @@
 import io
 import json
 import re
+import time
 import zipfile
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -615,6 +617,36 @@ def test_each_domain_is_embedded_by_its_own_statistics_into_one_feature_set(tabl
         np.testing.assert_allclose(features.load(rows), backbone.embed(pixels), rtol=1e-4, atol=1e-5)
     again = extract_adapted(table, tmp_path / "f", Backbone("small_cnn"), ["night"])
     assert (again.summary.computed, again.summary.reused) == (0, 24)
+
+
+def test_statistics_of_images_that_have_not_changed_are_not_estimated_again(table, tmp_path, monkeypatch):
+    later = time.time_ns() + 10**10  # a change in the last two seconds might not show
+    monkeypatch.setattr("ftransfer.images.read.time", SimpleNamespace(time_ns=lambda: later))
+    estimated = []
+
+    def adapt(images, backbone):
+        estimated.append(images["domain"].iloc[0])
+        return adapt_batch_norm(images, backbone)
+
+    def extract():
+        estimated.clear()
+        return extract_adapted(table, tmp_path / "f", Backbone("small_cnn"))
+
+    monkeypatch.setattr("ftransfer.extract.adapted.adapt_batch_norm", adapt)
+    first = extract()
+    assert estimated == ["day", "night"]
+    again = extract()
+    assert estimated == []
+    assert again.fingerprint == first.fingerprint
+    assert (again.summary.computed, again.summary.reused) == (0, 24)
+    files = sorted((tmp_path / "f" / "adapted").iterdir())
+    files[0].write_bytes(files[1].read_bytes())  # of the other domain
+    extract()
+    assert len(estimated) == 1
+    Image.new("RGB", (40, 32), "red").save(tmp_path / "pictures" / "night/oak/0.png")
+    with pytest.raises(FtransferError, match=r"computed with other settings: batch_norm.night is .*--out"):
+        extract()
+    assert estimated == ["night"]
 
 
 def test_a_picture_of_two_domains_cannot_have_two_statistics(pictures, table, tmp_path):
