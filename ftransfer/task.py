@@ -366,7 +366,7 @@ def draw_target_labels(task: Task, n: int, *, random_state: int = 0) -> tuple[Ta
     rows = np.random.default_rng(random_state).choice(known, n, replace=False)
     labels = np.full(len(task.answers.codes), -1)
     labels[rows] = task.answers.codes[rows]
-    return _set_aside(task, TargetLabels(labels, labels != -1)), labels
+    return _set_aside(task, TargetLabels(labels, labels != -1, drawn=True)), labels
 
 
 def read_target_labels(task: Task, files: Files) -> tuple[Task, np.ndarray]:

@@ -121,7 +121,8 @@ def test_labels_are_fitted_on_and_the_blind_race_is_what_it_was(task):
     use = found.label_use
     assert len(use.useful) + len(use.held_back) == use.n_fitted == 40
     assert found.expected.basis == "labels"
-    assert f"cross-validated on {len(use.held_back)} labelled target images" in found.expected.sentence
+    shown = f"cross-validated on {len(use.held_back)} labelled target images drawn at random."
+    assert shown in found.expected.sentence  # drawn here, not said to be by a file
     taken = race(few, RECIPES)  # the task knows its labels
     assert taken.sentence == found.sentence
     assert race(replace(few, labels=None), RECIPES).label_use is None

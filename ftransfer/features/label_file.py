@@ -23,7 +23,7 @@ Files = str | Path | Sequence[str | Path]
 
 @dataclass(frozen=True)
 class TargetLabels:
-    """Labels that a person gave some of the target's images.
+    """Labels that are given for some of the target's images.
 
     Attributes
     ----------
@@ -34,11 +34,14 @@ class TargetLabels:
         Labelled rows that were drawn at random, as the column why says; all of a file without that column.
     notes : list of str
         What is to be said of them.
+    drawn : bool
+        Whether the rows are known to be a random sample: drawn here, not said so by a file.
     """
 
     codes: np.ndarray
     random: np.ndarray
     notes: list[str] = field(default_factory=list)
+    drawn: bool = False
 
 
 def read_labels(files: Files, rows: pd.DataFrame, target: str, classes: Sequence[str]) -> TargetLabels:

@@ -207,7 +207,8 @@ def fit_on_labels(contest: Contest, trials: Trials, choice: Choice) -> Choice:
         ground=f"{choice.answer.ground} {use.ground}",
         steps=(*choice.answer.steps, *steps),
     )
-    expected = expect_by_labels(fits.estimate(chosen), use.drawn) if len(fits.held_back) else None
+    drawn = use.drawn or contest.labels.drawn
+    expected = expect_by_labels(fits.estimate(chosen), drawn) if len(fits.held_back) else None
     return replace(
         choice, ranked=rank(ranked), chosen=chosen, answer=answer, expected=expected, use=use, rivals=[]
     )

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from ftransfer.features.label_file import TargetLabels
 from ftransfer.features.stored import take_rows
 from ftransfer.search.outcome import Race
 from ftransfer.search.settings import RaceSettings
@@ -97,7 +96,7 @@ def take(task: Task, taken: np.ndarray) -> Task:
         sample_domain=task.sample_domain[taken],
         rows=task.rows[taken],
         answers=Answers(task.answers.codes[of_target], None if copies is None else copies[of_target]),
-        labels=labels and TargetLabels(labels.codes[of_target], labels.random[of_target], labels.notes),
+        labels=labels and replace(labels, codes=labels.codes[of_target], random=labels.random[of_target]),
     )
 
 
