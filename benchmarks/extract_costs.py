@@ -116,8 +116,8 @@ def measure_running(folder: Path, models, tiers, rounds):
     for model in models:
         for tier in tiers:
             backbone = Backbone(model, "random", device="cpu", tier=tier)
-            prepare, best = backbone.preparation(), make_runtime(backbone, 10**6).batch_size
-            networks = [make_runtime(backbone, 10**6, size) for size in (1, best, 2 * best)]
+            prepare, best = backbone.preparation(), make_runtime(backbone, len(table)).batch_size
+            networks = [make_runtime(backbone, len(table), size) for size in (1, best, 2 * best)]
             took = []
             for _ in range(rounds):
                 decode = per_image(
