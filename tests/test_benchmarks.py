@@ -500,3 +500,16 @@ def test_race_scale_prints_cpu_seconds_and_memory_of_a_whole_race(run):
     assert [line.split()[0] for line in lines[:3]] == ["loaded", "raced", "predicted"]
     assert lines[-1].startswith("of all target rows: 0.")
     assert "at least 2000 rows" in run("race_scale.py", "--rows", 10).stderr
+
+
+def test_the_benchmark_of_classifiers_has_a_row_for_each(run, tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    X = rng.normal(size=(200, 6)) + 3 * y[:, None]
+    np.savez(tmp_path / "f.npz", X=X, y=y, domain=np.repeat(["a", "b"], 100))
+    result = run("classifiers.py", tmp_path / "f.npz", "--pair", "a", "b")
+    assert result.returncode == 0, result.stderr
+    head, *rows = result.stdout.splitlines()
+    assert head.split() == ["a-b", "mean", "fit,", "s"]
+    assert len(rows) == 7
+    assert all(float(row.split()[-2]) > 95 for row in rows)

@@ -1,11 +1,15 @@
 """What is tried first, what is left out on many rows, and a budget that is kept."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import blobs, write_feature_set
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import ParameterGrid
+from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC
 
 from ftransfer import CORAL, DomainScaler, RaceSettings, load_recipe, load_task, make_pipeline, race
@@ -13,7 +17,7 @@ from ftransfer.pipeline import AdaptationPipeline
 from ftransfer.recipes import Recipe
 from ftransfer.search import contest, cost, finalists, trials
 from ftransfer.search.contest import Contest
-from ftransfer.search.cost import Clock, fit_to_size, operations
+from ftransfer.search.cost import Clock, approximate_svm, fit_to_size, operations
 from ftransfer.search.strategy import Trial
 
 
@@ -110,14 +114,50 @@ def test_on_many_rows_what_nobody_named_is_left_out_or_thinned_and_a_note_says_s
     monkeypatch.setattr(cost, "KERNEL_ROWS", 100)
     monkeypatch.setattr(cost, "TREE_ROWS", 30)
     contest = Contest(task, None, RaceSettings())
-    assert not [r.name for r in contest.recipes if "svm" in r.name]
+    assert not holding_svm(contest)
+    approximated = {"coral_svm", "scaled_svm", "source_only_svm", "subspace_svm"}
+    assert {r.name for r in contest.recipes if "svm" in r.name} == approximated
     forest = next(r for r in contest.recipes if r.name == "coral_forest").pipeline
     assert forest.named_steps["randomforestclassifier"].max_samples == pytest.approx(30 / 90)
     assert "not run, because support vector machines scale" in contest.notes[0]
-    assert "each tree of a forest is grown on a random sample of 30 source rows" in contest.notes[1]
+    assert "in place of a support vector machine, logistic regression on 500 components" in contest.notes[1]
+    assert "each tree of a forest is grown on a random sample of 30 source rows" in contest.notes[2]
     named = Contest(task, ["coral_svm", Recipe("own", make_pipeline(SVC()), {})], RaceSettings())
-    assert {"coral_svm", "own", "scaled_logistic"} <= {r.name for r in named.recipes}
-    assert "scaled_svm" not in {r.name for r in named.recipes}
+    assert holding_svm(named) == {"coral_svm", "own"}
+
+
+def holding_svm(contest):
+    return {
+        r.name for r in contest.recipes for each in r.pipeline.get_params().values() if isinstance(each, SVC)
+    }
+
+
+@pytest.mark.parametrize("name", ["coral_svm", "source_only_svm", "subspace_svm"])
+def test_what_takes_the_place_of_a_support_vector_machine_has_its_grid_and_labels_as_it_does(name):
+    X, y, labels = blobs(n_source=300, n_target=300, n_features=50, n_classes=4, shift=1.0)
+    recipe = load_recipe(name)
+    instead = approximate_svm(recipe)
+    (part,) = recipe.grid if isinstance(recipe.grid, list) else [recipe.grid]
+    assert instead.grid == [{k.replace("svc__C", "svc__logisticregression__C"): v for k, v in part.items()}]
+    found = [
+        clone(r.pipeline).set_params(**next(iter(ParameterGrid(r.grid)))).fit(X, y).predict(X[300:])
+        for r in (recipe, instead)
+    ]
+    assert np.mean(found[0] == found[1]) > 0.97
+
+
+def test_only_a_machine_on_rows_of_unit_length_with_a_grid_of_its_c_is_replaced():
+    unit = load_recipe("scaled_svm")
+    assert approximate_svm(unit)
+    for grid in ({"svc__gamma": [1.0]}, [{"svc__C": [1.0]}, {"svc__kernel": ["rbf"]}]):
+        assert approximate_svm(replace(unit, grid=grid)) is None
+    for pipeline in (
+        make_pipeline(DomainScaler(), SVC()),
+        make_pipeline(DomainScaler(), Normalizer(), SVC(kernel="poly")),
+        load_recipe("pseudo_svm").pipeline,
+        load_recipe("scaled_logistic").pipeline,
+    ):
+        assert approximate_svm(Recipe("other", pipeline, {})) is None
 
 
 def test_on_few_rows_nothing_is_left_out():

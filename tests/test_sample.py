@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from conftest import blobs, write_feature_set
 
-from ftransfer import RaceSettings, load_task, race
+from ftransfer import RaceSettings, load_task, race, write_report
 from ftransfer.adapt.ask import BLOCK, ask_in_blocks
 from ftransfer.adapt.rows import consecutive
 from ftransfer.search.sample import LEAST, of_all_rows, raced_rows
@@ -17,10 +17,15 @@ QUICK = ["source_only_logistic", "scaled_logistic", "coral_logistic"]
 
 
 @pytest.fixture(scope="module")
-def task(tmp_path_factory):
+def features(tmp_path_factory):
     X, y, labels = blobs(n_source=600, n_target=900, shift=8.0)
     names, domain = np.array(["a", "b", "c"])[labels], np.where(y == -1, "t", "s")
-    return load_task(write_feature_set(tmp_path_factory.mktemp("many") / "f", X, names, domain), "s", "t")
+    return write_feature_set(tmp_path_factory.mktemp("many") / "f", X, names, domain)
+
+
+@pytest.fixture
+def task(features):
+    return load_task(features, "s", "t")
 
 
 def test_few_enough_rows_are_all_raced_on(task):
@@ -97,3 +102,11 @@ def test_rows_that_follow_one_another_are_a_slice():
     assert consecutive(np.array([3, 4, 5])) == slice(3, 6)
     for rows in ([3, 5], [5, 4], [1, 3, 3], []):
         assert consecutive(np.array(rows, dtype=int)).tolist() == rows
+
+
+def test_the_report_counts_all_target_rows(task, features, tmp_path):
+    found = race(task, QUICK, jobs=1, max_rows=600)
+    counted = write_report(found, features, tmp_path / "run")["counted"]
+    assert counted["labelled"] == np.sum(counted["confusion"]) == 900
+    assert counted["recommended"] == np.trace(counted["confusion"]) / 900
+    assert len(pd.read_csv(tmp_path / "run" / "predictions.csv")) == 900

@@ -1,7 +1,7 @@
 """The numbers of a run: all that the page shows, as plain data for results.json and the tables beside it."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
@@ -95,7 +95,6 @@ class Findings:
     def results(self, command: str) -> dict:
         """Put everything together, as in results.json."""
         race, task, fingerprint = self.race, self.task, self.features.fingerprint
-        best = race.table.iloc[race.chosen]
         return plain(
             {
                 "format": 2,
@@ -127,7 +126,7 @@ class Findings:
                 "recommendation": self.recommendation,
                 "expected": None if race.expected is None else asdict(race.expected),
                 "temperature": self.model.temperature,
-                "counted": self._counted(best) if task.answers else None,
+                "counted": self._counted() if task.answers else None,
                 "coverage": self._coverage(),
                 "labels": describe_labels(race),
                 "classes": self._classes(),
@@ -162,17 +161,19 @@ class Findings:
             return {"notes": [str(problem)], "rows": []}
         return {"notes": table.attrs["notes"], "rows": table.to_dict("records")}
 
-    def _counted(self, best: Mapping[str, Any]) -> dict:
+    def _counted(self) -> dict:
         task, codes = self.task, self.task.answers.codes
         known = codes != -1
         plain_one = best_source_only(self.race)
+        accuracy = task.answers.accuracy(self.predicted)  # of all rows, where the race saw some of them
+        plain_accuracy = None if self.before is None else task.answers.accuracy(self.before)
         confusion = np.zeros((len(task.classes),) * 2, dtype=int)
         np.add.at(confusion, (codes[codes >= 0], self.predicted[codes >= 0]), 1)
         counted = {
             "labelled": known.sum(),
             "of_other_classes": (codes == -2).sum(),
-            "recommended": best["target_accuracy"],
-            "source_only": None if plain_one is None else plain_one["target_accuracy"],
+            "recommended": accuracy,
+            "source_only": plain_accuracy,
             "source_only_pipeline": None if plain_one is None else plain_one["pipeline"],
             "confusion": confusion,
             **average_classes(codes, self.predicted, len(task.classes)),
@@ -184,17 +185,17 @@ class Findings:
         }
         if self.probability is not None:
             counted["calibration"] = calibration(self.probability[known], (self.predicted == codes)[known])
-        lost = 0.0 if plain_one is None else plain_one["target_accuracy"] - best["target_accuracy"]
+        lost = 0.0 if plain_accuracy is None else plain_accuracy - accuracy
         counted["contradicts"] = bool(lost > CONTRADICTS)
         against = ""
         if plain_one is not None and self.race.chosen != self.race.source_only_row:
             against = (
-                f", {-100 * lost:+.1f} points against {plain_one['target_accuracy']:.1%} without adaptation "
+                f", {-100 * lost:+.1f} points against {plain_accuracy:.1%} without adaptation "
                 f"({plain_one['pipeline']})"
             )
         counted["sentence"] = (
             f"Target accuracy, measured with the target's own labels after the choice and not used for it: "
-            f"{best['target_accuracy']:.1%}{against}."
+            f"{accuracy:.1%}{against}."
         )
         if counted["contradicts"]:
             counted["sentence"] = f"The recommendation is wrong here. {counted['sentence']}"

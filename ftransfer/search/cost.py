@@ -8,6 +8,10 @@ from typing import Any
 
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline as make_plain_pipeline
+from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC
 
 from ftransfer.adapt.pseudo import PseudoLabelled
@@ -18,6 +22,7 @@ from ftransfer.search.strategy import Trial
 
 MANY_ROWS = 30_000  # of both domains, above which settings are compared on fewer rows first
 KERNEL_ROWS = 30_000  # of both domains, above which no support vector machine races unless it is named
+COMPONENTS = 500  # of the kernel, which take its place above so many rows
 PSEUDO_ROWS = 20_000  # of either domain that pseudo-labelling learns from, at most
 VOTES = 5e9  # products that a support vector machine sums up for one prediction, one for each pair of classes
 FOREST_BYTES = 8e9  # that a forest takes at most, with the shares of all classes in every node
@@ -104,7 +109,11 @@ def fit_to_size(
     out: dict[str, list[str]] = {}
     thinned: list[str] = []
     drawn: list[str] = []
+    approximated: list[str] = []
     for recipe in recipes:
+        if n_rows > KERNEL_ROWS and (by_components := approximate_svm(recipe)):
+            approximated.append(recipe.name)
+            recipe = by_components
         if reason := _too_much(_classifier(recipe.pipeline.steps[-1][1]), n_rows, n_source, n_classes):
             out.setdefault(reason, []).append(recipe.name)
             continue
@@ -121,6 +130,11 @@ def fit_to_size(
         f"not run, because {reason}: {', '.join(names)}; to run them anyway, name them with --pipeline"
         for reason, names in out.items()
     ]
+    if approximated:
+        notes.append(
+            f"in place of a support vector machine, logistic regression on {COMPONENTS} components that approximate "
+            f"its kernel (Nystroem): {', '.join(approximated)}; to run the machine itself, name it with --pipeline"
+        )
     if thinned:
         notes.append(
             f"each tree of a forest is grown on a random sample of {TREE_ROWS:,} source rows: {', '.join(thinned)}"
@@ -130,6 +144,34 @@ def fit_to_size(
             f"pseudo-labelling learns from a random sample of {PSEUDO_ROWS:,} rows of each domain: {', '.join(drawn)}"
         )
     return kept, notes
+
+
+def approximate_svm(recipe: Recipe) -> Recipe | None:
+    """Put logistic regression on components of the kernel in place of a support vector machine; None if there is none.
+
+    Only of one with the default kernel on rows of unit length, and with a grid of C at most.
+
+    References
+    ----------
+    Williams, Seeger, "Using the Nystrom method to speed up kernel machines", NIPS 2000.
+    """
+    params = recipe.pipeline.get_params()
+    path = next((key for key, value in params.items() if type(value) is SVC), None)
+    outer, _, name = (path or "").rpartition("__")
+    steps = getattr(params[outer] if outer else recipe.pipeline, "steps", [])
+    at = [each for each, _ in steps].index(name) if name in dict(steps) else 0
+    if path is None or not at or not isinstance(steps[at - 1][1], Normalizer) or params[path].kernel != "rbf":
+        return None
+    parts = recipe.grid if isinstance(recipe.grid, list) else [recipe.grid]
+    if any(key.startswith(f"{path}__") and key != f"{path}__C" for part in parts for key in part):
+        return None
+    kernel = Nystroem(gamma=1.0, n_components=COMPONENTS, random_state=0)
+    logistic = make_plain_pipeline(kernel, LogisticRegression(C=params[path].C, max_iter=1000))
+    grid = [
+        {key.replace(f"{path}__C", f"{path}__logisticregression__C"): values for key, values in part.items()}
+        for part in parts
+    ]
+    return replace(recipe, pipeline=clone(recipe.pipeline).set_params(**{path: logistic}), grid=grid)
 
 
 def _too_much(classifier: Any, n_rows: int, n_source: int, n_classes: int) -> str:
