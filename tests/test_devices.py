@@ -60,7 +60,9 @@ told = devices._Parent.progress
 devices._Parent.progress = lambda self, n: (time.sleep(0.1), told(self, n))
 if __name__ == "__main__":
     from ftransfer.cli import main
+    from ftransfer.cli.interrupt import wait_for_workers
 
+    wait_for_workers()  # on a busy machine one of the processes may still be importing torch
     main()
 """
 
