@@ -4,6 +4,7 @@
     python benchmarks/race_scale.py --rows 1000000       # 2 GB of features, written to the folder of temporary files
     python benchmarks/race_scale.py --max-rows 200000    # race on all rows, in place of 100,000
     python benchmarks/race_scale.py --rows 20000 --search grid
+    python benchmarks/race_scale.py --rows 40000 --width 128 --classes 50 --report      # of 20,000 target rows
 
 The feature set is made up: half of the rows are the source; classes are Gaussian clouds in 64 dimensions, mapped to as
 many features as asked for, with noise, and cut off at zero, as features of a network are; the target is rotated a
@@ -23,7 +24,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from ftransfer import FeatureSet, load_task, race
+from ftransfer import FeatureSet, load_task, race, write_report
 from ftransfer.search.settings import MAX_ROWS
 
 PART, INNER = 8192, 64
@@ -43,12 +44,13 @@ def main():
     parser.add_argument(
         "--keep", metavar="FOLDER", help="of the features, made where there are none, and kept"
     )
+    parser.add_argument("--report", action="store_true", help="write the run folder, too")
     options = parser.parse_args()
     if options.rows < 2000:
         sys.exit("error: at least 2000 rows")
-    with tempfile.TemporaryDirectory() as folder, threadpool_limits(1), warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as temporary, threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        folder = Path(options.keep or folder) / "features"
+        folder = Path(options.keep or temporary) / "features"
         if not folder.is_dir():
             make(folder, options.rows, options.width, options.classes)
         peak = Peak()
@@ -64,6 +66,11 @@ def main():
             print(f"{time.monotonic() - budgeted:.0f} s of {options.budget:.0f}")
         predicted = found.pipeline.predict(task.X_target)
         peak.say("predicted", begun)
+        if options.report:
+            write_report(found, FeatureSet(folder), Path(temporary) / "run")
+            page = (Path(temporary) / "run" / "report.html").stat().st_size / 1e6
+            peak.say("reported", begun)
+            print(f"report.html has {page:.1f} MB")
         print(f"{time.monotonic() - started:.0f} s on the clock")
     accuracy = found.table["target_accuracy"]
     print(*found.task.notes, found.sentence, sep="\n")

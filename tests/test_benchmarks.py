@@ -494,10 +494,13 @@ def test_the_benchmark_of_regression_tells_what_choosing_was_worth(run):
 
 
 def test_race_scale_prints_cpu_seconds_and_memory_of_a_whole_race(run):
-    result = run("race_scale.py", "--rows", 2000, "--width", 16, "--classes", 2, "--search", "halving")
+    result = run(
+        "race_scale.py", "--rows", 2000, "--width", 16, "--classes", 2, "--search", "halving", "--report"
+    )
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["loaded", "raced", "predicted"]
+    assert [line.split()[0] for line in lines[3:5]] == ["reported", "report.html"]
     assert lines[-1].startswith("of all target rows: 0.")
     assert "at least 2000 rows" in run("race_scale.py", "--rows", 10).stderr
 
