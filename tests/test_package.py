@@ -162,6 +162,12 @@ def test_few_modules_lie_beside_the_rooms():
     assert len(beside) <= 12
 
 
+def printed_by(code, *arguments, cwd=None):
+    """Run code in a Python of its own, which has imported nothing yet; return what it prints."""
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout.strip()
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -173,8 +179,7 @@ def test_few_modules_lie_beside_the_rooms():
 )
 def test_neither_torch_nor_fsspec_is_imported_before_it_is_needed(code):
     check = f"import sys; {code}; print({{'torch', 'dask', 'fsspec'}} & set(sys.modules))"
-    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "set()"
+    assert printed_by(check) == "set()"
 
 
 def test_help_typos_and_wrong_paths_are_answered_before_what_computes_is_imported(tmp_path):
@@ -203,9 +208,8 @@ def test_help_typos_and_wrong_paths_are_answered_before_what_computes_is_importe
         "    found = {'numpy', 'pandas', 'PIL', 'scipy', 'sklearn', 'torch', 'jinja2'} & set(sys.modules)\n"
         "    print('\\nimported', *found)"
     )
-    command = [sys.executable, "-c", check, json.dumps([words for words, _ in cases])]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    imported = [set(line.split()[1:]) for line in result.stdout.splitlines() if line.startswith("imported")]
+    printed = printed_by(check, json.dumps([words for words, _ in cases]), cwd=tmp_path)
+    imported = [set(line.split()[1:]) for line in printed.splitlines() if line.startswith("imported")]
     for (words, may), found in zip(cases, imported, strict=True):
         assert found <= may, words
 
@@ -216,8 +220,7 @@ def test_an_extraction_imports_neither_the_compiler_of_torch_nor_what_learns():
         "Backbone('small_cnn', 'random', device='cpu'); choose_rules(1, 'flip', None); "
         "print({'torch._dynamo', 'triton', 'sympy', 'sklearn', 'scipy'} & set(sys.modules))"
     )
-    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "set()"
+    assert printed_by(check) == "set()"
 
 
 def test_the_compiler_of_torch_is_there_once_torchvision_calls_it():
@@ -226,8 +229,7 @@ def test_the_compiler_of_torch_is_there_once_torchvision_calls_it():
         "asked = sys.modules['torchvision.ops.roi_align'].is_compile_supported('cpu'); "
         "from torch._dynamo.utils import is_compile_supported; print(asked == is_compile_supported('cpu'))"
     )
-    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "True"
+    assert printed_by(check) == "True"
 
 
 def test_a_single_adapter_imports_no_other_and_what_these_need():
@@ -235,8 +237,7 @@ def test_a_single_adapter_imports_no_other_and_what_these_need():
         "import sys; from ftransfer import CORAL; "
         "print({'sklearn.cluster', 'sklearn.neighbors', 'ftransfer.adapt.pseudo'} & set(sys.modules))"
     )
-    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "set()"
+    assert printed_by(check) == "set()"
 
 
 def test_an_import_switches_nothing_on():
@@ -245,8 +246,7 @@ def test_an_import_switches_nothing_on():
         "from ftransfer import CORAL, race, write_report; "
         "print(before[0] == sklearn.get_config())"
     )
-    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "True"
+    assert printed_by(check) == "True"
 
 
 def test_all_public_names_are_there():

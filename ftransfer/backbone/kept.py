@@ -101,8 +101,10 @@ def room() -> int:
 
 
 def _name(backbone: Any, shape: list[int], options: dict) -> str:
+    import openvino
+
     network, preset = backbone.network, backbone.preset
-    core = _openvino().Core()
+    core = openvino.Core()
     whole = not isinstance(network, fx.GraphModule)
     about = {
         "backbone": backbone.name,
@@ -118,7 +120,7 @@ def _name(backbone: Any, shape: list[int], options: dict) -> str:
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "timm": _timm_version() if whole else "",
-        "openvino": _openvino().__version__,
+        "openvino": openvino.__version__,
         "processor": [
             core.get_property("CPU", "FULL_DEVICE_NAME"),
             sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
@@ -135,12 +137,6 @@ def _own_code() -> str:
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def _openvino() -> Any:
-    import openvino
-
-    return openvino
 
 
 def _timm_version() -> str:

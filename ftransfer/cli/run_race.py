@@ -151,12 +151,13 @@ def run_race(features: Features, settings: FitSettings, *, name: str = "") -> tu
     task, labels = _load(features, settings)
     title = f"{'+'.join(settings.sources)} to {settings.target}{name and f', {name}'}"
     with run_folder(settings.folder) as folder:
+        journal = folder / "running"
         how = RaceSettings(
             scorer=settings.scorer,
             search=settings.search,
             n_trials=settings.trials,
             budget=settings.budget,
-            journal=(journal := folder / "running"),
+            journal=journal,
             target_labels=labels,
             choose_sources=not settings.all_sources,
             jobs=settings.jobs,
